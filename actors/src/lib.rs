@@ -1,0 +1,1 @@
+//! Actors: protocols and behaviour of a Turret node.

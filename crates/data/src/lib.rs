@@ -1,0 +1,1 @@
+//! Data sets: schema, Parquet reading, checks, the synthetic marketplace.

@@ -1,0 +1,1 @@
+//! The contextual sequential two-tower model: features, training, evaluation, artifacts.

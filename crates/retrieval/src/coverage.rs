@@ -1,0 +1,104 @@
+//! How much of the index answered.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::ShardId;
+
+/// What became of one shard in one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ShardOutcome {
+    /// It answered in time.
+    Answered,
+    /// No answer within the budget.
+    Timeout,
+    /// No live replica is known.
+    Absent,
+    /// It refused: too much work is queued.
+    Overloaded,
+    /// It refused: it serves another generation.
+    OtherGeneration,
+    /// It answered with an error, or its actor died.
+    Failed,
+}
+
+impl ShardOutcome {
+    /// The prefix of the reason given for a shard that did not answer.
+    fn reason(self) -> Option<&'static str> {
+        match self {
+            Self::Answered => None,
+            Self::Timeout => Some("shard_timeout"),
+            Self::Absent => Some("shard_absent"),
+            Self::Overloaded => Some("shard_overloaded"),
+            Self::OtherGeneration => Some("shard_other_generation"),
+            Self::Failed => Some("shard_failed"),
+        }
+    }
+}
+
+/// How complete an answer is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Coverage {
+    /// Shards, by number.
+    pub shards: ShardCounts,
+    /// Share of the generation's ads that the answering shards hold, in [0, 1].
+    pub documents: f64,
+    /// Expected recall against an answer of all shards, in [0, 1]. With hash partitioning every shard is a fair
+    /// sample, so this equals `documents`.
+    pub estimated_recall: f64,
+    /// Why it is not complete: `shard_timeout:5`, in the order of shards.
+    pub reasons: Vec<String>,
+}
+
+/// Shards, by number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardCounts {
+    /// Asked.
+    pub asked: u32,
+    /// Answered in time.
+    pub answered: u32,
+}
+
+impl Coverage {
+    /// Coverage of an answer. `shard_ads[s]` is the number of ads in shard `s`; `outcomes` has one entry a shard.
+    pub fn of(outcomes: &[(ShardId, ShardOutcome)], shard_ads: &[u64]) -> Self {
+        let total: u64 = shard_ads.iter().sum();
+        let answered = outcomes.iter().filter(|(_, outcome)| *outcome == ShardOutcome::Answered);
+        let held: u64 = answered.clone().map(|(shard, _)| shard_ads.get(shard.0 as usize).copied().unwrap_or(0)).sum();
+        let documents = if total == 0 { 1.0 } else { held as f64 / total as f64 };
+        let mut missing: Vec<(ShardId, &str)> =
+            outcomes.iter().filter_map(|(shard, outcome)| Some((*shard, outcome.reason()?))).collect();
+        missing.sort_unstable();
+        Self {
+            shards: ShardCounts { asked: outcomes.len() as u32, answered: answered.count() as u32 },
+            documents,
+            estimated_recall: documents,
+            reasons: missing.into_iter().map(|(shard, reason)| format!("{reason}:{shard}")).collect(),
+        }
+    }
+
+    /// Whether every shard answered.
+    pub fn is_full(&self) -> bool {
+        self.shards.answered == self.shards.asked
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn coverage_counts_documents_not_shards() {
+        let outcomes = [
+            (ShardId(2), ShardOutcome::Timeout),
+            (ShardId(0), ShardOutcome::Answered),
+            (ShardId(1), ShardOutcome::Absent),
+        ];
+        let coverage = Coverage::of(&outcomes, &[70, 20, 10]);
+        assert_eq!(coverage.shards, ShardCounts { asked: 3, answered: 1 });
+        assert!((coverage.documents - 0.7).abs() < 1e-12);
+        assert_eq!(coverage.reasons, ["shard_absent:1", "shard_timeout:2"]);
+        assert!(!coverage.is_full());
+        assert!(Coverage::of(&[], &[]).is_full());
+    }
+}

@@ -1,0 +1,22 @@
+//! The vocabulary of Turret: what every other crate means by an ad, a query, a hit, a generation.
+//!
+//! Owns ids, events, items and ads, the interned data set, vectors, filters, top-k and merge, hashing and placement,
+//! request budgets, coverage, tiers and the generation manifest. Everything here is synchronous, pure and total:
+//! no files, no clocks of its own, no threads, and nothing of Turret is imported.
+
+pub mod budget;
+pub mod context;
+pub mod coverage;
+pub mod dataset;
+pub mod digest;
+pub mod event;
+pub mod filter;
+pub mod generation;
+pub mod hashing;
+pub mod ids;
+pub mod item;
+pub mod merge;
+pub mod tier;
+pub mod topk;
+pub mod user;
+pub mod vector;

@@ -1,0 +1,1 @@
+//! User state on sled: event logs, sequence states, demographics.

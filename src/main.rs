@@ -1,0 +1,2 @@
+//! The `turret` binary.
+fn main() {}
