@@ -1,1 +1,24 @@
-//! Actors: protocols and behaviour of a Turret node.
+//! The actors of a Turret node: their protocols and their behaviour.
+//!
+//! Owns supervision, the routing table, the retrieval, the refresh, the batching queue, membership and the metrics. It
+//! speaks no HTTP, reads no configuration file and computes nothing that a domain crate could. Policy (restarts,
+//! batches, gather, cursor, membership, placement) is pure and stands in files of its own.
+
+pub mod admin;
+pub mod generation;
+pub mod groups;
+pub mod index_shard;
+pub mod inference_worker;
+pub mod membership;
+pub mod metrics;
+pub mod node;
+pub mod offload;
+pub mod placement;
+pub mod protocol;
+pub mod refresh;
+pub mod restart;
+pub mod retrieve;
+pub mod routing;
+pub mod supervisor;
+pub mod user_partition;
+pub mod wire;

@@ -1,0 +1,201 @@
+//! The actor that runs the model: query embeddings online, sequence states for the refresh.
+//!
+//! Owns the batching queue in front of one model on one device. A batch runs on the worker's own thread; while it does,
+//! requests gather into the next one. Never holds user state. When it dies, its queue is refused with it and the
+//! supervisor starts another over the same model.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use tokio::time::Instant;
+use turret_model::{HeadInput, Model};
+use turret_retrieval::event::Event;
+use turret_retrieval::ids::GenerationId;
+
+use crate::groups;
+use crate::metrics::Metrics;
+use crate::offload::{Offload, Panicked};
+use crate::protocol::{ENCODE_ROWS_MAX, EmbedAsk, Embedded, EncodeAsk, InferenceRequest, Refusal};
+use crate::wire::{Inbox, Wire, note};
+
+pub mod batcher;
+
+use batcher::{Batcher, BatcherSettings, Lane, Next};
+
+/// What this actor receives.
+pub type Msg = Inbox<InferenceRequest, Note>;
+
+type EmbedReply = RpcReplyPort<Wire<Result<Embedded, Refusal>>>;
+type EncodeReply = RpcReplyPort<Wire<Result<Vec<Vec<f32>>, Refusal>>>;
+type EmbedRow = (EmbedAsk, EmbedReply);
+type EncodeJob = (EncodeAsk, EncodeReply);
+
+/// News from the worker's thread.
+pub enum Note {
+    /// The batch is answered; the thread is free.
+    BatchDone,
+    /// The batch panicked.
+    BatchPanicked,
+}
+
+/// What the worker serves.
+#[derive(Clone)]
+pub struct InferenceWorker {
+    /// The generation whose model this is.
+    pub generation: GenerationId,
+    /// The model.
+    pub model: Arc<Model>,
+    /// The bounds of its queue.
+    pub settings: BatcherSettings,
+    /// One thread of its own.
+    pub thread: Offload,
+    /// The node's metrics.
+    pub metrics: Metrics,
+}
+
+/// The queue, and whether the thread is busy.
+pub struct State {
+    batcher: Batcher<EmbedRow, EncodeJob>,
+    busy: bool,
+    started: Instant,
+}
+
+impl Actor for InferenceWorker {
+    type Msg = Msg;
+    type State = State;
+    type Arguments = ();
+
+    async fn pre_start(&self, myself: ActorRef<Msg>, (): ()) -> Result<State, ActorProcessingErr> {
+        ractor::pg::join(groups::inference(&self.generation), vec![myself.get_cell()]);
+        Ok(State { batcher: Batcher::new(self.settings), busy: false, started: Instant::now() })
+    }
+
+    async fn handle(&self, myself: ActorRef<Msg>, message: Msg, state: &mut State) -> Result<(), ActorProcessingErr> {
+        match message {
+            Inbox::Request(InferenceRequest::Embed(ask, reply)) => self.embed(ask, reply, state),
+            Inbox::Request(InferenceRequest::Encode(ask, reply)) => self.encode(ask, reply, state),
+            Inbox::Note(Note::BatchDone) => state.busy = false,
+            Inbox::Note(Note::BatchPanicked) => return Err("a batch panicked".into()),
+        }
+        self.advance(&myself, state)?;
+        Ok(())
+    }
+}
+
+impl InferenceWorker {
+    fn embed(&self, ask: Wire<EmbedAsk>, reply: EmbedReply, state: &mut State) {
+        let ask = match ask.open() {
+            Ok(ask) => ask,
+            Err(error) => return send(reply, Err(self.unreadable(error))),
+        };
+        if ask.generation != self.generation {
+            let (serving, asked) = (self.generation.to_string(), ask.generation.to_string());
+            return send(reply, Err(Refusal::OtherVersion { serving, asked }));
+        }
+        let ends = state.started.elapsed() + Duration::from_micros(ask.remaining_us);
+        if let Err((_, reply)) = state.batcher.push_online((ask, reply), ends) {
+            send(reply, Err(Refusal::Overloaded));
+        }
+    }
+
+    fn encode(&self, ask: Wire<EncodeAsk>, reply: EncodeReply, state: &mut State) {
+        let ask = match ask.open() {
+            Ok(ask) => ask,
+            Err(error) => return send(reply, Err(self.unreadable(error))),
+        };
+        if ask.encoder != *self.model.encoder_version() {
+            let (serving, asked) = (self.model.encoder_version().to_string(), ask.encoder.to_string());
+            return send(reply, Err(Refusal::OtherVersion { serving, asked }));
+        }
+        if ask.histories.len() > ENCODE_ROWS_MAX {
+            let why = format!("{} histories, the limit is {ENCODE_ROWS_MAX}", ask.histories.len());
+            return send(reply, Err(Refusal::Failed(why)));
+        }
+        if let Err((_, reply)) = state.batcher.push_refresh((ask, reply)) {
+            send(reply, Err(Refusal::Overloaded));
+        }
+    }
+
+    fn unreadable(&self, error: crate::wire::WireError) -> Refusal {
+        self.metrics.wire_rejected.with_label_values(&["inference"]).inc();
+        Refusal::Unreadable(error.to_string())
+    }
+
+    /// Starts the next batch, if the thread is free and something waits.
+    fn advance(&self, myself: &ActorRef<Msg>, state: &mut State) -> Result<(), ActorProcessingErr> {
+        if !state.busy {
+            let (next, expired) = state.batcher.next(state.started.elapsed());
+            for (_, reply) in expired {
+                send(reply, Err(Refusal::Expired));
+            }
+            let model = self.model.clone();
+            match next {
+                Next::Idle => {}
+                Next::Online(rows) => {
+                    self.metrics.batch_rows.with_label_values(&[Lane::Online.name()]).observe(rows.len() as f64);
+                    self.start(myself, state, move || embed_batch(&model, rows))?;
+                }
+                Next::Refresh(job) => {
+                    let rows = job.0.histories.len();
+                    self.metrics.batch_rows.with_label_values(&[Lane::Refresh.name()]).observe(rows as f64);
+                    self.start(myself, state, move || encode_job(&model, job))?;
+                }
+            }
+        }
+        for lane in [Lane::Online, Lane::Refresh] {
+            self.metrics.queue_rows.with_label_values(&[lane.name()]).set(state.batcher.waiting(lane) as i64);
+        }
+        Ok(())
+    }
+
+    fn start(
+        &self,
+        myself: &ActorRef<Msg>,
+        state: &mut State,
+        work: impl FnOnce() + Send + 'static,
+    ) -> Result<(), ActorProcessingErr> {
+        let myself = myself.clone();
+        self.thread.reserve()?.run(work, move |done| {
+            note(&myself, if done == Err(Panicked) { Note::BatchPanicked } else { Note::BatchDone });
+        });
+        state.busy = true;
+        Ok(())
+    }
+}
+
+/// Embeds all rows at once; where that fails, each on its own, so that one bad row is one refusal.
+fn embed_batch(model: &Model, rows: Vec<EmbedRow>) {
+    let inputs: Vec<HeadInput<'_>> = rows.iter().map(|(ask, _)| head_input(ask)).collect();
+    let vectors = match model.embed_queries(&inputs) {
+        Ok(vectors) => vectors.into_iter().map(Ok).collect(),
+        Err(_) => inputs.iter().map(|input| embed_one(model, input)).collect::<Vec<_>>(),
+    };
+    for ((ask, reply), vector) in rows.into_iter().zip(vectors) {
+        let context_used = ask.context.as_ref().is_some_and(|context| model.context_is_usable(context));
+        send(reply, vector.map(|vector| Embedded { vector, context_used }));
+    }
+}
+
+fn embed_one(model: &Model, input: &HeadInput<'_>) -> Result<turret_retrieval::vector::UnitVector, Refusal> {
+    let mut vectors =
+        model.embed_queries(std::slice::from_ref(input)).map_err(|error| Refusal::Failed(error.to_string()))?;
+    vectors.pop().ok_or_else(|| Refusal::Failed("the model answered nothing".to_owned()))
+}
+
+fn head_input(ask: &EmbedAsk) -> HeadInput<'_> {
+    HeadInput { state: ask.state.as_deref(), context: ask.context.as_ref(), demographics: &ask.demographics }
+}
+
+fn encode_job(model: &Model, (ask, reply): EncodeJob) {
+    let histories: Vec<&[Event]> = ask.histories.iter().map(Vec::as_slice).collect();
+    send(reply, model.encode(&histories).map_err(|error| Refusal::Failed(error.to_string())));
+}
+
+fn send<T>(reply: RpcReplyPort<Wire<Result<T, Refusal>>>, result: Result<T, Refusal>)
+where
+    Wire<Result<T, Refusal>>: ractor::BytesConvertable,
+{
+    // A caller that has gone away needs no answer.
+    drop(reply.send(Wire::new(result)));
+}

@@ -1,0 +1,201 @@
+//! Pure: which rows are computed next.
+//!
+//! Two lanes. There is no timer: a batch is whatever waited while the one before was computed. Online work goes first, but
+//! after [`ONLINE_RUN_MAX`] online batches in a row a waiting refresh batch has its turn. Work whose time has passed is
+//! handed back instead of being computed; time is what has passed since an epoch of the caller's. The shape follows text-embeddings-inference's queue.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// Online batches in a row while refresh work waits.
+pub const ONLINE_RUN_MAX: u32 = 8;
+
+/// Who waits for the result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// A request.
+    Online,
+    /// The daily refresh.
+    Refresh,
+}
+
+impl Lane {
+    /// The value of the label `lane`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Online => "online",
+            Self::Refresh => "refresh",
+        }
+    }
+}
+
+/// The bounds of the queue.
+#[derive(Clone, Copy, Debug)]
+pub struct BatcherSettings {
+    /// Online rows in one batch.
+    pub batch_rows_max: usize,
+    /// Online rows that may wait.
+    pub online_queue_rows_max: usize,
+    /// Refresh jobs that may wait; one job is one batch.
+    pub refresh_queue_jobs_max: usize,
+}
+
+/// Rows that wait, by lane.
+pub struct Batcher<O, R> {
+    settings: BatcherSettings,
+    online: VecDeque<(Duration, O)>,
+    refresh: VecDeque<R>,
+    online_run: u32,
+}
+
+/// What to do next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next<O, R> {
+    /// Compute these requests together.
+    Online(Vec<O>),
+    /// Compute this refresh job.
+    Refresh(R),
+    /// Nothing waits.
+    Idle,
+}
+
+impl<O, R> Batcher<O, R> {
+    /// An empty queue.
+    pub fn new(settings: BatcherSettings) -> Self {
+        Self { settings, online: VecDeque::new(), refresh: VecDeque::new(), online_run: 0 }
+    }
+
+    /// Queues a request that is worth computing until `ends`.
+    ///
+    /// # Errors
+    /// Gives it back when the lane is full.
+    pub fn push_online(&mut self, row: O, ends: Duration) -> Result<(), O> {
+        if self.online.len() >= self.settings.online_queue_rows_max {
+            return Err(row);
+        }
+        self.online.push_back((ends, row));
+        Ok(())
+    }
+
+    /// Queues a refresh job.
+    ///
+    /// # Errors
+    /// Gives it back when the lane is full.
+    pub fn push_refresh(&mut self, job: R) -> Result<(), R> {
+        if self.refresh.len() >= self.settings.refresh_queue_jobs_max {
+            return Err(job);
+        }
+        self.refresh.push_back(job);
+        Ok(())
+    }
+
+    /// Takes the next batch, and every request whose time had passed by `now`.
+    pub fn next(&mut self, now: Duration) -> (Next<O, R>, Vec<O>) {
+        let mut expired = Vec::new();
+        if self.online_run >= ONLINE_RUN_MAX
+            && let Some(job) = self.take_refresh()
+        {
+            return (Next::Refresh(job), expired);
+        }
+        let mut batch = Vec::new();
+        while batch.len() < self.settings.batch_rows_max
+            && let Some((ends, row)) = self.online.pop_front()
+        {
+            if ends <= now {
+                expired.push(row);
+            } else {
+                batch.push(row);
+            }
+        }
+        if !batch.is_empty() {
+            self.online_run += 1;
+            return (Next::Online(batch), expired);
+        }
+        match self.take_refresh() {
+            Some(job) => (Next::Refresh(job), expired),
+            None => (Next::Idle, expired),
+        }
+    }
+
+    fn take_refresh(&mut self) -> Option<R> {
+        let job = self.refresh.pop_front()?;
+        self.online_run = 0;
+        Some(job)
+    }
+
+    /// Rows that wait in `lane`.
+    pub fn waiting(&self, lane: Lane) -> usize {
+        match lane {
+            Lane::Online => self.online.len(),
+            Lane::Refresh => self.refresh.len(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Online { lives_ms: u64 },
+        Refresh,
+        Next { after_ms: u64 },
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            4 => (0u64..20).prop_map(|lives_ms| Step::Online { lives_ms }),
+            1 => Just(Step::Refresh),
+            2 => (0u64..5).prop_map(|after_ms| Step::Next { after_ms }),
+        ];
+        prop::collection::vec(step, 0..300)
+    }
+
+    proptest! {
+        #[test]
+        fn every_row_comes_out_once_and_no_lane_starves(steps in steps()) {
+            let settings = BatcherSettings { batch_rows_max: 3, online_queue_rows_max: 20, refresh_queue_jobs_max: 4 };
+            let mut batcher = Batcher::new(settings);
+            let mut now = Duration::ZERO;
+            let (mut pushed, mut out, mut run) = (0u32, 0u32, 0u32);
+            for step in steps {
+                match step {
+                    Step::Online { lives_ms } => {
+                        let ends = now + Duration::from_millis(lives_ms);
+                        let full = batcher.waiting(Lane::Online) == 20;
+                        let accepted = batcher.push_online(ends, ends).is_ok();
+                        prop_assert_eq!(accepted, !full);
+                        pushed += u32::from(accepted);
+                    }
+                    Step::Refresh => pushed += u32::from(batcher.push_refresh(()).is_ok()),
+                    Step::Next { after_ms } => {
+                        now += Duration::from_millis(after_ms);
+                        let refresh_waits = batcher.waiting(Lane::Refresh) > 0;
+                        let (next, expired) = batcher.next(now);
+                        prop_assert!(expired.iter().all(|ends| *ends <= now));
+                        out += expired.len() as u32;
+                        match next {
+                            Next::Online(rows) => {
+                                prop_assert!(!rows.is_empty() && rows.len() <= 3);
+                                prop_assert!(rows.iter().all(|ends| *ends > now));
+                                out += rows.len() as u32;
+                                run += 1;
+                                prop_assert!(!refresh_waits || run <= ONLINE_RUN_MAX);
+                            }
+                            Next::Refresh(()) => {
+                                out += 1;
+                                run = 0;
+                            }
+                            Next::Idle => prop_assert!(!refresh_waits && batcher.waiting(Lane::Online) == 0),
+                        }
+                    }
+                }
+                let waiting = batcher.waiting(Lane::Online) + batcher.waiting(Lane::Refresh);
+                prop_assert_eq!(pushed, out + waiting as u32);
+            }
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Every metric of a node, in one struct; names occur here and nowhere else.
+//!
+//! Labels come from closed enums or from the configuration, never from users, ads or requests.
+
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
+
+/// Bucket bounds for durations, in seconds: 10 µs to 10 s, about three a decade.
+const DURATION_BUCKETS: &[f64] =
+    &[1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+
+const ROW_BUCKETS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
+
+const RATIO_BUCKETS: &[f64] = &[0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 1.0];
+
+/// Handles to the metrics of one node. Cheap to clone.
+#[derive(Clone)]
+pub struct Metrics {
+    /// HTTP requests, by outcome.
+    pub requests: IntCounterVec,
+    /// Their durations.
+    pub request_duration: HistogramVec,
+    /// The stages of a retrieval.
+    pub stage_duration: HistogramVec,
+    /// Share of the ads that answered.
+    pub coverage: Histogram,
+    /// Searches of one shard.
+    pub search_duration: HistogramVec,
+    /// Searches that are running or queued.
+    pub searches_in_flight: IntGaugeVec,
+    /// The generation a shard serves, as the time it was made.
+    pub index_generation: GaugeVec,
+    /// User look-ups.
+    pub user_lookups: IntCounterVec,
+    /// Users refreshed.
+    pub refresh_users: IntCounterVec,
+    /// Rows in a batch of the inference worker.
+    pub batch_rows: HistogramVec,
+    /// Rows that wait for the inference worker.
+    pub queue_rows: IntGaugeVec,
+    /// When the last refresh ended well.
+    pub refresh_last_success: Gauge,
+    /// Peers, by what we believe of them.
+    pub peers: IntGaugeVec,
+    /// Actors restarted.
+    pub actor_restarts: IntCounterVec,
+    /// Messages that could not be read.
+    pub wire_rejected: IntCounterVec,
+    /// Whether the node is ready.
+    pub ready: IntGauge,
+}
+
+impl Metrics {
+    /// Registers every metric with `registry`.
+    ///
+    /// # Errors
+    /// When one of the names is registered already.
+    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let counter = |name: &str, text: &str, labels: &[&str]| -> Result<IntCounterVec, prometheus::Error> {
+            let metric = IntCounterVec::new(Opts::new(name, text), labels)?;
+            registry.register(Box::new(metric.clone()))?;
+            Ok(metric)
+        };
+        let gauges = |name: &str, text: &str, labels: &[&str]| -> Result<IntGaugeVec, prometheus::Error> {
+            let metric = IntGaugeVec::new(Opts::new(name, text), labels)?;
+            registry.register(Box::new(metric.clone()))?;
+            Ok(metric)
+        };
+        let histogram = |name: &str, text: &str, labels: &[&str], buckets: &[f64]| -> Result<_, prometheus::Error> {
+            let options = HistogramOpts::new(name, text).buckets(buckets.to_vec());
+            let metric = HistogramVec::new(options, labels)?;
+            registry.register(Box::new(metric.clone()))?;
+            Ok(metric)
+        };
+        let index_generation = GaugeVec::new(
+            Opts::new("turret_index_generation", "Creation time of the generation served, in seconds since 1970"),
+            &["shard"],
+        )?;
+        registry.register(Box::new(index_generation.clone()))?;
+        let refresh_last_success = Gauge::new(
+            "turret_refresh_last_success_timestamp_seconds",
+            "When the last refresh ended without a failed partition, in seconds since 1970",
+        )?;
+        registry.register(Box::new(refresh_last_success.clone()))?;
+        let ready = IntGauge::new("turret_node_ready", "1 when everything placed on this node serves")?;
+        registry.register(Box::new(ready.clone()))?;
+        let coverage = Histogram::with_opts(
+            HistogramOpts::new("turret_retrieve_coverage_ratio", "Share of the ads that the answering shards hold")
+                .buckets(RATIO_BUCKETS.to_vec()),
+        )?;
+        registry.register(Box::new(coverage.clone()))?;
+        Ok(Self {
+            requests: counter("turret_gateway_requests_total", "Retrieval requests by outcome", &["outcome"])?,
+            request_duration: histogram(
+                "turret_gateway_request_duration_seconds",
+                "Duration of retrieval requests, from arrival to answer",
+                &["outcome"],
+                DURATION_BUCKETS,
+            )?,
+            stage_duration: histogram(
+                "turret_retrieve_stage_duration_seconds",
+                "Duration of one stage of a retrieval",
+                &["stage"],
+                DURATION_BUCKETS,
+            )?,
+            coverage,
+            search_duration: histogram(
+                "turret_index_search_duration_seconds",
+                "Duration of one shard search, without its time in the queue",
+                &["shard"],
+                DURATION_BUCKETS,
+            )?,
+            searches_in_flight: gauges("turret_index_searches_in_flight", "Searches queued or running", &["shard"])?,
+            index_generation,
+            user_lookups: counter("turret_user_lookups_total", "User look-ups by result", &["result"])?,
+            refresh_users: counter("turret_user_refresh_users_total", "Users refreshed by result", &["result"])?,
+            batch_rows: histogram("turret_inference_batch_rows", "Rows in one batch", &["lane"], ROW_BUCKETS)?,
+            queue_rows: gauges("turret_inference_queue_rows", "Rows that wait", &["lane"])?,
+            refresh_last_success,
+            peers: gauges("turret_cluster_peers", "Peers by state", &["state"])?,
+            actor_restarts: counter("turret_actor_restarts_total", "Actors restarted", &["kind"])?,
+            wire_rejected: counter("turret_wire_rejected_total", "Messages that could not be read", &["reason"])?,
+            ready,
+        })
+    }
+
+    /// Restarts of actors on this node, of every kind.
+    pub fn restarts(&self) -> u64 {
+        KINDS.iter().map(|kind| self.actor_restarts.with_label_values(&[kind]).get()).sum()
+    }
+}
+
+/// The kinds of supervised actors: the values of the label `kind`.
+pub const KINDS: &[&str] = &["index_shard", "user_partition", "inference_worker", "service"];

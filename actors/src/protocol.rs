@@ -1,0 +1,269 @@
+//! The messages that cross nodes. Replies are enums: an unanswered call is indistinguishable from a dead peer.
+//!
+//! A change of any type here, or of a type of another crate that one of these holds, raises
+//! [`WIRE_VERSION`](crate::wire::WIRE_VERSION).
+
+use ractor::RpcReplyPort;
+use ractor_cluster::RactorClusterMessage;
+use serde::{Deserialize, Serialize};
+use turret_index::Plan;
+use turret_retrieval::context::Context;
+use turret_retrieval::event::Event;
+use turret_retrieval::filter::Filter;
+use turret_retrieval::ids::{EncoderVersion, GenerationId, NodeName, UserId};
+use turret_retrieval::topk::Hit;
+use turret_retrieval::user::Demographics;
+use turret_retrieval::vector::UnitVector;
+
+use crate::wire::Wire;
+
+/// Why an actor did not do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Refusal {
+    /// The message could not be read; another wire version, or damage.
+    #[error("message could not be read: {0}")]
+    Unreadable(String),
+    /// The asker pinned another generation or encoder than this actor serves.
+    #[error("serves {serving}, was asked for {asked}")]
+    OtherVersion {
+        /// What is served.
+        serving: String,
+        /// What was asked for.
+        asked: String,
+    },
+    /// Too much work is queued already. Retryable, elsewhere or later.
+    #[error("overloaded")]
+    Overloaded,
+    /// The time given had passed before work began.
+    #[error("expired in the queue")]
+    Expired,
+    /// The actor is starting and has nothing to serve from.
+    #[error("starting")]
+    Starting,
+    /// The work failed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// What an index shard is asked.
+#[derive(RactorClusterMessage)]
+pub enum IndexRequest {
+    /// The best ads of this shard.
+    #[rpc]
+    Search(Wire<SearchAsk>, RpcReplyPort<Wire<Result<SearchReply, Refusal>>>),
+}
+
+/// See [`IndexRequest::Search`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SearchAsk {
+    /// The generation that made `vector`; a shard of another refuses.
+    pub generation: GenerationId,
+    /// The query embedding.
+    pub vector: UnitVector,
+    /// How many ads, at most [`K_MAX`](turret_retrieval::topk::K_MAX).
+    pub k: u32,
+    /// Only ads that pass.
+    pub filter: Option<Filter>,
+    /// Microseconds left when this was sent.
+    pub remaining_us: u64,
+}
+
+/// The best ads of one shard.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SearchReply {
+    /// In the order of [`Hit`], with the advertiser where one is named.
+    pub hits: Vec<(Hit, Option<Box<str>>)>,
+    /// Fewer than `k` ads of the shard pass the filter, and all of them are here.
+    pub exhausted: bool,
+    /// How the shard searched.
+    pub plan: Plan,
+    /// Share of the shard's ads that pass the filter, where there was one.
+    pub selectivity: Option<f64>,
+}
+
+/// What a user partition is asked.
+#[derive(RactorClusterMessage)]
+pub enum UserRequest {
+    /// What the online path needs of one user.
+    #[rpc]
+    View(Wire<ViewAsk>, RpcReplyPort<Wire<Result<Option<UserView>, Refusal>>>),
+    /// Adds events of one user; acknowledged when flushed.
+    #[rpc]
+    Append(Wire<AppendAsk>, RpcReplyPort<Wire<Result<Appended, Refusal>>>),
+    /// Recomputes the states of the next users with new events.
+    #[rpc]
+    RefreshPage(Wire<RefreshPageAsk>, RpcReplyPort<Wire<Result<RefreshedPage, Refusal>>>),
+}
+
+/// See [`UserRequest::View`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ViewAsk {
+    /// Whom.
+    pub user: UserId,
+    /// Only a state of this encoder is of use.
+    pub encoder: EncoderVersion,
+}
+
+/// What is known of a user.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UserView {
+    /// What is stored.
+    pub demographics: Demographics,
+    /// The sequence state of the encoder asked for.
+    pub state: Option<StateView>,
+}
+
+/// A stored sequence state.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StateView {
+    /// The encoder's output.
+    pub vector: Vec<f32>,
+    /// When it was made, milliseconds since 1970-01-01 UTC by the clock of the node that made it.
+    pub made_at_ms: i64,
+    /// Whether it saw every event that is stored.
+    pub is_current: bool,
+}
+
+/// See [`UserRequest::Append`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AppendAsk {
+    /// Whose.
+    pub user: UserId,
+    /// Bounded by the gateway to what fits a message.
+    pub events: Vec<Event>,
+}
+
+/// What became of appended events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Appended {
+    /// New, and now on disk.
+    pub added: u32,
+    /// Known already.
+    pub known: u32,
+    /// Older than the oldest event that the log keeps.
+    pub dropped: u32,
+}
+
+/// See [`UserRequest::RefreshPage`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RefreshPageAsk {
+    /// Continue behind this user; from the first when absent.
+    pub after: Option<UserId>,
+    /// At most this many users are encoded.
+    pub users_max: u32,
+}
+
+/// One page of a refresh.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefreshedPage {
+    /// Users whose state was recomputed and flushed.
+    pub refreshed: u32,
+    /// Where the next page continues; absent when the partition is done.
+    pub next: Option<UserId>,
+}
+
+/// What an inference worker is asked.
+#[derive(RactorClusterMessage)]
+pub enum InferenceRequest {
+    /// A query embedding, on the online lane.
+    #[rpc]
+    Embed(Wire<EmbedAsk>, RpcReplyPort<Wire<Result<Embedded, Refusal>>>),
+    /// Sequence states, on the refresh lane.
+    #[rpc]
+    Encode(Wire<EncodeAsk>, RpcReplyPort<Wire<Result<Vec<Vec<f32>>, Refusal>>>),
+}
+
+/// See [`InferenceRequest::Embed`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EmbedAsk {
+    /// The generation that the answer must be of.
+    pub generation: GenerationId,
+    /// The sequence state, of that generation's encoder.
+    pub state: Option<Vec<f32>>,
+    /// What the user is looking at.
+    pub context: Option<Context>,
+    /// Who the user is.
+    pub demographics: Demographics,
+    /// Microseconds left when this was sent.
+    pub remaining_us: u64,
+}
+
+/// A query embedding.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Embedded {
+    /// The embedding.
+    pub vector: UnitVector,
+    /// Whether the model knew anything of the context given.
+    pub context_used: bool,
+}
+
+/// See [`InferenceRequest::Encode`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EncodeAsk {
+    /// The encoder that must be used.
+    pub encoder: EncoderVersion,
+    /// One list of events a user, oldest first; at most [`ENCODE_ROWS_MAX`].
+    pub histories: Vec<Vec<Event>>,
+}
+
+/// The most histories in one [`EncodeAsk`]: small enough that online work never waits long behind one.
+pub const ENCODE_ROWS_MAX: usize = 16;
+
+/// What the admin actor of a node is asked.
+#[derive(RactorClusterMessage)]
+pub enum AdminRequest {
+    /// Answers at once: the peer is alive.
+    #[rpc]
+    Ping(Wire<()>, RpcReplyPort<Wire<NodeName>>),
+    /// What the node is doing.
+    #[rpc]
+    Status(Wire<()>, RpcReplyPort<Wire<NodeStatus>>),
+    /// Starts a refresh, on the control node.
+    #[rpc]
+    Refresh(Wire<()>, RpcReplyPort<Wire<Result<RefreshStarted, Refusal>>>),
+}
+
+/// What a node is doing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Its name.
+    pub node: NodeName,
+    /// The generation it serves.
+    pub generation: GenerationId,
+    /// Whether everything placed here serves.
+    pub ready: bool,
+    /// Actors of this node that were restarted since it started.
+    pub restarts: u64,
+    /// The shards that this node serves now.
+    pub shards: Vec<u32>,
+    /// The user partitions that this node serves now.
+    pub partitions: Vec<u32>,
+    /// The refresh, where this is the control node.
+    pub refresh: Option<RefreshStatus>,
+}
+
+/// The answer to a request for a refresh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefreshStarted {
+    /// The run that is now going on.
+    pub run: u64,
+    /// Whether this request started it; else it was going on already.
+    pub started: bool,
+}
+
+/// The last or present refresh.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefreshStatus {
+    /// Counts runs since the node started; 0 before the first.
+    pub run: u64,
+    /// Whether it is going on.
+    pub running: bool,
+    /// Users whose state was recomputed.
+    pub users_refreshed: u64,
+    /// Partitions that are done.
+    pub partitions_done: u32,
+    /// Partitions given up on, after retries.
+    pub partitions_failed: u32,
+    /// Partitions in all.
+    pub partitions: u32,
+}

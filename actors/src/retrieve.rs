@@ -1,0 +1,320 @@
+//! One retrieval: an async function over a routing snapshot, never an actor and never through one mailbox.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ractor::ActorRef;
+use ractor::rpc::CallResult;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use turret_retrieval::budget::Budget;
+use turret_retrieval::context::Context;
+use turret_retrieval::coverage::Coverage;
+use turret_retrieval::filter::Filter;
+use turret_retrieval::hashing::partition_of;
+use turret_retrieval::ids::{EncoderVersion, UserId};
+use turret_retrieval::tier::{History, Tier};
+use turret_retrieval::user::Demographics;
+use turret_retrieval::vector::UnitVector;
+
+use crate::metrics::Metrics;
+use crate::protocol::{AppendAsk, Appended, EmbedAsk, InferenceRequest, Refusal, UserRequest, UserView, ViewAsk};
+use crate::routing::{RoutingReader, RoutingTable};
+use crate::wire::{Inbox, Wire};
+use crate::{inference_worker, user_partition};
+
+pub mod gather;
+mod scatter;
+
+use gather::{Candidate, ShardPlan};
+
+/// The age, in milliseconds, from which a state is stale even when nothing newer is known: a day and a half, so that
+/// a daily refresh that runs late does not mark every user.
+const STALE_AFTER_MS: i64 = 36 * 3_600_000;
+
+/// What is asked.
+#[derive(Clone, Debug)]
+pub struct RetrieveRequest {
+    /// The user, where there is one.
+    pub user: Option<UserId>,
+    /// What the user is looking at.
+    pub context: Option<Context>,
+    /// What the caller knows of the user; goes before what is stored.
+    pub demographics: Demographics,
+    /// Only ads that pass.
+    pub filter: Option<Filter>,
+    /// How many, 1..=[`K_MAX`](turret_retrieval::topk::K_MAX).
+    pub k: usize,
+    /// How long it may take, from arrival.
+    pub budget: Budget,
+    /// A state older than this is not used.
+    pub max_state_age_ms: Option<i64>,
+}
+
+/// What is answered.
+#[derive(Debug)]
+pub struct Answer {
+    /// The ads, best first.
+    pub candidates: Vec<Candidate>,
+    /// Fewer than `k`, and no more exist that pass the filter.
+    pub exhausted: bool,
+    /// How complete it is.
+    pub coverage: Coverage,
+    /// How personal it is.
+    pub user_state: UserState,
+    /// How the shards searched.
+    pub plans: Vec<ShardPlan>,
+    /// What each stage took.
+    pub timings: Timings,
+}
+
+/// How personal an answer is, and why not more.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UserState {
+    /// What the sequence state was worth.
+    pub history: History,
+    /// Whether the model knew anything of the context given.
+    pub context_used: bool,
+    /// Both together.
+    pub tier: Tier,
+    /// Age of the state used.
+    pub age_ms: Option<i64>,
+    /// The encoder that made it.
+    pub encoder: Option<EncoderVersion>,
+    /// Why the user's partition could not be asked, where it could not.
+    pub reason: Option<&'static str>,
+}
+
+/// What each stage took.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Timings {
+    /// Asking the user's partition.
+    pub state: Duration,
+    /// The query embedding.
+    pub inference: Duration,
+    /// Asking the shards.
+    pub scatter: Duration,
+    /// Putting their answers together.
+    pub merge: Duration,
+}
+
+/// Why nothing is answered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// More requests are running than the limit allows. Retryable.
+    #[error("too many requests are running")]
+    Overloaded,
+    /// The deadline passed before the shards could be asked.
+    #[error("the deadline passed in stage `{stage}`")]
+    DeadlineExceeded {
+        /// Where.
+        stage: &'static str,
+    },
+    /// No inference worker answered. Retryable.
+    #[error("no inference worker of this generation answered: {why}")]
+    NoInference {
+        /// What the last one said.
+        why: String,
+    },
+    /// The partition that must take the write did not. Retryable.
+    #[error("user partition {partition} did not take the write: {why}")]
+    PartitionUnavailable {
+        /// The partition.
+        partition: u32,
+        /// What it said.
+        why: String,
+    },
+}
+
+/// Answers retrievals. One per node; cheap to clone.
+#[derive(Clone)]
+pub struct Retriever {
+    routing: RoutingReader,
+    permits: Arc<Semaphore>,
+    metrics: Metrics,
+}
+
+impl Retriever {
+    /// At most `in_flight_max` retrievals run at once; the next is refused.
+    pub fn new(routing: RoutingReader, in_flight_max: usize, metrics: Metrics) -> Self {
+        Self { routing, permits: Arc::new(Semaphore::new(in_flight_max)), metrics }
+    }
+
+    /// The routing table of now.
+    pub fn table(&self) -> Arc<RoutingTable> {
+        self.routing.table()
+    }
+
+    /// Retrieves the best ads within the request's budget.
+    ///
+    /// A shard that does not answer in time is missing from the coverage, never an error; a user partition that does not
+    /// is a lower tier.
+    ///
+    /// # Errors
+    /// When nothing could be retrieved at all; see [`Rejection`].
+    pub async fn retrieve(&self, request: RetrieveRequest) -> Result<Answer, Rejection> {
+        let _permit = self.permits.try_acquire().map_err(|_| Rejection::Overloaded)?;
+        let table = self.routing.table();
+        let mut timings = Timings::default();
+
+        let started = Instant::now();
+        let looked_up = self.look_up(&table, &request).await;
+        timings.state = self.observe("user", started);
+        let (state, mut user_state) = judge(&looked_up, &request, &table.manifest.versions.encoder);
+        let stored = looked_up.view.map(|view| view.demographics).unwrap_or_default();
+        let demographics = request.demographics.clone().or(&stored);
+        let demographics_known = !demographics.is_unknown();
+
+        let started = Instant::now();
+        let (vector, context_used) = self.embed(&table, &request, state, demographics).await?;
+        timings.inference = self.observe("embed", started);
+        user_state.context_used = context_used;
+        user_state.tier = Tier::of(user_state.history, context_used, demographics_known);
+
+        let started = Instant::now();
+        let gather = scatter::scatter(&table, &request, vector).await?;
+        timings.scatter = self.observe("scatter", started);
+
+        let started = Instant::now();
+        let gathered = gather.finish(request.k, &table.manifest.shard_ads);
+        timings.merge = self.observe("merge", started);
+        self.metrics.coverage.observe(gathered.coverage.documents);
+        Ok(Answer {
+            candidates: gathered.candidates,
+            exhausted: gathered.exhausted,
+            coverage: gathered.coverage,
+            user_state,
+            plans: gathered.plans,
+            timings,
+        })
+    }
+
+    /// Appends events to their user's log; acknowledged when they are on disk.
+    ///
+    /// # Errors
+    /// When the partition is absent, refuses, or does not answer in time. Retryable: events are known by their ids.
+    pub async fn append(&self, ask: AppendAsk, timeout: Duration) -> Result<Appended, Rejection> {
+        let table = self.routing.table();
+        let partition = partition_of(&ask.user, table.manifest.partitions());
+        let unavailable = |why: String| Rejection::PartitionUnavailable { partition: partition.0, why };
+        let holder = holder(&table, &ask.user).ok_or_else(|| unavailable("no node serves it".to_owned()))?;
+        let append = |reply| -> user_partition::Msg { Inbox::Request(UserRequest::Append(Wire::new(ask), reply)) };
+        match holder.call(append, Some(timeout)).await {
+            Ok(CallResult::Success(answer)) => match answer.open() {
+                Ok(Ok(appended)) => Ok(appended),
+                Ok(Err(refusal)) => Err(unavailable(refusal.to_string())),
+                Err(error) => Err(unavailable(error.to_string())),
+            },
+            Ok(CallResult::Timeout | CallResult::SenderError) | Err(_) => Err(unavailable("no answer".to_owned())),
+        }
+    }
+
+    async fn look_up(&self, table: &RoutingTable, request: &RetrieveRequest) -> LookedUp {
+        let Some(user) = &request.user else { return LookedUp::default() };
+        let (result, looked_up) = match view(table, user, request.budget).await {
+            Ok(Some(view)) if view.state.is_some() => ("found", LookedUp { view: Some(view), reason: None }),
+            Ok(view) => ("missing", LookedUp { view, reason: None }),
+            Err(reason) => ("unavailable", LookedUp { view: None, reason: Some(reason) }),
+        };
+        self.metrics.user_lookups.with_label_values(&[result]).inc();
+        looked_up
+    }
+
+    /// Asks the workers in turn, those of this node first, while there is time.
+    async fn embed(
+        &self,
+        table: &RoutingTable,
+        request: &RetrieveRequest,
+        state: Option<Vec<f32>>,
+        demographics: Demographics,
+    ) -> Result<(UnitVector, bool), Rejection> {
+        let mut why = "none is known".to_owned();
+        for worker in &table.inference {
+            let remaining = request.budget.remaining(Instant::now().into_std());
+            if remaining.is_zero() {
+                return Err(Rejection::DeadlineExceeded { stage: "embed" });
+            }
+            let ask = EmbedAsk {
+                generation: table.manifest.id.clone(),
+                state: state.clone(),
+                context: request.context.clone(),
+                demographics: demographics.clone(),
+                remaining_us: remaining.as_micros() as u64,
+            };
+            let embed =
+                |reply| -> inference_worker::Msg { Inbox::Request(InferenceRequest::Embed(Wire::new(ask), reply)) };
+            match worker.call(embed, Some(remaining)).await {
+                Ok(CallResult::Success(answer)) => match answer.open() {
+                    Ok(Ok(embedded)) => return Ok((embedded.vector, embedded.context_used)),
+                    Ok(Err(Refusal::Expired)) => return Err(Rejection::DeadlineExceeded { stage: "embed" }),
+                    Ok(Err(refusal)) => why = refusal.to_string(),
+                    Err(error) => why = error.to_string(),
+                },
+                Ok(CallResult::Timeout) => return Err(Rejection::DeadlineExceeded { stage: "embed" }),
+                Ok(CallResult::SenderError) | Err(_) => "the worker ended".clone_into(&mut why),
+            }
+        }
+        Err(Rejection::NoInference { why })
+    }
+
+    fn observe(&self, stage: &'static str, started: Instant) -> Duration {
+        let took = started.elapsed();
+        self.metrics.stage_duration.with_label_values(&[stage]).observe(took.as_secs_f64());
+        took
+    }
+}
+
+#[derive(Default)]
+struct LookedUp {
+    view: Option<UserView>,
+    reason: Option<&'static str>,
+}
+
+fn holder<'a>(table: &'a RoutingTable, user: &UserId) -> Option<&'a ActorRef<user_partition::Msg>> {
+    let partition = partition_of(user, table.manifest.partitions());
+    table.partitions.get(partition.0 as usize)?.first()
+}
+
+async fn view(table: &RoutingTable, user: &UserId, budget: Budget) -> Result<Option<UserView>, &'static str> {
+    let holder = holder(table, user).ok_or("partition_absent")?;
+    // A late state makes the answer less personal; a late answer is none at all. So at most a third of the time.
+    let patience = budget.remaining(Instant::now().into_std()) / 3;
+    let ask = ViewAsk { user: user.clone(), encoder: table.manifest.versions.encoder.clone() };
+    let view = |reply| -> user_partition::Msg { Inbox::Request(UserRequest::View(Wire::new(ask), reply)) };
+    match holder.call(view, Some(patience)).await {
+        Ok(CallResult::Success(answer)) => match answer.open() {
+            Ok(Ok(view)) => Ok(view),
+            Ok(Err(Refusal::Overloaded)) => Err("partition_overloaded"),
+            Ok(Err(_)) | Err(_) => Err("partition_failed"),
+        },
+        Ok(CallResult::Timeout) => Err("partition_timeout"),
+        Ok(CallResult::SenderError) | Err(_) => Err("partition_failed"),
+    }
+}
+
+/// What the stored state is worth for this request.
+fn judge(looked_up: &LookedUp, request: &RetrieveRequest, encoder: &EncoderVersion) -> (Option<Vec<f32>>, UserState) {
+    let mut user_state = UserState {
+        history: History::None,
+        context_used: false,
+        tier: Tier::Cold,
+        age_ms: None,
+        encoder: None,
+        reason: looked_up.reason,
+    };
+    let Some(state) = looked_up.view.as_ref().and_then(|view| view.state.as_ref()) else {
+        return (None, user_state);
+    };
+    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
+    // A state from the future is as old as one of now: clocks differ.
+    let age_ms = (now_ms - state.made_at_ms).max(0);
+    if request.max_state_age_ms.is_some_and(|max| age_ms > max) {
+        user_state.reason = Some("state_too_old");
+        return (None, user_state);
+    }
+    let is_fresh = state.is_current && age_ms <= STALE_AFTER_MS;
+    user_state.history = if is_fresh { History::Fresh } else { History::Stale };
+    user_state.age_ms = Some(age_ms);
+    user_state.encoder = Some(encoder.clone());
+    (Some(state.vector.clone()), user_state)
+}

@@ -1,0 +1,181 @@
+//! Pure: what the shards answered, put together.
+
+use turret_retrieval::coverage::{Coverage, ShardOutcome};
+use turret_retrieval::ids::ShardId;
+use turret_retrieval::merge::merge;
+use turret_retrieval::topk::Hit;
+
+use crate::protocol::{Refusal, SearchReply};
+
+/// One candidate with where it came from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Candidate {
+    /// The ad and its score.
+    pub hit: Hit,
+    /// The advertiser, where the ad names one.
+    pub advertiser: Option<Box<str>>,
+    /// The shard that found it.
+    pub shard: ShardId,
+}
+
+/// The advertiser of an ad, and the shard that found it.
+type Origin = (Option<Box<str>>, ShardId);
+
+/// The answers of the shards of one request, as they come in.
+pub struct Gather {
+    outcomes: Vec<Option<ShardOutcome>>,
+    lists: Vec<Vec<(Hit, Origin)>>,
+    exhausted: bool,
+    plans: Vec<ShardPlan>,
+}
+
+/// How one shard searched.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ShardPlan {
+    /// The shard.
+    pub shard: ShardId,
+    /// What it did.
+    pub plan: turret_index::Plan,
+    /// Share of its ads that pass the filter, where there was one.
+    pub selectivity: Option<f64>,
+}
+
+/// All that was gathered.
+#[derive(Debug)]
+pub struct Gathered {
+    /// The best, in the order of [`Hit`].
+    pub candidates: Vec<Candidate>,
+    /// How complete they are.
+    pub coverage: Coverage,
+    /// Every shard answered, and none holds a further ad that passes the filter.
+    pub exhausted: bool,
+    /// How the shards that answered searched, by shard.
+    pub plans: Vec<ShardPlan>,
+}
+
+impl Gather {
+    /// Before the first answer of `shards` shards.
+    pub fn new(shards: u32) -> Self {
+        Self { outcomes: vec![None; shards as usize], lists: Vec::new(), exhausted: true, plans: Vec::new() }
+    }
+
+    /// Takes in what a shard answered; only its first answer counts.
+    pub fn take(&mut self, shard: ShardId, answer: Result<SearchReply, ShardOutcome>) {
+        let Some(slot @ None) = self.outcomes.get_mut(shard.0 as usize) else { return };
+        match answer {
+            Ok(reply) => {
+                *slot = Some(ShardOutcome::Answered);
+                self.exhausted &= reply.exhausted;
+                self.plans.push(ShardPlan { shard, plan: reply.plan, selectivity: reply.selectivity });
+                let tagged = reply.hits.into_iter().map(|(hit, advertiser)| (hit, (advertiser, shard)));
+                // A score that is no number would make the order of the answer depend on chance.
+                self.lists.push(tagged.filter(|(hit, _)| hit.score.is_finite()).collect());
+            }
+            Err(outcome) => *slot = Some(outcome),
+        }
+    }
+
+    /// Whether every shard has been heard of.
+    pub fn is_complete(&self) -> bool {
+        self.outcomes.iter().all(Option::is_some)
+    }
+
+    /// The best `k` of what came; a shard not heard of timed out. `shard_ads[s]` is the number of ads in shard `s`.
+    pub fn finish(mut self, k: usize, shard_ads: &[u64]) -> Gathered {
+        let outcomes: Vec<(ShardId, ShardOutcome)> = (0u32..)
+            .zip(&self.outcomes)
+            .map(|(shard, outcome)| (ShardId(shard), outcome.unwrap_or(ShardOutcome::Timeout)))
+            .collect();
+        let coverage = Coverage::of(&outcomes, shard_ads);
+        let candidates = merge(&self.lists, k)
+            .into_iter()
+            .map(|(hit, (advertiser, shard))| Candidate { hit, advertiser, shard })
+            .collect::<Vec<_>>();
+        self.plans.sort_by_key(|plan| plan.shard);
+        let exhausted = self.exhausted && coverage.is_full() && candidates.len() < k;
+        Gathered { candidates, coverage, exhausted, plans: self.plans }
+    }
+}
+
+/// What a shard's refusal means for coverage.
+pub fn outcome_of(refusal: &Refusal) -> ShardOutcome {
+    match refusal {
+        Refusal::OtherVersion { .. } => ShardOutcome::OtherGeneration,
+        Refusal::Overloaded => ShardOutcome::Overloaded,
+        Refusal::Expired => ShardOutcome::Timeout,
+        Refusal::Starting => ShardOutcome::Absent,
+        Refusal::Unreadable(_) | Refusal::Failed(_) => ShardOutcome::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use turret_retrieval::ids::AdId;
+
+    use super::*;
+
+    fn reply(ads: &[(u64, f32)], exhausted: bool) -> SearchReply {
+        let hits = ads.iter().map(|(ad, score)| (Hit { ad: AdId::from(*ad), score: *score }, None)).collect();
+        SearchReply { hits, exhausted, plan: turret_index::Plan::Exact, selectivity: None }
+    }
+
+    #[test]
+    fn a_late_shard_leaves_the_answer_partial() {
+        let mut gather = Gather::new(3);
+        gather.take(ShardId(2), Ok(reply(&[(9, 0.5)], true)));
+        gather.take(ShardId(0), Ok(reply(&[(1, 0.9), (2, 0.1)], true)));
+        gather.take(ShardId(0), Err(ShardOutcome::Failed));
+        assert!(!gather.is_complete());
+        let gathered = gather.finish(10, &[5, 3, 2]);
+        let ads: Vec<&str> = gathered.candidates.iter().map(|candidate| candidate.hit.ad.as_str()).collect();
+        assert_eq!(ads, ["1", "9", "2"]);
+        assert_eq!(gathered.candidates[1].shard, ShardId(2));
+        assert!((gathered.coverage.documents - 0.7).abs() < 1e-12);
+        assert_eq!(gathered.coverage.reasons, ["shard_timeout:1"]);
+        // Shard 1 may hold more, so nobody can say that the filter is exhausted.
+        assert!(!gathered.exhausted);
+    }
+
+    #[test]
+    fn exhausted_needs_every_shard_to_say_so() {
+        let mut gather = Gather::new(2);
+        gather.take(ShardId(0), Ok(reply(&[(1, 0.9)], true)));
+        gather.take(ShardId(1), Ok(reply(&[], true)));
+        assert!(gather.finish(2, &[1, 1]).exhausted);
+        let mut gather = Gather::new(2);
+        gather.take(ShardId(0), Ok(reply(&[(1, 0.9)], true)));
+        gather.take(ShardId(1), Ok(reply(&[(2, 0.8)], true)));
+        assert!(!gather.finish(2, &[1, 1]).exhausted);
+    }
+
+    proptest! {
+        #[test]
+        fn any_order_of_answers_gives_one_answer(
+            scores in prop::collection::vec(prop::collection::vec(-8i8..8, 0..8), 1..5),
+            seed in any::<u64>(),
+        ) {
+            let shards = scores.len() as u32;
+            let replies: Vec<SearchReply> = scores
+                .iter()
+                .zip(0u64..)
+                .map(|(list, shard)| {
+                    let ads: Vec<_> = list.iter().zip(0u64..).map(|(s, i)| (shard * 100 + i, f32::from(*s))).collect();
+                    reply(&ads, false)
+                })
+                .collect();
+            let gather_in = |order: Vec<u32>| {
+                let mut gather = Gather::new(shards);
+                for shard in order {
+                    gather.take(ShardId(shard), Ok(replies[shard as usize].clone()));
+                }
+                gather.finish(5, &vec![1; shards as usize]).candidates
+            };
+            let turn = (seed % u64::from(shards)) as u32;
+            prop_assert_eq!(
+                gather_in((0..shards).collect()),
+                gather_in((0..shards).map(|i| (i + turn) % shards).rev().collect())
+            );
+        }
+    }
+}

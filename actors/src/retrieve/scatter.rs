@@ -1,0 +1,81 @@
+//! The scatter: every shard is asked at once, and whoever is late is left out.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use ractor::ActorRef;
+use ractor::rpc::CallResult;
+use tokio::time::Instant;
+use turret_retrieval::coverage::ShardOutcome;
+use turret_retrieval::ids::ShardId;
+use turret_retrieval::vector::UnitVector;
+
+use super::gather::{Gather, outcome_of};
+use super::{Rejection, RetrieveRequest};
+use crate::index_shard;
+use crate::protocol::{IndexRequest, SearchAsk, SearchReply};
+use crate::routing::RoutingTable;
+use crate::wire::{Inbox, Wire};
+
+/// Time kept back for the merge and the answer.
+const RESERVE: Duration = Duration::from_micros(500);
+
+/// Asks one replica of every shard and gathers until all have answered or the budget, less a reserve, is gone.
+///
+/// # Errors
+/// When nothing of the budget is left to ask with.
+pub(super) async fn scatter(
+    table: &RoutingTable,
+    request: &RetrieveRequest,
+    vector: UnitVector,
+) -> Result<Gather, Rejection> {
+    let patience = request.budget.remaining(Instant::now().into_std()).saturating_sub(RESERVE);
+    if patience.is_zero() {
+        return Err(Rejection::DeadlineExceeded { stage: "scatter" });
+    }
+    let ask = SearchAsk {
+        generation: table.manifest.id.clone(),
+        vector,
+        k: request.k as u32,
+        filter: request.filter.clone(),
+        remaining_us: patience.as_micros() as u64,
+    };
+    let mut gather = Gather::new(table.manifest.shards());
+    let mut asked = FuturesUnordered::new();
+    for (shard, replicas) in (0u32..).map(ShardId).zip(&table.shards) {
+        match replicas.first() {
+            Some(replica) => asked.push(search(shard, replica, ask.clone(), patience)),
+            None => gather.take(shard, Err(ShardOutcome::Absent)),
+        }
+    }
+    while let Some((shard, answer)) = asked.next().await {
+        gather.take(shard, answer);
+    }
+    Ok(gather)
+}
+
+async fn search(
+    shard: ShardId,
+    replica: &ActorRef<index_shard::Msg>,
+    ask: SearchAsk,
+    patience: Duration,
+) -> (ShardId, Result<SearchReply, ShardOutcome>) {
+    let search = |reply| -> index_shard::Msg { Inbox::Request(IndexRequest::Search(Wire::new(ask), reply)) };
+    let answer = match replica.call(search, Some(patience)).await {
+        Ok(CallResult::Success(answer)) => match answer.open() {
+            Ok(Ok(reply)) => Ok(reply),
+            Ok(Err(refusal)) => {
+                tracing::debug!(%shard, %refusal, "shard refused");
+                Err(outcome_of(&refusal))
+            }
+            Err(error) => {
+                tracing::warn!(%shard, %error, "answer of a shard could not be read");
+                Err(ShardOutcome::Failed)
+            }
+        },
+        Ok(CallResult::Timeout) => Err(ShardOutcome::Timeout),
+        Ok(CallResult::SenderError) | Err(_) => Err(ShardOutcome::Failed),
+    };
+    (shard, answer)
+}

@@ -1,0 +1,227 @@
+//! The actor of one user partition.
+//!
+//! Owns the sled store of one hash partition of the users. Opens it and imports the generation's snapshot off the
+//! actor's own time, joins `users/<partition>` when it can serve, answers from worker threads. An append is flushed
+//! before it is acknowledged. When it dies nothing acknowledged is lost; the supervisor opens the store again.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef, BytesConvertable, RpcReplyPort};
+use turret_retrieval::ids::{EncoderVersion, GenerationId, PartitionId};
+use turret_store::{PartitionStore, StoreSettings};
+
+use crate::groups;
+use crate::metrics::Metrics;
+use crate::offload::{Offload, Panicked};
+use crate::protocol::{
+    AppendAsk, Appended, RefreshPageAsk, RefreshedPage, Refusal, StateView, UserRequest, UserView, ViewAsk,
+};
+use crate::routing::RoutingReader;
+use crate::wire::{Inbox, Wire, note};
+
+mod page;
+
+/// What this actor receives.
+pub type Msg = Inbox<UserRequest, Note>;
+
+/// A reply that may be refused.
+type Reply<T> = RpcReplyPort<Wire<Result<T, Refusal>>>;
+
+/// News from this actor's own worker threads.
+pub enum Note {
+    /// The store is open and holds the generation's snapshot.
+    Opened(Box<PartitionStore>),
+    /// The store could not be opened, or the snapshot not imported.
+    OpenFailed(String),
+    /// Work on the store panicked.
+    StorePanicked,
+    /// A page of the refresh ended.
+    PageDone,
+}
+
+/// What the actor serves, and from where.
+#[derive(Clone)]
+pub struct UserPartition {
+    /// The partition.
+    pub partition: PartitionId,
+    /// Its directory.
+    pub dir: PathBuf,
+    /// How to open it.
+    pub settings: StoreSettings,
+    /// The generation whose snapshot is imported first.
+    pub generation: GenerationId,
+    /// That snapshot's file.
+    pub snapshot: PathBuf,
+    /// The encoder whose states a refresh makes.
+    pub encoder: EncoderVersion,
+    /// Where the store is read and written.
+    pub work: Offload,
+    /// Where opening runs: it may take long.
+    pub loads: Offload,
+    /// Where the refresh finds an inference worker.
+    pub routing: RoutingReader,
+    /// The node's metrics.
+    pub metrics: Metrics,
+}
+
+/// The store, once open.
+pub struct State {
+    store: Option<Arc<PartitionStore>>,
+    page_running: bool,
+}
+
+impl Actor for UserPartition {
+    type Msg = Msg;
+    type State = State;
+    type Arguments = ();
+
+    async fn pre_start(&self, myself: ActorRef<Msg>, (): ()) -> Result<State, ActorProcessingErr> {
+        let own = self.clone();
+        self.loads.reserve()?.run(
+            move || own.open(),
+            move |opened| {
+                note(
+                    &myself,
+                    match opened {
+                        Ok(Ok(store)) => Note::Opened(Box::new(store)),
+                        Ok(Err(why)) => Note::OpenFailed(why),
+                        Err(Panicked) => Note::OpenFailed("opening panicked".to_owned()),
+                    },
+                );
+            },
+        );
+        Ok(State { store: None, page_running: false })
+    }
+
+    async fn handle(&self, myself: ActorRef<Msg>, message: Msg, state: &mut State) -> Result<(), ActorProcessingErr> {
+        match message {
+            Inbox::Request(UserRequest::View(ask, reply)) => self.view(ask, reply, &myself, state),
+            Inbox::Request(UserRequest::Append(ask, reply)) => self.append(ask, reply, &myself, state),
+            Inbox::Request(UserRequest::RefreshPage(ask, reply)) => self.refresh_page(ask, reply, &myself, state),
+            Inbox::Note(Note::Opened(store)) => self.opened(store, &myself, state),
+            Inbox::Note(Note::OpenFailed(why)) => return Err(why.into()),
+            Inbox::Note(Note::StorePanicked) => return Err("work on the store panicked".into()),
+            Inbox::Note(Note::PageDone) => state.page_running = false,
+        }
+        Ok(())
+    }
+}
+
+impl UserPartition {
+    /// Blocking: opens the store and makes sure that it holds the generation's snapshot.
+    fn open(&self) -> Result<PartitionStore, String> {
+        let store = PartitionStore::open(&self.dir, self.settings.clone()).map_err(|error| error.to_string())?;
+        let mut go_on = |_: u64| std::ops::ControlFlow::Continue(());
+        store
+            .import_snapshot(&self.snapshot, &self.generation, &mut go_on)
+            .map_err(|error| format!("{}: {error}", self.snapshot.display()))?;
+        Ok(store)
+    }
+
+    fn opened(&self, store: Box<PartitionStore>, myself: &ActorRef<Msg>, state: &mut State) {
+        let partition = self.partition.to_string();
+        tracing::info!(partition, users = store.stats().users, "user partition serves");
+        state.store = Some(Arc::from(store));
+        ractor::pg::join(groups::users(self.partition), vec![myself.get_cell()]);
+    }
+
+    fn view(&self, ask: Wire<ViewAsk>, reply: Reply<Option<UserView>>, myself: &ActorRef<Msg>, state: &State) {
+        self.on_store(ask, reply, myself, state, |store, ask| {
+            let view = store.view(&ask.user, &ask.encoder).map_err(|error| Refusal::Failed(error.to_string()))?;
+            Ok(view.map(|view| UserView {
+                demographics: view.demographics,
+                state: view.state.map(|state| StateView {
+                    is_current: state.covers_events >= view.events_total,
+                    vector: state.vector,
+                    made_at_ms: state.made_at_ms,
+                }),
+            }))
+        });
+    }
+
+    fn append(&self, ask: Wire<AppendAsk>, reply: Reply<Appended>, myself: &ActorRef<Msg>, state: &State) {
+        self.on_store(ask, reply, myself, state, |store, ask| {
+            let outcome =
+                store.append_events(&[(ask.user, ask.events)]).map_err(|error| Refusal::Failed(error.to_string()))?;
+            let appended = outcome.first().ok_or_else(|| Refusal::Failed("the store answered nothing".to_owned()))?;
+            let (added, known, dropped) = (appended.added, appended.known, appended.dropped);
+            Ok(Appended { added, known, dropped })
+        });
+    }
+
+    fn refresh_page(
+        &self,
+        ask: Wire<RefreshPageAsk>,
+        reply: Reply<RefreshedPage>,
+        myself: &ActorRef<Msg>,
+        state: &mut State,
+    ) {
+        let (ask, store) = match self.admit(ask, state) {
+            Ok(admitted) => admitted,
+            Err(refusal) => return answer(reply, Err(refusal)),
+        };
+        if std::mem::replace(&mut state.page_running, true) {
+            return answer(reply, Err(Refusal::Overloaded));
+        }
+        let (own, myself) = (self.clone(), myself.clone());
+        // One page at a time, so this spawn is bounded; the page itself is bounded by `users_max`.
+        tokio::spawn(async move {
+            let result = page::refresh(&own, store, ask).await;
+            if let Ok(page) = &result {
+                own.metrics.refresh_users.with_label_values(&["refreshed"]).inc_by(u64::from(page.refreshed));
+            }
+            answer(reply, result);
+            note(&myself, Note::PageDone);
+        });
+    }
+
+    fn admit<A>(&self, ask: Wire<A>, state: &State) -> Result<(A, Arc<PartitionStore>), Refusal> {
+        let ask = ask.open().map_err(|error| {
+            self.metrics.wire_rejected.with_label_values(&["users"]).inc();
+            Refusal::Unreadable(error.to_string())
+        })?;
+        Ok((ask, state.store.clone().ok_or(Refusal::Starting)?))
+    }
+
+    /// Runs `work` on a worker thread, which replies.
+    fn on_store<A, T>(
+        &self,
+        ask: Wire<A>,
+        reply: Reply<T>,
+        myself: &ActorRef<Msg>,
+        state: &State,
+        work: impl FnOnce(&PartitionStore, A) -> Result<T, Refusal> + Send + 'static,
+    ) where
+        A: Send + 'static,
+        T: Send + 'static,
+        Wire<Result<T, Refusal>>: BytesConvertable,
+    {
+        let (ask, store) = match self.admit(ask, state) {
+            Ok(admitted) => admitted,
+            Err(refusal) => return answer(reply, Err(refusal)),
+        };
+        let Ok(slot) = self.work.reserve() else {
+            return answer(reply, Err(Refusal::Overloaded));
+        };
+        let myself = myself.clone();
+        slot.run(
+            move || work(&store, ask),
+            move |done| {
+                let result = done.unwrap_or_else(|Panicked| {
+                    note(&myself, Note::StorePanicked);
+                    Err(Refusal::Failed("work on the store panicked".to_owned()))
+                });
+                answer(reply, result);
+            },
+        );
+    }
+}
+
+fn answer<T>(reply: Reply<T>, result: Result<T, Refusal>)
+where
+    Wire<Result<T, Refusal>>: BytesConvertable,
+{
+    // A caller that has gone away needs no answer.
+    drop(reply.send(Wire::new(result)));
+}

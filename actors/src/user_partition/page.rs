@@ -1,0 +1,99 @@
+//! One page of a refresh: read users with new events, encode them, write their states.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ractor::rpc::CallResult;
+use turret_store::{PartitionStore, SequenceState};
+
+use super::UserPartition;
+use crate::inference_worker;
+use crate::offload::Panicked;
+use crate::protocol::{ENCODE_ROWS_MAX, EncodeAsk, InferenceRequest, RefreshPageAsk, RefreshedPage, Refusal};
+use crate::wire::{Inbox, Wire};
+
+/// How long one chunk may wait for an inference worker that is busy with online work.
+const ENCODE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The most users in one page.
+const PAGE_USERS_MAX: u32 = 1_024;
+
+/// Users scanned for one page, dirty or not: bounds the time between two replies.
+const _: () = assert!(ENCODE_ROWS_MAX as u32 <= PAGE_USERS_MAX);
+
+/// Recomputes the states of the next users with new events. A crash repeats at most this page.
+pub(super) async fn refresh(
+    own: &UserPartition,
+    store: Arc<PartitionStore>,
+    ask: RefreshPageAsk,
+) -> Result<RefreshedPage, Refusal> {
+    let limit = ask.users_max.clamp(1, PAGE_USERS_MAX) as usize;
+    let (reader, encoder) = (store.clone(), own.encoder.clone());
+    let page = own
+        .work
+        .run(move || reader.dirty_users(&encoder, ask.after.as_ref(), limit))
+        .await
+        .map_err(panicked)?
+        .map_err(|error| Refusal::Failed(error.to_string()))?;
+    let mut refreshed = 0;
+    for users in page.users.chunks(ENCODE_ROWS_MAX) {
+        let histories = users.iter().map(|user| user.events.clone()).collect();
+        let vectors = encode(own, EncodeAsk { encoder: own.encoder.clone(), histories }).await?;
+        if vectors.len() != users.len() {
+            return Err(Refusal::Failed(format!("{} states for {} users", vectors.len(), users.len())));
+        }
+        let made_at_ms = now_ms();
+        let states = users
+            .iter()
+            .zip(vectors)
+            .map(|(dirty, vector)| {
+                let state = SequenceState {
+                    encoder: own.encoder.clone(),
+                    made_at_ms,
+                    covers_until_ms: dirty.events.last().map_or(0, |event| event.timestamp_ms),
+                    covers_events: dirty.events_total,
+                    vector,
+                };
+                (dirty.user.clone(), state)
+            })
+            .collect::<Vec<_>>();
+        refreshed += states.len() as u32;
+        let writer = store.clone();
+        own.work
+            .run(move || writer.put_states(&states))
+            .await
+            .map_err(panicked)?
+            .map_err(|error| Refusal::Failed(error.to_string()))?;
+    }
+    Ok(RefreshedPage { refreshed, next: page.next })
+}
+
+async fn encode(own: &UserPartition, ask: EncodeAsk) -> Result<Vec<Vec<f32>>, Refusal> {
+    let worker = own
+        .routing
+        .table()
+        .inference
+        .first()
+        .cloned()
+        .ok_or_else(|| Refusal::Failed("no inference worker serves this generation".to_owned()))?;
+    let call = worker.call(
+        |reply| -> inference_worker::Msg { Inbox::Request(InferenceRequest::Encode(Wire::new(ask), reply)) },
+        Some(ENCODE_TIMEOUT),
+    );
+    match call.await {
+        Ok(CallResult::Success(answer)) => {
+            answer.open().map_err(|error| Refusal::Unreadable(error.to_string())).flatten()
+        }
+        Ok(CallResult::Timeout | CallResult::SenderError) | Err(_) => {
+            Err(Refusal::Failed("the inference worker did not answer".to_owned()))
+        }
+    }
+}
+
+fn panicked(_: Panicked) -> Refusal {
+    Refusal::Failed("work on the store panicked".to_owned())
+}
+
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+}
