@@ -1,1 +1,8 @@
-//! The Turret program.
+//! The Turret program: its commands, its configuration, and the gateway of a node.
+//!
+//! A library only so that `main.rs` and `tests/` share code; no other package names it.
+
+pub mod cli;
+pub mod config;
+pub mod gateway;
+pub mod telemetry;

@@ -1,0 +1,184 @@
+//! The network: encoder, head and ad tower, as functions of embeddings. Training and serving run the same code.
+
+use std::sync::Arc;
+
+use candle_core::{Error, Result, Tensor};
+
+use crate::ops::{Activation, affine, attention, dropout, layer_norm, unit_rows};
+use crate::settings::{Attention, ModelKind, ModelSettings};
+
+/// How much is dropped where. Serving drops nothing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dropout {
+    /// Inside the encoder.
+    pub(crate) encoder: f32,
+    /// After the context layer.
+    pub(crate) context: f32,
+    /// Of this step; every place derives its own.
+    pub(crate) seed: u32,
+}
+
+impl Dropout {
+    /// Nothing is dropped.
+    pub(crate) const NONE: Self = Self { encoder: 0.0, context: 0.0, seed: 0 };
+
+    fn in_encoder(&self, x: &Tensor, place: u32) -> Result<Tensor> {
+        dropout(x, self.encoder, self.seed.wrapping_add(place.wrapping_mul(0x9E37_79B9)))
+    }
+}
+
+struct Affine {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl Affine {
+    fn apply(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
+        affine(x, &self.weight, &self.bias, activation)
+    }
+}
+
+struct Norm {
+    gain: Tensor,
+    bias: Tensor,
+}
+
+impl Norm {
+    fn apply(&self, x: &Tensor) -> Result<Tensor> {
+        layer_norm(x, &self.gain, &self.bias)
+    }
+}
+
+struct Layer {
+    attention_norm: Norm,
+    query_key_value: Affine,
+    projection: Affine,
+    feed_forward_norm: Norm,
+    expand: Affine,
+    contract: Affine,
+}
+
+/// The dense tensors, by their place.
+pub(crate) struct Network {
+    layers: Vec<Layer>,
+    norm: Norm,
+    content: Option<Tensor>,
+    no_history: Tensor,
+    context: Option<Affine>,
+    head: [Affine; 2],
+    ads_norm: Norm,
+    ads: [Affine; 2],
+    heads: usize,
+    causal: bool,
+}
+
+/// The embeddings that the head joins; all have one row for each query.
+pub(crate) struct HeadEmbeddings {
+    /// Sequence states, [`Network::no_history`] where there is none.
+    pub(crate) state: Tensor,
+    /// The context layer's input: the subject's mean interest, then its item vector if the model uses it.
+    pub(crate) context: Option<Tensor>,
+    /// 1 where there is a context, else 0; [rows, 1].
+    pub(crate) context_given: Option<Tensor>,
+    /// Age, country and gender.
+    pub(crate) demographics: [Tensor; 3],
+}
+
+impl Network {
+    /// Takes every tensor from `find`, by the names of [`shapes`](crate::parameters::shapes).
+    ///
+    /// # Errors
+    /// Those of `find`.
+    pub(crate) fn new(
+        settings: &ModelSettings,
+        content_dimension: usize,
+        find: &mut dyn FnMut(&str) -> Option<Tensor>,
+    ) -> Result<Self> {
+        let mut take = |name: String| find(&name).ok_or_else(|| Error::Msg(format!("there is no tensor {name}")));
+        let mut norm = |take: &mut dyn FnMut(String) -> Result<Tensor>, name: &str| -> Result<Norm> {
+            Ok(Norm { gain: take(format!("{name}.gain"))?, bias: take(format!("{name}.bias"))? })
+        };
+        let affine = |take: &mut dyn FnMut(String) -> Result<Tensor>, name: &str| -> Result<Affine> {
+            Ok(Affine { weight: take(format!("{name}.weight"))?, bias: take(format!("{name}.bias"))? })
+        };
+        let mut layers = Vec::with_capacity(settings.layers);
+        for layer in 0..settings.layers {
+            let name = |part: &str| format!("encoder.{layer}.{part}");
+            layers.push(Layer {
+                attention_norm: norm(&mut take, &name("attention_norm"))?,
+                query_key_value: affine(&mut take, &name("query_key_value"))?,
+                projection: affine(&mut take, &name("projection"))?,
+                feed_forward_norm: norm(&mut take, &name("feed_forward_norm"))?,
+                expand: affine(&mut take, &name("expand"))?,
+                contract: affine(&mut take, &name("contract"))?,
+            });
+        }
+        Ok(Self {
+            layers,
+            norm: norm(&mut take, "encoder.norm")?,
+            content: if content_dimension > 0 { Some(take("items.content.weight".to_owned())?) } else { None },
+            no_history: take("head.no_history".to_owned())?,
+            context: match settings.kind {
+                ModelKind::Contextual => Some(affine(&mut take, "head.context")?),
+                ModelKind::HistoryOnly => None,
+            },
+            head: [affine(&mut take, "head.hidden")?, affine(&mut take, "head.output")?],
+            ads_norm: norm(&mut take, "ads.norm")?,
+            ads: [affine(&mut take, "ads.hidden")?, affine(&mut take, "ads.output")?],
+            heads: settings.heads,
+            causal: settings.attention == Attention::Causal,
+        })
+    }
+
+    /// The state that stands for no history, [1, dimension].
+    pub(crate) fn no_history(&self) -> &Tensor {
+        &self.no_history
+    }
+
+    /// Adds the projected content embeddings [rows, content dimension] to `embedded` [rows, dimension].
+    pub(crate) fn with_content(&self, embedded: Tensor, content: Option<&Tensor>) -> Result<Tensor> {
+        match (&self.content, content) {
+            (Some(weight), Some(content)) => embedded + content.matmul(weight)?,
+            (Some(_), None) | (None, _) => Ok(embedded),
+        }
+    }
+
+    /// The hidden states of all events [tokens, dimension], before the final norm; `starts` bounds the sequences.
+    pub(crate) fn encode(&self, events: &Tensor, starts: &Arc<[usize]>, drop: Dropout) -> Result<Tensor> {
+        let mut x = drop.in_encoder(events, 1)?;
+        for (layer, number) in self.layers.iter().zip(1u32..) {
+            let qkv = layer.query_key_value.apply(&layer.attention_norm.apply(&x)?, Activation::Identity)?;
+            let mixed = attention(&qkv, starts, self.heads, self.causal)?;
+            let mixed = layer.projection.apply(&mixed, Activation::Identity)?;
+            x = (x + drop.in_encoder(&mixed, 2 * number)?)?;
+            let wide = layer.expand.apply(&layer.feed_forward_norm.apply(&x)?, Activation::Gelu)?;
+            let narrow = layer.contract.apply(&wide, Activation::Identity)?;
+            x = (x + drop.in_encoder(&narrow, 2 * number + 1)?)?;
+        }
+        Ok(x)
+    }
+
+    /// Sequence states out of hidden states: the final norm.
+    pub(crate) fn states(&self, hidden: &Tensor) -> Result<Tensor> {
+        self.norm.apply(hidden)
+    }
+
+    /// Query embeddings, [rows, dimension], of unit length.
+    pub(crate) fn head(&self, inputs: HeadEmbeddings, drop: Dropout) -> Result<Tensor> {
+        let [age, country, gender] = inputs.demographics;
+        let mut parts = vec![inputs.state];
+        if let (Some(layer), Some(context), Some(given)) = (&self.context, &inputs.context, &inputs.context_given) {
+            let context = layer.apply(context, Activation::Gelu)?;
+            parts.push(dropout(&context, drop.context, drop.seed)?.broadcast_mul(given)?);
+        }
+        parts.extend([age, country, gender]);
+        let hidden = self.head[0].apply(&Tensor::cat(&parts, 1)?, Activation::Gelu)?;
+        unit_rows(&self.head[1].apply(&hidden, Activation::Identity)?)
+    }
+
+    /// Ad embeddings, [rows, dimension], of unit length, out of item vectors.
+    pub(crate) fn ads(&self, items: &Tensor) -> Result<Tensor> {
+        let hidden = self.ads[0].apply(&self.ads_norm.apply(items)?, Activation::Gelu)?;
+        unit_rows(&(items + self.ads[1].apply(&hidden, Activation::Identity)?)?)
+    }
+}

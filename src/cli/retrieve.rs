@@ -1,0 +1,159 @@
+//! `turret retrieve`.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use serde_json::{Map, Value, json};
+
+use super::table::table;
+use super::{UsageError, block_on, say, say_json};
+
+/// Asks a running node for ads
+///
+/// For example, for a user who is looking at a pin about armchairs:
+///
+///   turret retrieve --user u83911 --interest home_decor/armchair:0.92 -k 10
+///
+/// Prints a table, or with --json the node's answer as it came.
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// The node's HTTP address
+    #[arg(long, default_value = "http://127.0.0.1:7101", value_name = "URL")]
+    url: String,
+    /// The user; without one the answer rests on context and demographics alone
+    #[arg(long, value_name = "ID")]
+    user: Option<String>,
+    /// Where the ad will be shown: related_pins, search or home
+    #[arg(long, default_value = "related_pins")]
+    surface: String,
+    /// An interest of the subject pin, with its confidence (1 if left out); may be repeated
+    #[arg(long = "interest", value_name = "ID[:CONFIDENCE]")]
+    interests: Vec<String>,
+    /// The subject pin itself; where the model knows it, its own interests are used
+    #[arg(long, value_name = "ITEM")]
+    subject: Option<String>,
+    /// How many ads
+    #[arg(short, default_value_t = 10)]
+    k: u64,
+    /// A filter on the ads' attributes, as JSON: {"eq": {"status": "active"}}
+    #[arg(long, value_name = "JSON")]
+    filter: Option<String>,
+    /// The request's deadline
+    #[arg(long, default_value_t = 1_000, value_name = "MS")]
+    deadline_ms: u64,
+    /// Print the answer as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let body = request(&arguments)?;
+    let answer = block_on(post(&arguments.url, &body))??;
+    if arguments.json {
+        return say_json(&answer);
+    }
+    say(render(&answer));
+    Ok(())
+}
+
+fn request(arguments: &Arguments) -> anyhow::Result<Value> {
+    let interests = arguments.interests.iter().map(|text| interest(text)).collect::<Result<Vec<_>, _>>()?;
+    let mut body = Map::new();
+    body.insert("surface".to_owned(), json!(arguments.surface));
+    body.insert("k".to_owned(), json!(arguments.k));
+    body.insert("deadline_ms".to_owned(), json!(arguments.deadline_ms));
+    if let Some(user) = &arguments.user {
+        body.insert("user_id".to_owned(), json!(user));
+    }
+    if !interests.is_empty() || arguments.subject.is_some() {
+        let subject = json!({ "item_id": arguments.subject, "interests": interests });
+        body.insert("context".to_owned(), json!({ "subject": subject }));
+    }
+    if let Some(filter) = &arguments.filter {
+        let filter: Value = serde_json::from_str(filter)
+            .map_err(|error| UsageError::Argument(format!("--filter: not JSON: {error}")))?;
+        body.insert("filter".to_owned(), filter);
+    }
+    Ok(Value::Object(body))
+}
+
+/// Reads `id` or `id:confidence`; a colon that no number follows belongs to the id.
+fn interest(text: &str) -> anyhow::Result<Value> {
+    let (id, confidence) = match text.rsplit_once(':').map(|(id, tail)| (id, tail.parse::<f64>())) {
+        Some((id, Ok(confidence))) => (id, confidence),
+        Some((_, Err(_))) | None => (text, 1.0),
+    };
+    if id.is_empty() || !(confidence > 0.0 && confidence <= 1.0) {
+        let rule = "needs an id and a confidence in (0, 1]";
+        return Err(UsageError::Argument(format!("--interest: `{text}` {rule}")).into());
+    }
+    Ok(json!({ "id": id, "confidence": confidence }))
+}
+
+/// Sends one request; a problem becomes an error that reads like one.
+pub(super) async fn post(url: &str, body: &Value) -> anyhow::Result<Value> {
+    let client = reqwest::Client::builder().timeout(Duration::from_secs(15)).build()?;
+    let url = format!("{}/v1/candidates:retrieve", url.trim_end_matches('/'));
+    let response = client.post(&url).json(body).send().await.with_context(|| format!("cannot reach {url}"))?;
+    let status = response.status();
+    let answer: Value = response.json().await.with_context(|| format!("{url} did not answer with JSON"))?;
+    if !status.is_success() {
+        let text = |key: &str| answer.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        bail!("{} ({}): {}", status.as_u16(), text("code"), text("detail"));
+    }
+    Ok(answer)
+}
+
+fn render(answer: &Value) -> String {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let rows: Vec<Vec<String>> = answer["candidates"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|candidate| {
+            let score = format!("{:.4}", candidate["score"].as_f64().unwrap_or_default());
+            let advertiser = candidate.get("advertiser_id").map_or_else(String::new, text);
+            vec![text(&candidate["ad_id"]), score, advertiser, candidate["shard"].to_string()]
+        })
+        .collect();
+    let user = &answer["user_state"];
+    let coverage = &answer["coverage"];
+    let mut lines = vec![table(&["ad", "score", "advertiser", "shard"], &rows), String::new()];
+    if answer["exhausted"] == json!(true) {
+        lines.push("no further ads pass the filter".to_owned());
+    }
+    lines.push(format!(
+        "{} · tier {} (history {}, context {}) · {}/{} shards, {:.1} % of the ads · {} µs · generation {}",
+        text(&answer["status"]),
+        text(&user["tier"]),
+        text(&user["history"]),
+        text(&user["context"]),
+        coverage["shards"]["answered"],
+        coverage["shards"]["asked"],
+        100.0 * coverage["documents"].as_f64().unwrap_or_default(),
+        answer["timings_us"]["total"],
+        text(&answer["generation"]["id"]),
+    ));
+    for reason in coverage["reasons"].as_array().into_iter().flatten() {
+        lines.push(format!("missing: {}", text(reason)));
+    }
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interest_has_a_confidence_or_one() {
+        let check = |text: &str, id: &str, confidence: f64| {
+            assert_eq!(interest(text).unwrap(), json!({ "id": id, "confidence": confidence }));
+        };
+        check("home_decor/armchair:0.5", "home_decor/armchair", 0.5);
+        check("281", "281", 1.0);
+        check("a:b", "a:b", 1.0);
+        for bad in ["x:0", "x:1.5", "", ":0.5", "x:NaN"] {
+            assert!(interest(bad).is_err(), "{bad}");
+        }
+    }
+}

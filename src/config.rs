@@ -1,0 +1,315 @@
+//! The configuration: one file for the whole cluster, from raw TOML to checked settings in one step.
+//!
+//! All faults are gathered and reported at once, each with its key path. Nothing is corrected silently. Every key is
+//! described in `cluster-config/README.md`.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use turret_actors::inference_worker::batcher::BatcherSettings;
+use turret_actors::node::{Member, NodeSettings};
+use turret_data::DataSource;
+use turret_index::{Backend, IndexSettings};
+use turret_model::{EvaluationSettings, ModelSettings, Split, TrainingSettings};
+use turret_retrieval::generation::Manifest;
+use turret_store::StoreSettings;
+
+mod learning;
+mod nodes;
+mod reader;
+
+pub use nodes::NodeConfig;
+use reader::{Faults, Section};
+
+/// A checked configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where nodes keep what is theirs, each below its own name.
+    pub data_dir: PathBuf,
+    /// Where generations are published.
+    pub generations: PathBuf,
+    /// Where trained models are kept.
+    pub models: PathBuf,
+    /// The data set, where the file names one.
+    pub data: Option<DataSource>,
+    /// The shape of the model.
+    pub model: ModelSettings,
+    /// How it is trained.
+    pub training: TrainingSettings,
+    /// What it is trained on and what it is tested on.
+    pub split: Split,
+    /// How it is tested.
+    pub evaluation: EvaluationSettings,
+    /// The ad index.
+    pub index: IndexConfig,
+    /// The user partitions.
+    pub users: UsersConfig,
+    /// The inference queue.
+    pub inference: BatcherSettings,
+    /// The front door.
+    pub gateway: GatewayConfig,
+    /// The cluster's shared secret.
+    pub cookie: String,
+    /// The nodes.
+    pub nodes: Vec<NodeConfig>,
+}
+
+/// The ad index.
+#[derive(Clone, Debug)]
+pub struct IndexConfig {
+    /// How many shards the next generation gets.
+    pub shards: u32,
+    /// How a shard is indexed.
+    pub settings: IndexSettings,
+    /// Searches that may wait on one node.
+    pub queue: usize,
+}
+
+/// The user partitions.
+#[derive(Clone, Debug)]
+pub struct UsersConfig {
+    /// How many there are, for the life of the data directory.
+    pub partitions: u32,
+    /// How a partition is kept.
+    pub settings: StoreSettings,
+}
+
+/// The front door.
+#[derive(Clone, Debug)]
+pub struct GatewayConfig {
+    /// Retrievals that may run at once on one node.
+    pub in_flight_max: usize,
+    /// The deadline of a request that names none.
+    pub deadline_ms: u64,
+}
+
+/// Why a configuration is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file could not be read.
+    #[error("{path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is not TOML.
+    #[error("{path}: {source}")]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: Box<toml::de::Error>,
+    },
+    /// Keys or values are wrong: all of them.
+    #[error("{path}: {} fault{}\n  {}", faults.len(), if faults.len() == 1 { "" } else { "s" }, faults.join("\n  "))]
+    Faults {
+        /// The file.
+        path: PathBuf,
+        /// Each with its key path.
+        faults: Vec<String>,
+    },
+}
+
+/// A generation that this configuration cannot serve.
+#[derive(Debug, thiserror::Error)]
+#[error("users.partitions: {configured} where generation {generation} was published for {published}; publish again")]
+pub struct PartitionsError {
+    configured: u32,
+    published: u32,
+    generation: String,
+}
+
+impl Config {
+    /// Reads and checks `path`.
+    ///
+    /// # Errors
+    /// With every fault of the file.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text =
+            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        Self::parse(&text, path)
+    }
+
+    /// Checks `text`; `path` is named in errors.
+    ///
+    /// # Errors
+    /// With every fault of the text.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let table: toml::Table = text
+            .parse()
+            .map_err(|source| ConfigError::Syntax { path: path.to_owned(), source: Box::new(source) })?;
+        let faults = Faults::default();
+        let root = Section::root(&table, faults.clone());
+        let config = Self::read(&root, &faults);
+        root.finish();
+        let faults = faults.take();
+        if faults.is_empty() { Ok(config) } else { Err(ConfigError::Faults { path: path.to_owned(), faults }) }
+    }
+
+    fn read(root: &Section<'_>, faults: &Faults) -> Self {
+        let data_dir = directory(root, "data_dir", Path::new(".turret/data"));
+        let users = users(root.section("users"));
+        let nodes = nodes::read(root, faults);
+        Self {
+            generations: directory(root, "generations", &data_dir.join("generations")),
+            models: directory(root, "models", &data_dir.join("models")),
+            data: learning::data(root, faults),
+            model: learning::model(root.section("model"), users.settings.events_per_user_max),
+            training: learning::training(root.section("training")),
+            split: learning::split(root.section("split")),
+            evaluation: learning::evaluation(root.section("evaluation")),
+            index: index(root.section("index")),
+            inference: inference(root.section("inference")),
+            gateway: gateway(root.section("gateway")),
+            cookie: cluster(root.section("cluster"), nodes.len()),
+            users,
+            nodes,
+            data_dir,
+        }
+    }
+
+    /// Whether a node of this configuration can serve `manifest`.
+    ///
+    /// # Errors
+    /// When users would be looked for in other partitions than they are kept in.
+    pub fn check_against(&self, manifest: &Manifest) -> Result<(), PartitionsError> {
+        let (configured, published) = (self.users.partitions, manifest.partitions());
+        if configured == published {
+            return Ok(());
+        }
+        Err(PartitionsError { configured, published, generation: manifest.id.to_string() })
+    }
+
+    /// What the node `own` needs to start.
+    pub fn node_settings(&self, own: &NodeConfig) -> NodeSettings {
+        let member = |node: &NodeConfig| Member {
+            name: node.name.clone(),
+            roles: node.roles.clone(),
+            cluster: node.cluster,
+        };
+        NodeSettings {
+            name: own.name.clone(),
+            members: self.nodes.iter().map(member).collect(),
+            cookie: self.cookie.clone(),
+            data_dir: self.data_dir.join(own.name.as_str()),
+            index: self.index.settings.clone(),
+            store: self.users.settings.clone(),
+            inference: self.inference,
+            search_threads: self.index.settings.threads,
+            search_queue: self.index.queue,
+            in_flight_max: self.gateway.in_flight_max,
+        }
+    }
+}
+
+/// A directory; a leading `$NAME/` is replaced by the environment variable.
+fn directory(section: &Section<'_>, key: &'static str, default: &Path) -> PathBuf {
+    match section.text(key) {
+        None => default.to_owned(),
+        Some(text) => expand(text).unwrap_or_else(|rule| {
+            section.fault(key, rule);
+            default.to_owned()
+        }),
+    }
+}
+
+fn expand(text: &str) -> Result<PathBuf, String> {
+    let Some(rest) = text.strip_prefix('$') else { return Ok(PathBuf::from(text)) };
+    let (name, below) = rest.split_once('/').unwrap_or((rest, ""));
+    match std::env::var(name) {
+        Ok(value) if !value.is_empty() => Ok(Path::new(&value).join(below)),
+        Ok(_) | Err(_) => Err(format!("the environment variable {name} is not set")),
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+fn index(section: Section<'_>) -> IndexConfig {
+    let backends = [("auto", Backend::Auto), ("exact", Backend::Exact), ("diskann", Backend::DiskAnn)];
+    let config = IndexConfig {
+        shards: section.size("shards", 2, 1..=1_024) as u32,
+        queue: section.size("queue", 256, 1..=100_000),
+        settings: IndexSettings {
+            backend: section.choice("backend", Backend::Auto, &backends),
+            exact_below_ads: section.size("exact_below_ads", 20_000, 0..=10_000_000),
+            degree: section.size("degree", 32, 8..=128),
+            build_list: section.size("build_list", 100, 16..=1_000),
+            alpha: section.number("alpha", 1.2, 1.0..=2.0) as f32,
+            search_list: section.size("search_list", 100, 10..=4_000),
+            threads: section.size("threads", cores(), 1..=256),
+        },
+    };
+    section.finish();
+    config
+}
+
+fn users(section: Section<'_>) -> UsersConfig {
+    let config = UsersConfig {
+        partitions: section.size("partitions", 4, 1..=1_024) as u32,
+        settings: StoreSettings {
+            events_per_user_max: section.size("events_per_user_max", 200, 1..=10_000),
+            cache_bytes: section.size("cache_bytes", 64 << 20, 1 << 20..=1 << 40) as u64,
+        },
+    };
+    section.finish();
+    config
+}
+
+fn inference(section: Section<'_>) -> BatcherSettings {
+    let settings = BatcherSettings {
+        batch_rows_max: section.size("batch_rows_max", 64, 1..=4_096),
+        online_queue_rows_max: section.size("queue_rows_max", 1_024, 1..=100_000),
+        refresh_queue_jobs_max: section.size("refresh_queue_jobs_max", 64, 1..=10_000),
+    };
+    section.finish();
+    settings
+}
+
+fn gateway(section: Section<'_>) -> GatewayConfig {
+    let config = GatewayConfig {
+        in_flight_max: section.size("in_flight_max", 256, 1..=100_000),
+        deadline_ms: section.size("deadline_ms", 100, 1..=10_000) as u64,
+    };
+    section.finish();
+    config
+}
+
+/// The secret that nodes prove to each other: from a file, or from the environment, or written in the open.
+fn cluster(section: Section<'_>, nodes: usize) -> String {
+    let cookie = match (section.text("cookie"), section.text("cookie_file")) {
+        (Some(_), Some(_)) => {
+            section.fault("cookie", "cannot stand beside cookie_file");
+            String::new()
+        }
+        (Some(cookie), None) => cookie.to_owned(),
+        (None, Some(path)) => match expand(path).map(std::fs::read_to_string) {
+            Ok(Ok(text)) => text.trim().to_owned(),
+            Ok(Err(error)) => {
+                section.fault("cookie_file", error);
+                String::new()
+            }
+            Err(rule) => {
+                section.fault("cookie_file", rule);
+                String::new()
+            }
+        },
+        (None, None) => String::new(),
+    };
+    if nodes > 1 && section.is_present() && !(16..=256).contains(&cookie.len()) {
+        section.fault("cookie", "must be 16 to 256 bytes: nodes prove it to each other");
+    } else if nodes > 1 && !section.is_present() {
+        section.fault("cookie", "is required where there is more than one node");
+    }
+    section.finish();
+    cookie
+}
+
+/// Whether every value is there once; else the first that is there again.
+fn repeated<T: Ord + Clone>(values: impl IntoIterator<Item = T>) -> Option<T> {
+    let mut seen = BTreeSet::new();
+    values.into_iter().find(|value| !seen.insert(value.clone()))
+}

@@ -1,0 +1,184 @@
+//! What a model is made of, trained on and tested on.
+
+use std::path::PathBuf;
+
+use turret_data::DataSource;
+use turret_model::{
+    Attention, EvaluationSettings, EventWeights, HistoryGap, ModelKind, ModelSettings, Objective, Split,
+    SyntheticContext, TrainingSettings,
+};
+
+use super::expand;
+use super::reader::{Faults, Section};
+
+/// `[data]`: a directory and the mapping of its columns.
+pub(super) fn data(root: &Section<'_>, faults: &Faults) -> Option<DataSource> {
+    let value = root.value("data")?;
+    let Some(table) = value.as_table() else {
+        faults.add("data", "must be a table");
+        return None;
+    };
+    let dir = match table.get("dir").map(|dir| dir.as_str().map(expand)) {
+        Some(Some(Ok(dir))) => dir,
+        Some(Some(Err(rule))) => {
+            faults.add("data.dir", rule);
+            PathBuf::new()
+        }
+        Some(None) => {
+            faults.add("data.dir", "must be a string");
+            PathBuf::new()
+        }
+        None => {
+            faults.add("data.dir", "is required");
+            PathBuf::new()
+        }
+    };
+    if table.keys().all(|key| key == "dir") {
+        // Nothing is mapped: the files carry the canonical names.
+        return Some(DataSource::canonical(&dir));
+    }
+    let mut table = table.clone();
+    table.insert("dir".to_owned(), toml::Value::String(dir.to_string_lossy().into_owned()));
+    match serde_path_to_error::deserialize(toml::Value::Table(table)) {
+        Ok(source) => Some(source),
+        Err(error) => {
+            let path = error.path().to_string();
+            faults.add(&format!("data.{path}"), error.into_inner().message());
+            None
+        }
+    }
+}
+
+pub(super) fn model(section: Section<'_>, events_per_user_max: usize) -> ModelSettings {
+    let attention = [("causal", Attention::Causal), ("bidirectional", Attention::Bidirectional)];
+    let settings = ModelSettings {
+        kind: ModelKind::Contextual,
+        subject_item: section.flag("subject_item", false),
+        dimension: section.size("dimension", 64, 1..=1_024),
+        layers: section.size("layers", 2, 1..=16),
+        heads: section.size("heads", 2, 1..=64),
+        feed_forward: section.size("feed_forward", 128, 1..=8_192),
+        head_hidden: section.size("head_hidden", 128, 1..=8_192),
+        attention: section.choice("attention", Attention::Causal, &attention),
+        history_length_max: section.size("history_length_max", 100, 1..=1_024),
+        id_buckets: section.size("id_buckets", 65_536, 2..=1 << 26) as u32,
+        advertiser_buckets: section.size("advertiser_buckets", 4_096, 1..=1 << 24) as u32,
+        content_embedding: section.flag("content_embedding", false),
+    };
+    if !settings.dimension.is_multiple_of(settings.heads) {
+        section.fault("heads", format_args!("{} does not divide the dimension {}", settings.heads, settings.dimension));
+    }
+    if settings.history_length_max > events_per_user_max {
+        let kept = format_args!("is more than users.events_per_user_max, {events_per_user_max}").to_string();
+        section.fault("history_length_max", kept);
+    }
+    section.finish();
+    settings
+}
+
+pub(super) fn training(section: Section<'_>) -> TrainingSettings {
+    let objectives = [
+        ("all_action", Objective::AllAction),
+        ("next_action", Objective::NextAction),
+        ("dense_all_action", Objective::DenseAllAction),
+    ];
+    let gaps = [("none", HistoryGap::None), ("day", HistoryGap::Day)];
+    let half_life = section.value("half_life_hours").is_some();
+    let share = |key, default: f64| section.number(key, default, 0.0..=1.0) as f32;
+    let settings = TrainingSettings {
+        seed: section.integer("seed", 1, 0..=i64::MAX) as u64,
+        steps: section.size("steps", 2_000, 1..=10_000_000),
+        batch_size: section.size("batch_size", 256, 1..=65_536),
+        negatives: section.size("negatives", 512, 0..=1_000_000),
+        learning_rate: section.number("learning_rate", 0.002, 1e-7..=0.99) as f32,
+        warmup_steps: section.size("warmup_steps", 50, 0..=10_000_000),
+        weight_decay: section.number("weight_decay", 0.01, 0.0..=0.99) as f32,
+        temperature: section.number("temperature", 0.07, 1e-3..=9.99) as f32,
+        log_q_positives: share("log_q_positives", 1.0),
+        log_q_negatives: share("log_q_negatives", 1.0),
+        objective: section.choice("objective", Objective::AllAction, &objectives),
+        window_days: section.size("window_days", 7, 1..=3_650) as u32,
+        window_events: section.size("window_events", 1, 1..=1_024) as u32,
+        event_weights: event_weights(section.section("event_weights")),
+        half_life_hours: half_life.then(|| section.number("half_life_hours", 24.0, 0.1..=1e6) as f32),
+        history_gap: section.choice("history_gap", HistoryGap::None, &gaps),
+        encoder_dropout: section.number("encoder_dropout", 0.1, 0.0..=0.99) as f32,
+        context_dropout: section.number("context_dropout", 0.3, 0.0..=0.99) as f32,
+        context_drop: share("context_drop", 0.3),
+        id_drop: share("id_drop", 0.1),
+        history_drop: share("history_drop", 0.1),
+        demographics_drop: share("demographics_drop", 0.1),
+        synthetic_context: synthetic_context(section.section("synthetic_context")),
+    };
+    if settings.warmup_steps > settings.steps {
+        section.fault("warmup_steps", format_args!("is more than steps, {}", settings.steps));
+    }
+    section.finish();
+    settings
+}
+
+fn event_weights(section: Section<'_>) -> EventWeights {
+    let weight = |key, default| section.number(key, default, 0.0..=1e6) as f32;
+    let weights = EventWeights {
+        view: weight("view", 1.0),
+        add_to_cart: weight("add_to_cart", 2.0),
+        checkout: weight("checkout", 4.0),
+        signup: weight("signup", 4.0),
+    };
+    section.finish();
+    weights
+}
+
+fn synthetic_context(section: Section<'_>) -> SyntheticContext {
+    let share = |key, default: f64| section.number(key, default, 0.0..=1.0) as f32;
+    let context = SyntheticContext {
+        label_share: share("label_share", 1.0),
+        confidence_noise: share("confidence_noise", 0.3),
+        interest_drop: section.number("interest_drop", 0.2, 0.0..=0.99) as f32,
+        interest_add: share("interest_add", 0.2),
+    };
+    section.finish();
+    context
+}
+
+/// `[split]`: `kind = "temporal"` with `cut` and `until`, or `kind = "leave_one_out"`.
+pub(super) fn split(section: Section<'_>) -> Split {
+    let is_temporal = section.choice("kind", false, &[("temporal", true), ("leave_one_out", false)]);
+    let split = if is_temporal {
+        let (cut_ms, until_ms) = (instant(&section, "cut"), instant(&section, "until"));
+        if cut_ms >= until_ms {
+            section.fault("until", "must be after cut");
+        }
+        Split::Temporal { cut_ms, until_ms }
+    } else {
+        Split::LeaveOneOut
+    };
+    section.finish();
+    split
+}
+
+/// A time such as `2017-10-16T00:00:00Z`, in milliseconds since 1970-01-01 UTC.
+fn instant(section: &Section<'_>, key: &'static str) -> i64 {
+    let text = match section.value(key) {
+        Some(toml::Value::Datetime(time)) => time.to_string(),
+        Some(_) | None => section.required_text(key).to_owned(),
+    };
+    match text.parse::<jiff::Timestamp>() {
+        Ok(time) => time.as_millisecond(),
+        Err(_) => {
+            section.fault(key, format_args!("`{text}` is not a time such as 2017-10-16T00:00:00Z"));
+            0
+        }
+    }
+}
+
+pub(super) fn evaluation(section: Section<'_>) -> EvaluationSettings {
+    let capped = section.value("cases_max").is_some();
+    let settings = EvaluationSettings {
+        seed: section.integer("seed", 1, 0..=i64::MAX) as u64,
+        cases_max: capped.then(|| section.size("cases_max", 10_000, 1..=100_000_000)),
+        bootstrap_samples: section.size("bootstrap_samples", 200, 0..=10_000),
+    };
+    section.finish();
+    settings
+}

@@ -1,0 +1,106 @@
+//! The front door: HTTP for callers, another listener for operators, and the table of refusals.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use turret_actors::metrics::Metrics;
+use turret_actors::node::Node;
+use turret_retrieval::ids::NodeName;
+
+mod admin;
+mod body;
+mod events;
+mod health;
+mod problem;
+mod retrieve;
+
+/// What every handler needs.
+pub struct Gateway {
+    /// The running node.
+    pub node: Node,
+    /// Every configured node, for the status.
+    pub members: Vec<NodeName>,
+    /// The node's metrics.
+    pub metrics: Metrics,
+    /// Where they are registered.
+    pub registry: prometheus::Registry,
+    /// The deadline of a request that names none, in milliseconds.
+    pub deadline_ms: u64,
+}
+
+/// The largest body read, in bytes.
+const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// Why a listener could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("{listener} listener {address}: {source}")]
+pub struct BindError {
+    listener: &'static str,
+    address: SocketAddr,
+    source: std::io::Error,
+}
+
+/// The two listeners, open but not yet answering.
+pub struct Listeners {
+    http: TcpListener,
+    admin: TcpListener,
+    addresses: (SocketAddr, SocketAddr),
+}
+
+impl Listeners {
+    /// Opens both, before anything else is started: a taken port is the commonest mistake.
+    ///
+    /// # Errors
+    /// When an address is taken or not this machine's.
+    pub async fn bind(http: SocketAddr, admin: SocketAddr) -> Result<Self, BindError> {
+        let bind = async |listener, address| {
+            TcpListener::bind(address).await.map_err(|source| BindError { listener, address, source })
+        };
+        let (http_listener, admin_listener) = (bind("http", http).await?, bind("admin", admin).await?);
+        let own = |listener: &TcpListener, asked| listener.local_addr().unwrap_or(asked);
+        let addresses = (own(&http_listener, http), own(&admin_listener, admin));
+        Ok(Self { http: http_listener, admin: admin_listener, addresses })
+    }
+
+    /// Where callers reach the node; the port is the one that was chosen, where 0 was configured.
+    pub fn http_address(&self) -> SocketAddr {
+        self.addresses.0
+    }
+
+    /// Where operators reach the node.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.addresses.1
+    }
+
+    /// Answers until `stop` resolves, then lets running requests end.
+    pub async fn serve(self, gateway: Arc<Gateway>, stop: impl Future<Output = ()> + Clone + Send + 'static) {
+        use axum::routing::{get, post, put};
+        let http = axum::Router::new()
+            .route("/v1/candidates:retrieve", post(retrieve::retrieve))
+            .route("/v1/users/{id}/events", put(events::put))
+            .route("/livez", get(health::livez))
+            .route("/readyz", get(health::readyz))
+            .route("/metrics", get(health::metrics));
+        let admin = axum::Router::new()
+            .route("/admin/refresh", post(admin::refresh))
+            .route("/admin/status", get(admin::status));
+        let finish = |router: axum::Router<Arc<Gateway>>| {
+            router
+                .fallback(problem::not_found)
+                .method_not_allowed_fallback(problem::method_not_allowed)
+                .layer(axum::extract::DefaultBodyLimit::max(BODY_BYTES_MAX))
+                .with_state(gateway.clone())
+        };
+        let (http, admin) = (finish(http), finish(admin));
+        let (stop_http, stop_admin) = (stop.clone(), stop);
+        let serving = tokio::join!(
+            axum::serve(self.http, http).with_graceful_shutdown(stop_http).into_future(),
+            axum::serve(self.admin, admin).with_graceful_shutdown(stop_admin).into_future(),
+        );
+        // axum's serve never returns an error today; its signature allows one.
+        for error in [serving.0.err(), serving.1.err()].into_iter().flatten() {
+            tracing::error!(%error, "listener ended");
+        }
+    }
+}

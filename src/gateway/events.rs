@@ -1,0 +1,45 @@
+//! `PUT /v1/users/{id}/events`: new events of one user.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{Path, State};
+use serde::Deserialize;
+use turret_actors::protocol::{AppendAsk, Appended};
+use turret_retrieval::event::Event;
+use turret_retrieval::ids::UserId;
+
+use super::Gateway;
+use super::body::read;
+use super::problem::Problem;
+
+/// The most events in one request.
+const EVENTS_MAX: usize = 1_000;
+/// For the flush, on whichever node holds the user.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EventsBody {
+    events: Vec<Event>,
+}
+
+/// Answers when the events are on disk: `{"added": 2, "known": 0, "dropped": 0}`.
+pub(super) async fn put(
+    State(gateway): State<Arc<Gateway>>,
+    Path(user): Path<String>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Appended>, Problem> {
+    let user = UserId::new(&user).map_err(|error| Problem::invalid("user_id", error.to_string()))?;
+    let EventsBody { events } = read(body)?;
+    if events.is_empty() || events.len() > EVENTS_MAX {
+        return Err(Problem::invalid("events", format!("must hold 1 to {EVENTS_MAX} events, holds {}", events.len())));
+    }
+    if let Some(i) = events.iter().position(|event| event.timestamp_ms < 0) {
+        return Err(Problem::invalid(format!("events[{i}].timestamp_ms"), "must not be negative"));
+    }
+    Ok(Json(gateway.node.retriever.append(AppendAsk { user, events }, WRITE_TIMEOUT).await?))
+}

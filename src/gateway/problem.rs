@@ -1,0 +1,111 @@
+//! Errors as `application/problem+json` (RFC 9457), and the one table from refusal to status.
+
+use axum::extract::rejection::BytesRejection;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use turret_actors::retrieve::Rejection;
+
+/// One clear error: a stable code, and where it applies the field and the rule it broke.
+#[derive(Debug, Serialize)]
+pub(super) struct Problem {
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'static str,
+    status: u16,
+    code: &'static str,
+    detail: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<String>,
+    /// Fields of an answer that was refused for its coverage.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    answer: Option<serde_json::Value>,
+    #[serde(skip)]
+    retry_after_s: Option<u32>,
+}
+
+impl Problem {
+    pub(super) fn new(status: StatusCode, code: &'static str, detail: String) -> Self {
+        Self {
+            kind: format!("urn:turret:problem:{code}"),
+            title: status.canonical_reason().unwrap_or("Error"),
+            status: status.as_u16(),
+            code,
+            detail,
+            field: None,
+            rule: None,
+            answer: None,
+            retry_after_s: None,
+        }
+    }
+
+    /// A request that breaks a rule.
+    pub(super) fn invalid(field: impl Into<String>, rule: impl Into<String>) -> Self {
+        let (field, rule) = (field.into(), rule.into());
+        let detail = if field.is_empty() { rule.clone() } else { format!("{field}: {rule}") };
+        let problem = Self::new(StatusCode::BAD_REQUEST, "invalid_request", detail);
+        Self { field: Some(field).filter(|field| !field.is_empty()), rule: Some(rule), ..problem }
+    }
+
+    /// Carries the fields of the answer that was not complete enough.
+    pub(super) fn with_answer(self, answer: serde_json::Value) -> Self {
+        Self { answer: Some(answer), ..self }
+    }
+
+    pub(super) fn retry_after(self, seconds: u32) -> Self {
+        Self { retry_after_s: Some(seconds), ..self }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, axum::Json(&self)).into_response();
+        let kind = HeaderValue::from_static("application/problem+json");
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        if let Some(seconds) = self.retry_after_s {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+impl From<Rejection> for Problem {
+    fn from(rejection: Rejection) -> Self {
+        let detail = rejection.to_string();
+        match rejection {
+            Rejection::Overloaded => Self::new(StatusCode::TOO_MANY_REQUESTS, "overloaded", detail).retry_after(1),
+            Rejection::DeadlineExceeded { .. } => Self::new(StatusCode::GATEWAY_TIMEOUT, "deadline_exceeded", detail),
+            Rejection::NoInference { .. } => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "no_inference", detail).retry_after(1)
+            }
+            Rejection::PartitionUnavailable { .. } => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "partition_unavailable", detail).retry_after(1)
+            }
+        }
+    }
+}
+
+/// What was wrong with reading a body.
+pub(super) fn body_rejected(rejection: &BytesRejection) -> Problem {
+    if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        let rule = format!("is larger than {} bytes", super::BODY_BYTES_MAX);
+        return Problem {
+            field: Some("body".to_owned()),
+            rule: Some(rule.clone()),
+            ..Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", format!("body: {rule}"))
+        };
+    }
+    Problem::invalid("body", "could not be read")
+}
+
+pub(super) async fn not_found(uri: axum::http::Uri) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "not_found", format!("there is nothing at {}", uri.path()))
+}
+
+pub(super) async fn method_not_allowed(method: axum::http::Method, uri: axum::http::Uri) -> Problem {
+    let detail = format!("{} does not take {method}", uri.path());
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
+}

@@ -1,0 +1,224 @@
+//! Making a generation: ads embedded and sharded, users encoded and partitioned, one manifest over all of it.
+//!
+//! Written to `<id>.tmp`, flushed, renamed; then the file `CURRENT` is replaced. Whatever stops it half-way leaves the
+//! generation that was active active.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File};
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, bail};
+use turret_actors::generation::{CURRENT, MANIFEST, MODEL_DIR, shard_file, users_file};
+use turret_index::{ShardAd, write_shard};
+use turret_model::Model;
+use turret_retrieval::dataset::Dataset;
+use turret_retrieval::digest::{Digest, Digester};
+use turret_retrieval::generation::{File as PublishedFile, MANIFEST_FORMAT, Manifest, Metric, Versions};
+use turret_retrieval::hashing::shard_of;
+use turret_retrieval::ids::{GenerationId, ShardId};
+use turret_retrieval::item::{Attribute, AttributeKind, Item};
+
+mod users;
+
+/// What to publish, and where.
+pub struct Publication<'a> {
+    /// Ads and users.
+    pub dataset: &'a Dataset,
+    /// The model.
+    pub model: &'a Model,
+    /// Where generations are published.
+    pub generations: &'a Path,
+    /// How many shards.
+    pub shards: u32,
+    /// How many user partitions.
+    pub partitions: u32,
+    /// Events kept for each user.
+    pub events_per_user_max: usize,
+}
+
+/// What was published.
+pub struct Published {
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// Ads whose status is not active: they are not in the index.
+    pub inactive: u64,
+}
+
+/// How far a publication is.
+#[derive(Clone, Copy, Debug)]
+pub enum Step {
+    /// Ads embedded, of how many.
+    Ads(u64, u64),
+    /// Users encoded, of how many.
+    Users(u64, u64),
+}
+
+/// Ads embedded at once.
+const EMBED_ROWS: usize = 1_024;
+
+/// Publishes a generation and makes it the current one.
+///
+/// # Errors
+/// When a file cannot be written, an ad cannot be embedded, or `observe` breaks off; nothing is published then.
+pub fn publish(
+    publication: &Publication<'_>,
+    observe: &mut dyn FnMut(Step) -> ControlFlow<()>,
+) -> anyhow::Result<Published> {
+    let (id, created_at_ms) = next_id(publication.generations)?;
+    let dir = publication.generations.join(id.as_str());
+    let temporary = publication.generations.join(format!("{id}.tmp"));
+    if temporary.exists() {
+        fs::remove_dir_all(&temporary).with_context(|| format!("cannot clear {}", temporary.display()))?;
+    }
+    for part in [MODEL_DIR, "shards", "users"] {
+        fs::create_dir_all(temporary.join(part)).with_context(|| format!("cannot make {}", temporary.display()))?;
+    }
+    let written = write_parts(publication, &temporary, id, created_at_ms, observe);
+    let published = match written {
+        Ok(published) => published,
+        Err(error) => {
+            // The half-made directory is of no use; the error is what matters.
+            drop(fs::remove_dir_all(&temporary));
+            return Err(error);
+        }
+    };
+    fs::rename(&temporary, &dir).with_context(|| format!("cannot rename {}", temporary.display()))?;
+    sync_dir(publication.generations)?;
+    replace(&publication.generations.join(CURRENT), published.manifest.id.as_str().as_bytes())?;
+    Ok(published)
+}
+
+fn write_parts(
+    publication: &Publication<'_>,
+    dir: &Path,
+    id: GenerationId,
+    created_at_ms: i64,
+    observe: &mut dyn FnMut(Step) -> ControlFlow<()>,
+) -> anyhow::Result<Published> {
+    let model = publication.model;
+    let mut paths: Vec<PathBuf> =
+        model.save(&dir.join(MODEL_DIR))?.into_iter().map(|path| Path::new(MODEL_DIR).join(path)).collect();
+    let (shards, inactive) = embed(publication, observe)?;
+    let attributes = attribute_kinds(publication.dataset)?;
+    for (shard, ads) in (0u32..).map(ShardId).zip(&shards) {
+        write_shard(&dir.join(shard_file(shard)), model.dimension(), ads)?;
+        paths.push(shard_file(shard).into());
+    }
+    let partition_users = users::write(publication, dir, created_at_ms, observe)?;
+    paths.extend((0..publication.partitions).map(|p| users_file(turret_retrieval::ids::PartitionId(p)).into()));
+
+    let files = paths.iter().map(|path| published_file(dir, path)).collect::<anyhow::Result<Vec<_>>>()?;
+    let mut index = Digester::default();
+    for file in files.iter().filter(|file| file.path.starts_with("shards/")) {
+        index.update(file.sha256.to_string().as_bytes());
+    }
+    let manifest = Manifest {
+        format: MANIFEST_FORMAT,
+        id,
+        created_at_ms,
+        versions: Versions {
+            encoder: model.encoder_version().clone(),
+            head: model.head_version().into(),
+            ad_tower: model.ad_tower_version().into(),
+            index: format!("index-{}", index.finish().short()).into(),
+            feature_schema: model.feature_schema().clone(),
+        },
+        dimension: model.dimension() as u32,
+        metric: Metric::InnerProduct,
+        shard_ads: shards.iter().map(|ads| ads.len() as u64).collect(),
+        partition_users,
+        attributes,
+        recall_at_build: None,
+        files,
+    };
+    manifest.check()?;
+    let mut text = serde_json::to_vec_pretty(&manifest)?;
+    text.push(b'\n');
+    write_flushed(&dir.join(MANIFEST), &text)?;
+    Ok(Published { manifest, inactive })
+}
+
+/// Embeds every active ad, and sorts the ads into shards.
+fn embed(
+    publication: &Publication<'_>,
+    observe: &mut dyn FnMut(Step) -> ControlFlow<()>,
+) -> anyhow::Result<(Vec<Vec<ShardAd>>, u64)> {
+    let dataset = publication.dataset;
+    let items: HashMap<&str, &Item> = dataset.items.iter().map(|item| (item.id.as_str(), item)).collect();
+    let active: Vec<_> = dataset.ads.iter().filter(|ad| ad.is_active()).collect();
+    let mut shards: Vec<Vec<ShardAd>> = (0..publication.shards).map(|_| Vec::new()).collect();
+    for (batch, ads) in active.chunks(EMBED_ROWS).enumerate() {
+        let promoted = ads
+            .iter()
+            .map(|ad| items.get(ad.item.as_str()).copied().with_context(|| format!("ad {} has no item", ad.id)))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        let embeddings = publication.model.embed_items(&promoted)?;
+        for (ad, embedding) in ads.iter().zip(embeddings) {
+            let shard = shard_of(&ad.id, publication.shards);
+            shards[shard.0 as usize].push(ShardAd { ad: (*ad).clone(), embedding });
+        }
+        if observe(Step::Ads((batch * EMBED_ROWS + ads.len()) as u64, active.len() as u64)).is_break() {
+            bail!("publication was broken off");
+        }
+    }
+    Ok((shards, (dataset.ads.len() - active.len()) as u64))
+}
+
+/// The kind of every attribute; one name has one kind in all ads.
+fn attribute_kinds(dataset: &Dataset) -> anyhow::Result<BTreeMap<Box<str>, AttributeKind>> {
+    let mut kinds = BTreeMap::new();
+    for ad in &dataset.ads {
+        for (name, value) in &ad.attributes {
+            let kind = Attribute::kind(value);
+            if *kinds.entry(name.clone()).or_insert(kind) != kind {
+                bail!("attribute {name} of ad {} is of another kind than in other ads", ad.id);
+            }
+        }
+    }
+    Ok(kinds)
+}
+
+/// `g-<date>.<n>`, one above what is there.
+fn next_id(generations: &Path) -> anyhow::Result<(GenerationId, i64)> {
+    fs::create_dir_all(generations).with_context(|| format!("cannot make {}", generations.display()))?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock stands before 1970")?;
+    let created_at_ms = now.as_millis() as i64;
+    let date = jiff::Timestamp::from_millisecond(created_at_ms)?.strftime("%Y-%m-%d").to_string();
+    for number in 1..100_000 {
+        let name = format!("g-{date}.{number}");
+        if !generations.join(&name).exists() {
+            return Ok((GenerationId::new(&name)?, created_at_ms));
+        }
+    }
+    bail!("{} holds too many generations of {date}", generations.display())
+}
+
+fn published_file(dir: &Path, path: &Path) -> anyhow::Result<PublishedFile> {
+    let full = dir.join(path);
+    let (sha256, bytes) = Digest::of_reader(File::open(&full)?).with_context(|| full.display().to_string())?;
+    Ok(PublishedFile { path: path.to_string_lossy().into_owned(), bytes, sha256 })
+}
+
+fn write_flushed(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let write = || {
+        let mut file = File::create(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Replaces a file in one step, flushed.
+fn replace(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let temporary = path.with_extension("tmp");
+    write_flushed(&temporary, bytes)?;
+    fs::rename(&temporary, path).with_context(|| format!("cannot replace {}", path.display()))?;
+    path.parent().map_or(Ok(()), sync_dir)
+}
+
+fn sync_dir(dir: &Path) -> anyhow::Result<()> {
+    File::open(dir).and_then(|dir| dir.sync_all()).with_context(|| format!("cannot flush {}", dir.display()))
+}
