@@ -1,0 +1,325 @@
+//! The store of one user partition.
+
+use std::fs::File;
+use std::io;
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sled::transaction::{ConflictableTransactionError, TransactionError, Transactional};
+use sled::{Db, Tree};
+use turret_retrieval::event::Event;
+use turret_retrieval::ids::{EncoderVersion, UserId};
+use turret_retrieval::user::Demographics;
+
+use crate::SequenceState;
+use crate::event_log::union;
+use crate::record::{LogRecord, RecordError, StateRecord, UserRecord, decode, encode};
+
+/// The most bytes in the log of one user. Far below the size at which sled moves a value to a file of its own, which it
+/// does not flush.
+const LOG_BYTES_MAX: usize = 96 << 10;
+/// Users looked at for one page of dirty ones.
+const SCAN_MAX: usize = 20_000;
+/// Encoder versions whose states are kept: the one that serves, and the next.
+const ENCODERS_MAX: usize = 2;
+/// Between a user and an encoder in a key; ids hold no control characters.
+const SEPARATOR: u8 = 0;
+
+/// How a partition is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreSettings {
+    /// The latest events kept for each user; at most 96 KiB of them.
+    pub events_per_user_max: usize,
+    /// Memory for pages.
+    pub cache_bytes: u64,
+}
+
+/// The store of one user partition: event logs, sequence states, demographics.
+///
+/// Writes are flushed to the disk before they return. Safe to share between threads.
+pub struct PartitionStore {
+    db: Db,
+    // sled's own flush does not wait for the drive; this handle of its log does.
+    file: File,
+    pub(crate) users: Tree,
+    pub(crate) logs: Tree,
+    pub(crate) states: Tree,
+    pub(crate) imports: Tree,
+    pub(crate) users_count: AtomicU64,
+    settings: StoreSettings,
+}
+
+/// What a request needs of a user.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UserView {
+    /// What is known.
+    pub demographics: Demographics,
+    /// The state that the asked encoder made, where there is one.
+    pub state: Option<SequenceState>,
+    /// How many events were ever added; a state that covers fewer is stale.
+    pub events_total: u64,
+}
+
+/// What became of one user's events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// New ones, kept.
+    pub added: u32,
+    /// Known already.
+    pub known: u32,
+    /// New, but older than everything the full log keeps.
+    pub dropped: u32,
+}
+
+/// A user whose state does not cover all events.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dirty {
+    /// Who.
+    pub user: UserId,
+    /// The log, oldest first.
+    pub events: Vec<Event>,
+    /// What a state made of these events covers.
+    pub events_total: u64,
+}
+
+/// Some of the users whose states must be made again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DirtyPage {
+    /// In the order of their ids.
+    pub users: Vec<Dirty>,
+    /// Where the next page starts, after this user; none at the end.
+    pub next: Option<UserId>,
+}
+
+/// What a partition holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreStats {
+    /// Users with a record.
+    pub users: u64,
+}
+
+/// Why a store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {source}")]
+pub struct OpenError {
+    path: PathBuf,
+    source: sled::Error,
+}
+
+/// Why something cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// sled says so.
+    #[error(transparent)]
+    Disk(#[from] sled::Error),
+    /// A record is not what was written.
+    #[error("user {user}: {source}")]
+    Record {
+        /// Whose.
+        user: String,
+        /// What is wrong.
+        source: RecordError,
+    },
+}
+
+/// Why something cannot be written; nothing of it is acknowledged.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// What stands there cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// sled cannot write.
+    #[error(transparent)]
+    Disk(#[from] sled::Error),
+    /// The log cannot be flushed.
+    #[error("the log cannot be flushed: {0}")]
+    Flush(#[source] io::Error),
+}
+
+impl PartitionStore {
+    /// Opens the store in `dir`, or makes it.
+    ///
+    /// # Errors
+    /// When another process has it open, or it cannot be read.
+    pub fn open(dir: &Path, settings: StoreSettings) -> Result<Self, OpenError> {
+        let fail = |source| OpenError { path: dir.to_owned(), source };
+        let config = sled::Config::new().path(dir).cache_capacity(settings.cache_bytes).flush_every_ms(None);
+        let db = config.open().map_err(fail)?;
+        let tree = |name: &str| db.open_tree(name).map_err(fail);
+        let (users, logs, states, imports) = (tree("users")?, tree("logs")?, tree("states")?, tree("imports")?);
+        let file = File::open(dir.join("db")).map_err(|error| fail(sled::Error::Io(error)))?;
+        let users_count = AtomicU64::new(users.len() as u64);
+        Ok(Self { db, file, users, logs, states, imports, users_count, settings })
+    }
+
+    /// Appends events, one batch of users with one flush; what it returns is on the disk.
+    ///
+    /// One outcome for each user of `batch`, in its order. A repeated event changes nothing.
+    ///
+    /// # Errors
+    /// When a user's records cannot be read or written; users before it in the batch may have been appended to.
+    pub fn append_events(&self, batch: &[(UserId, Vec<Event>)]) -> Result<Vec<Appended>, WriteError> {
+        let mut outcomes = Vec::with_capacity(batch.len());
+        for (user, events) in batch {
+            let (outcome, is_new) = self.append(user, events)?;
+            self.users_count.fetch_add(u64::from(is_new), Ordering::Relaxed);
+            outcomes.push(outcome);
+        }
+        self.flush()?;
+        Ok(outcomes)
+    }
+
+    fn append(&self, user: &UserId, events: &[Event]) -> Result<(Appended, bool), WriteError> {
+        let key = user.as_str().as_bytes();
+        let done = (&self.users, &self.logs).transaction(|(users, logs)| {
+            let refuse = |source| ConflictableTransactionError::Abort(damaged(key, source));
+            let stored = users.get(key)?;
+            let mut record = stored.as_deref().map_or(Ok(UserRecord::default()), decode).map_err(refuse)?;
+            let log = logs.get(key)?.as_deref().map_or(Ok(LogRecord::default()), decode).map_err(refuse)?;
+            let union = union(log.events, events, self.settings.events_per_user_max);
+            if union.added > 0 {
+                record.events_total += u64::from(union.added);
+                users.insert(key, encode(&record))?;
+                logs.insert(key, bounded(union.log))?;
+            }
+            let outcome = Appended { added: union.added, known: union.known, dropped: union.dropped };
+            Ok((outcome, stored.is_none() && union.added > 0))
+        });
+        done.map_err(|error| match error {
+            TransactionError::Abort(error) => WriteError::Read(error),
+            TransactionError::Storage(error) => WriteError::Disk(error),
+        })
+    }
+
+    /// What a request needs of `user`: two reads, no event.
+    ///
+    /// # Errors
+    /// When a record cannot be read.
+    pub fn view(&self, user: &UserId, encoder: &EncoderVersion) -> Result<Option<UserView>, ReadError> {
+        let key = user.as_str().as_bytes();
+        let Some(record) = read::<UserRecord>(&self.users, key)? else { return Ok(None) };
+        let state = read::<StateRecord>(&self.states, &state_key(user, encoder))?;
+        Ok(Some(UserView {
+            demographics: record.demographics,
+            state: state.map(|state| state.into_state(encoder.clone())),
+            events_total: record.events_total,
+        }))
+    }
+
+    /// The events kept of `user`, oldest first.
+    ///
+    /// # Errors
+    /// When the record cannot be read.
+    pub fn events(&self, user: &UserId) -> Result<Vec<Event>, ReadError> {
+        Ok(read::<LogRecord>(&self.logs, user.as_str().as_bytes())?.unwrap_or_default().events)
+    }
+
+    /// The next users, after `after`, whose state by `encoder` is missing or does not cover all their events.
+    ///
+    /// At most `limit`; looks at a bounded number of users, so a page may be empty and still have a next one.
+    ///
+    /// # Errors
+    /// When a record cannot be read.
+    pub fn dirty_users(
+        &self,
+        encoder: &EncoderVersion,
+        after: Option<&UserId>,
+        limit: usize,
+    ) -> Result<DirtyPage, ReadError> {
+        let start = after.map_or(Bound::Unbounded, |user| Bound::Excluded(user.as_str().as_bytes()));
+        let mut page = DirtyPage { users: Vec::new(), next: None };
+        for (scanned, entry) in self.users.range::<&[u8], _>((start, Bound::Unbounded)).enumerate() {
+            let (key, bytes) = entry?;
+            let user = id_of(&key)?;
+            let total = decode::<UserRecord>(&bytes).map_err(|source| damaged(&key, source))?.events_total;
+            if total > 0 {
+                let state = read::<StateRecord>(&self.states, &state_key(&user, encoder))?;
+                if state.is_none_or(|state| state.covers_events < total) {
+                    page.users.push(Dirty { events: self.events(&user)?, user: user.clone(), events_total: total });
+                }
+            }
+            if page.users.len() >= limit || scanned + 1 >= SCAN_MAX {
+                page.next = Some(user);
+                break;
+            }
+        }
+        Ok(page)
+    }
+
+    /// Stores states with one flush, and forgets those of the oldest encoder beyond the second.
+    ///
+    /// # Errors
+    /// When something cannot be written; states before it may have been.
+    pub fn put_states(&self, states: &[(UserId, SequenceState)]) -> Result<(), WriteError> {
+        for (user, state) in states {
+            self.put_state(user, state)?;
+        }
+        self.flush()
+    }
+
+    pub(crate) fn put_state(&self, user: &UserId, state: &SequenceState) -> Result<(), WriteError> {
+        let own = state_key(user, &state.encoder);
+        let mut others = Vec::new();
+        for entry in self.states.scan_prefix(&own[..=user.as_str().len()]) {
+            let (key, bytes) = entry?;
+            let record: StateRecord = decode(&bytes).map_err(|source| damaged(&key, source))?;
+            if *key != own[..] {
+                others.push((record.made_at_ms, key));
+            }
+        }
+        others.sort();
+        for (_, key) in others.iter().take((others.len() + 1).saturating_sub(ENCODERS_MAX)) {
+            self.states.remove(key)?;
+        }
+        self.states.insert(own, encode(&StateRecord::of(state)))?;
+        Ok(())
+    }
+
+    /// What the partition holds.
+    pub fn stats(&self) -> StoreStats {
+        StoreStats { users: self.users_count.load(Ordering::Relaxed) }
+    }
+
+    pub(crate) fn settings(&self) -> &StoreSettings {
+        &self.settings
+    }
+
+    /// Everything written before this call is on the disk when it returns.
+    pub(crate) fn flush(&self) -> Result<(), WriteError> {
+        self.db.flush()?;
+        self.file.sync_data().map_err(WriteError::Flush)
+    }
+}
+
+/// Encodes a log, without its oldest events where it would be too large.
+pub(crate) fn bounded(mut events: Vec<Event>) -> Vec<u8> {
+    loop {
+        let bytes = encode(&LogRecord { events: events.clone() });
+        if bytes.len() <= LOG_BYTES_MAX {
+            return bytes;
+        }
+        // One event is far smaller than the bound, so this ends.
+        events.drain(..events.len().div_ceil(8));
+    }
+}
+
+pub(crate) fn state_key(user: &UserId, encoder: &EncoderVersion) -> Vec<u8> {
+    [user.as_str().as_bytes(), &[SEPARATOR], encoder.as_str().as_bytes()].concat()
+}
+
+pub(crate) fn read<T: serde::de::DeserializeOwned>(tree: &Tree, key: &[u8]) -> Result<Option<T>, ReadError> {
+    tree.get(key)?.map(|bytes| decode(&bytes).map_err(|source| damaged(key, source))).transpose()
+}
+
+fn damaged(key: &[u8], source: RecordError) -> ReadError {
+    ReadError::Record { user: String::from_utf8_lossy(key).replace('\0', ", encoder "), source }
+}
+
+fn id_of(key: &[u8]) -> Result<UserId, ReadError> {
+    let text = std::str::from_utf8(key).map_err(|_| damaged(key, RecordError::Malformed))?;
+    UserId::new(text).map_err(|_| damaged(key, RecordError::Malformed))
+}
+
+#[cfg(test)]
+mod tests;

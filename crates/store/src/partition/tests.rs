@@ -1,0 +1,175 @@
+use std::ops::ControlFlow;
+
+use turret_retrieval::event::EventType;
+use turret_retrieval::ids::{GenerationId, ItemId};
+
+use super::*;
+use crate::snapshot::{SnapshotUser, SnapshotWriter};
+
+fn open(dir: &Path) -> PartitionStore {
+    PartitionStore::open(dir, StoreSettings { events_per_user_max: 4, cache_bytes: 1 << 20 }).unwrap()
+}
+
+fn event(item: u64, at: i64) -> Event {
+    Event { item_id: ItemId::from(item), event_type: EventType::View, timestamp_ms: at, event_id: None }
+}
+
+fn state(encoder: u64, made_at_ms: i64, covers_events: u64) -> SequenceState {
+    let encoder = EncoderVersion::from(encoder);
+    SequenceState { encoder, made_at_ms, covers_until_ms: 0, covers_events, vector: vec![0.5, -2.0] }
+}
+
+fn users(page: &DirtyPage) -> Vec<&str> {
+    page.users.iter().map(|dirty| dirty.user.as_str()).collect()
+}
+
+#[test]
+fn what_was_appended_is_there_after_opening_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let user = UserId::from(1);
+    let appended = open(dir.path()).append_events(&[(user.clone(), vec![event(1, 2), event(2, 1)])]).unwrap();
+    assert_eq!(appended, [Appended { added: 2, known: 0, dropped: 0 }]);
+    let store = open(dir.path());
+    assert_eq!(store.events(&user).unwrap(), [event(2, 1), event(1, 2)]);
+    assert_eq!(store.stats(), StoreStats { users: 1 });
+    let view = store.view(&user, &EncoderVersion::from(1)).unwrap().unwrap();
+    assert_eq!(view, UserView { demographics: Demographics::default(), state: None, events_total: 2 });
+    assert_eq!(store.view(&UserId::from(2), &EncoderVersion::from(1)).unwrap(), None);
+}
+
+#[test]
+fn the_count_of_events_grows_beyond_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let user = UserId::from(1);
+    for at in 0..9 {
+        store.append_events(&[(user.clone(), vec![event(1, at)])]).unwrap();
+    }
+    let late = store.append_events(&[(user.clone(), vec![event(1, 0), event(1, 8)])]).unwrap();
+    assert_eq!(late, [Appended { added: 0, known: 1, dropped: 1 }]);
+    assert_eq!(store.events(&user).unwrap().len(), 4);
+    assert_eq!(store.view(&user, &EncoderVersion::from(1)).unwrap().unwrap().events_total, 9);
+}
+
+#[test]
+fn a_log_of_huge_events_is_cut_to_its_bound() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = StoreSettings { events_per_user_max: 2_000, cache_bytes: 1 << 20 };
+    let store = PartitionStore::open(dir.path(), settings).unwrap();
+    let item_id = ItemId::new(&"x".repeat(128)).unwrap();
+    let events = (0..2_000).map(|at| Event { item_id: item_id.clone(), ..event(0, at) }).collect();
+    let user = UserId::from(1);
+    store.append_events(&[(user.clone(), events)]).unwrap();
+    let kept = store.events(&user).unwrap();
+    assert!((300..1_000).contains(&kept.len()), "{}", kept.len());
+    assert_eq!(kept.last().unwrap().timestamp_ms, 1_999);
+}
+
+#[test]
+fn users_are_dirty_until_a_state_covers_all_their_events() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let encoder = EncoderVersion::from(1);
+    let append = |user: u64, at| store.append_events(&[(UserId::from(user), vec![event(1, at)])]).unwrap();
+    (1..=3).for_each(|user| drop(append(user, 0)));
+    let first = store.dirty_users(&encoder, None, 2).unwrap();
+    assert_eq!((users(&first), first.next.clone()), (vec!["1", "2"], Some(UserId::from(2))));
+    let rest = store.dirty_users(&encoder, first.next.as_ref(), 2).unwrap();
+    assert_eq!((users(&rest), rest.next), (vec!["3"], None));
+
+    let states = first.users.iter().map(|dirty| (dirty.user.clone(), state(1, 5, dirty.events_total)));
+    store.put_states(&states.collect::<Vec<_>>()).unwrap();
+    append(2, 9);
+    assert_eq!(users(&store.dirty_users(&encoder, None, 9).unwrap()), ["2", "3"]);
+    assert_eq!(users(&store.dirty_users(&EncoderVersion::from(2), None, 9).unwrap()), ["1", "2", "3"]);
+}
+
+#[test]
+fn states_of_two_encoders_are_kept_and_the_oldest_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    // A user whose id begins another's must not share its states.
+    let (user, other) = (UserId::from(1), UserId::from(11));
+    store.append_events(&[(user.clone(), vec![event(1, 0)]), (other.clone(), vec![event(1, 0)])]).unwrap();
+    store.put_states(&[(other.clone(), state(1, 0, 1))]).unwrap();
+    for (encoder, made_at_ms) in [(1, 10), (2, 20), (2, 30), (3, 40)] {
+        store.put_states(&[(user.clone(), state(encoder, made_at_ms, 1))]).unwrap();
+    }
+    let found = |user, encoder| store.view(user, &EncoderVersion::from(encoder)).unwrap().unwrap().state;
+    assert_eq!(found(&user, 1), None);
+    assert_eq!(found(&user, 2), Some(state(2, 30, 1)));
+    assert_eq!(found(&user, 3), Some(state(3, 40, 1)));
+    assert_eq!(found(&other, 1), Some(state(1, 0, 1)));
+}
+
+fn snapshot(dir: &Path, name: &str, events: &[Event]) -> PathBuf {
+    let path = dir.join(name);
+    let mut writer = SnapshotWriter::create(&path).unwrap();
+    let demographics = Demographics { age: Some(30), country: None, gender: None };
+    let state = Some(state(1, 1, events.len() as u64));
+    writer
+        .append(&SnapshotUser { user: UserId::from(1), demographics, events: events.to_vec(), state })
+        .unwrap();
+    assert_eq!(writer.finish().unwrap(), 1);
+    path
+}
+
+fn import(store: &PartitionStore, path: &Path, generation: u64) -> UserView {
+    let mut go_on = |_| ControlFlow::Continue(());
+    store.import_snapshot(path, &GenerationId::from(generation), &mut go_on).unwrap();
+    store.view(&UserId::from(1), &EncoderVersion::from(1)).unwrap().unwrap()
+}
+
+#[test]
+fn an_imported_state_is_current_only_if_the_snapshot_knew_every_event() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir.path().join("store"));
+    let view = import(&store, &snapshot(dir.path(), "one", &[event(1, 1), event(2, 2)]), 1);
+    assert_eq!((view.events_total, view.state.unwrap().covers_events), (2, 2));
+    assert_eq!(view.demographics.age, Some(30));
+
+    // Something happens, and the next generation does not know it yet.
+    store.append_events(&[(UserId::from(1), vec![event(9, 9)])]).unwrap();
+    let view = import(&store, &snapshot(dir.path(), "two", &[event(1, 1), event(2, 2), event(3, 3)]), 2);
+    assert_eq!(view.events_total, 4);
+    assert!(view.state.unwrap().covers_events < 4);
+    assert_eq!(store.events(&UserId::from(1)).unwrap().len(), 4);
+
+    // Once it is known to a snapshot, the state is current again.
+    let all = [event(1, 1), event(2, 2), event(3, 3), event(9, 9)];
+    let view = import(&store, &snapshot(dir.path(), "three", &all), 3);
+    assert_eq!((view.events_total, view.state.unwrap().covers_events), (4, 4));
+}
+
+#[test]
+fn a_snapshot_is_imported_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir.path().join("store"));
+    let path = snapshot(dir.path(), "one", &[event(1, 1)]);
+    import(&store, &path, 1);
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(import(&store, &path, 1).events_total, 1);
+    let mut go_on = |_| ControlFlow::Continue(());
+    assert!(store.import_snapshot(&path, &GenerationId::from(2), &mut go_on).is_err());
+}
+
+#[test]
+fn a_store_is_opened_by_one_at_a_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let settings = StoreSettings { events_per_user_max: 4, cache_bytes: 1 << 20 };
+    let error = PartitionStore::open(dir.path(), settings).err().unwrap().to_string();
+    assert!(error.contains("lock"), "{error}");
+    drop(store);
+    open(dir.path());
+}
+
+#[test]
+fn a_damaged_record_is_an_error_that_names_the_user() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    store.users.insert("u7", &[9, 0]).unwrap();
+    let error = store.view(&UserId::new("u7").unwrap(), &EncoderVersion::from(1)).unwrap_err().to_string();
+    assert_eq!(error, "user u7: record version 9 where 1 is read");
+    assert!(store.append_events(&[(UserId::new("u7").unwrap(), vec![event(1, 1)])]).is_err());
+}
