@@ -1,0 +1,153 @@
+# What one does with this repository. `just` lists the recipes; `just ci` is all that CI runs.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+# Tools that the machine lacked are here, see .ci/tools.
+export PATH := justfile_directory() / "target/tools/bin:" + justfile_directory() / "target/tools/local/bin:" + env("PATH")
+
+turret := "target/release/turret"
+
+# List the recipes
+default:
+    @just --list --unsorted
+
+# Install the tools that are missing, into target/tools
+setup:
+    @.ci/tools
+
+# Build the program, optimised
+build:
+    cargo build --release --locked
+
+# Run every test
+test: setup
+    cargo nextest run --workspace --locked
+    cargo test --doc --workspace --locked
+
+# Check the format, clippy, licences and doors, unused dependencies, spelling
+lint: setup
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+    cargo deny --locked --offline check bans licenses sources
+    cargo shear --locked --offline
+    typos
+
+# Check the documentation of every item, private ones too
+docs:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
+
+# The whole job on made-up data: train, publish, serve, retrieve
+quickstart: build
+    {{ turret }} quickstart
+
+# Start three nodes that serve the quickstart's generation as one; Ctrl-C stops them
+cluster: build
+    #!/usr/bin/env bash
+    set -euo pipefail
+    nodes=()
+    # Ends by itself: a node that was asked to stop lets running requests end and goes.
+    stop() { [ ${#nodes[@]} -eq 0 ] || { kill "${nodes[@]}" 2>/dev/null || true; wait "${nodes[@]}" || true; }; }
+    trap stop EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+    for node in a b c; do
+        {{ turret }} serve --config cluster-config/local-3.toml --node "$node" &
+        nodes+=("$!")
+    done
+    # A node that ends by itself, because its port is taken or nothing is published yet, takes the others with it.
+    wait -n "${nodes[@]}"
+
+# Globo's news clicks, from the check to a published generation; TURRET_DATA names the directory of the data sets
+globo: build
+    {{ turret }} data check --config cluster-config/globo.toml
+    {{ turret }} train --config cluster-config/globo.toml
+    mkdir -p docs/results
+    {{ turret }} evaluate --config cluster-config/globo.toml --out docs/results/globo.json
+    {{ turret }} publish --config cluster-config/globo.toml
+    @echo "serve it: {{ turret }} serve --config cluster-config/globo.toml"
+
+# What CI checks on real data: both data sets as they lie, and a small cut of the globo run
+real: build
+    #!/usr/bin/env bash
+    set -euo pipefail
+    : "${TURRET_DATA:?must name the directory of the real data sets}"
+    for set in globo ml-1m; do
+        {{ turret }} data check --config "cluster-config/$set.toml"
+    done
+    # The committed file, in a directory and on ports of its own, with few cases.
+    mkdir -p .turret
+    dir=$(mktemp -d .turret/real.XXXXXX)
+    node=
+    stop() { [ -z "$node" ] || { kill "$node" 2>/dev/null || true; wait "$node" || true; }; rm -rf "$dir"; }
+    trap stop EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+    config=$dir/globo.toml
+    sed -e "s|^data_dir = .*|data_dir = \"$dir\"|" -e 's|^\[evaluation\]$|&\ncases_max = 2_000|' \
+        -e 's|127\.0\.0\.1:7|127.0.0.1:8|' cluster-config/globo.toml >"$config"
+    for changed in "data_dir = \"$dir\"" "cases_max = 2_000" 'http = "127.0.0.1:8101"'; do
+        grep -qF "$changed" "$config" || { echo "real: no line \`$changed\` could be made of globo.toml" >&2; exit 1; }
+    done
+    {{ turret }} train --config "$config" --steps 100
+    {{ turret }} evaluate --config "$config"
+    {{ turret }} publish --config "$config"
+    {{ turret }} serve --config "$config" &
+    node=$!
+    # Until it has loaded, for a minute at most; the last refusal is printed.
+    for attempt in {1..60}; do
+        kill -0 "$node" 2>/dev/null || { echo "real: the node ended before it answered" >&2; exit 1; }
+        ! {{ turret }} retrieve --url http://127.0.0.1:8101 --user 59 --interest 281 -k 5 2>"$dir/refusal" || exit 0
+        sleep 1
+    done
+    cat "$dir/refusal" >&2
+    exit 1
+
+# Everything that must hold: the README's own commands, lint, docs, the quickstart, and the real data where it is
+ci: setup
+    #!/usr/bin/env bash
+    set -euo pipefail
+    # What a run must not leave: changed files, and processes of this build.
+    left() {
+        git status --porcelain
+        for process in /proc/[0-9]*; do
+            case $(readlink "$process/exe" || true) in "$PWD"/target/*) echo "process ${process#/proc/}" ;; esac
+        done
+    }
+    had_turret=$([ -e .turret ] && echo yes || echo no)
+    before=$(left)
+    times=()
+    report() {
+        [ "$had_turret" = yes ] || rm -rf .turret
+        printf '\nseconds of each step\n'
+        printf '%8s  %s\n' "${times[@]}" "$SECONDS" "in all"
+    }
+    trap report EXIT
+    step() {
+        local name=$1 start=$SECONDS
+        shift
+        printf '\n== %s\n' "$name"
+        "$@" || { echo "ci: step failed: $name" >&2; exit 1; }
+        times+=("$((SECONDS - start))" "$name")
+    }
+    nothing_left() { diff <(echo "$before") <(left); }
+    step "README, setup" just _readme setup
+    step "README, test" just _readme test
+    step "doc tests" cargo test --doc --workspace --locked
+    step "lint" just lint
+    step "docs" just docs
+    step "quickstart" just quickstart
+    if [ -n "${TURRET_DATA:-}" ]; then
+        step "real data" just real
+    else
+        echo "skipped: TURRET_DATA is not set"
+    fi
+    step "nothing left behind" nothing_left
+
+# Runs the README's fenced block tagged `sh NAME`, as a stranger would
+_readme name:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    block=$(awk -v tag='```sh {{ name }}' '$0 == tag { on = 1; next } on && /^```/ { exit } on' README.md)
+    [ -n "$block" ] || { echo 'README.md has no block that begins with ```sh {{ name }}' >&2; exit 1; }
+    echo "$block"
+    bash -euo pipefail -c "$block"
