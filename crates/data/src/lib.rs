@@ -1,1 +1,31 @@
-//! Data sets: schema, Parquet reading, checks, the synthetic marketplace.
+//! Data sets: the schema of events, items, ads and users, reading them from Parquet, checking them, making them up.
+//!
+//! Owns every byte that is Parquet or Arrow: no other crate imports either. What leaves this crate is the vocabulary
+//! of `turret-retrieval`. A data set is read by one row-validating reader: [`read`] stops at its first fault,
+//! [`check`] gathers them. Never trains, never serves, never writes into a data set that it reads.
+
+mod ads;
+mod check;
+mod columns;
+mod events;
+mod fault;
+mod intern;
+mod interests;
+mod items;
+mod lists;
+pub mod marketplace;
+mod profile;
+mod progress;
+mod read;
+mod requests;
+mod source;
+mod table;
+mod users;
+
+pub use check::{FAULTS_LISTED_MAX, Report, check};
+pub use fault::{Fault, ReadError};
+pub use profile::{Advertising, Demography, Interests, Profile, Quantiles, Span};
+pub use progress::Progress;
+pub use read::read;
+pub use requests::{LoggedRequest, REQUESTS_MAX, read_requests};
+pub use source::{AdsFile, DataSource, EventsFile, ItemsFile, UsersFile};
