@@ -1,1 +1,24 @@
 //! One shard of the ad index: exact scan and DiskANN behind one type.
+//!
+//! Owns the file of a shard, its postings for filters, the exact scan, the graph, and the choice between them for each
+//! search. It is the only importer of diskann, whose interface breaks about twice a month: nothing of it shows outside
+//! `graph`. It never mixes generations, never reads the network, keeps no clock, and never leaves an ad out by itself:
+//! which ads may be shown is the caller's filter.
+
+mod attributes;
+mod exact;
+mod format;
+mod graph;
+mod planner;
+mod rows;
+mod settings;
+mod shard;
+
+pub use format::{ReadError, WriteError, read_shard, write_shard};
+pub use graph::GraphError;
+pub use planner::Plan;
+pub use rows::{ADS_MAX, DIMENSION_MAX, RowsError, ShardAd, ShardRows, UnitError};
+pub use settings::{Backend, IndexSettings};
+pub use shard::{
+    BuildError, FilterShapeError, Found, IndexStats, OpenError, Progress, Search, SearchError, ShardIndex, Stage,
+};

@@ -1,0 +1,225 @@
+//! The ads of one shard with their embeddings, checked.
+
+use std::collections::BTreeMap;
+
+use turret_retrieval::item::{Ad, Attribute, AttributeKind};
+use turret_retrieval::vector::{UnitVector, VectorError};
+
+/// The most ads in one shard.
+pub const ADS_MAX: usize = 1 << 30;
+/// The longest embedding, as in the manifest of a generation.
+pub const DIMENSION_MAX: usize = 4_096;
+
+/// How far the length of an embedding may be from 1: room for `f32` rounding, not for vectors of another kind.
+const LENGTH_TOLERANCE: f64 = 1e-3;
+
+/// One ad with its embedding.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ShardAd {
+    /// The ad.
+    pub ad: Ad,
+    /// Where it lies in the space of the generation.
+    pub embedding: UnitVector,
+}
+
+/// The ads of one shard, in ascending order of their ids; a position in this order is a *row*.
+///
+/// Ids are unique, every embedding has length 1, and one attribute name has one kind in all ads.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ShardRows {
+    pub(crate) dimension: usize,
+    pub(crate) vectors: Vec<f32>,
+    pub(crate) ads: Vec<Ad>,
+    pub(crate) kinds: BTreeMap<Box<str>, AttributeKind>,
+}
+
+/// Why a vector is not a unit vector of the index's dimension.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+pub enum UnitError {
+    /// It has the wrong dimension, or is no direction at all.
+    #[error(transparent)]
+    Vector(#[from] VectorError),
+    /// It is longer or shorter than 1.
+    #[error("length {length} is not 1")]
+    Length {
+        /// Its Euclidean length.
+        length: f64,
+    },
+}
+
+/// Why ads cannot make up a shard.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum RowsError {
+    /// No index has this dimension.
+    #[error("dimension {found} is not in 1..={DIMENSION_MAX}")]
+    Dimension {
+        /// What was asked for.
+        found: usize,
+    },
+    /// More than [`ADS_MAX`].
+    #[error("{found} ads, the limit is {ADS_MAX}")]
+    TooMany {
+        /// How many there were.
+        found: usize,
+    },
+    /// Two ads have one id.
+    #[error("ad {ad} is there twice")]
+    Duplicate {
+        /// Which.
+        ad: Box<str>,
+    },
+    /// The ads of a file are not in the order of their ids.
+    #[error("ad {ad} stands behind one with a greater id")]
+    Unsorted {
+        /// The first that is out of order.
+        ad: Box<str>,
+    },
+    /// An embedding that cannot be compared.
+    #[error("embedding of ad {ad}: {source}")]
+    Embedding {
+        /// Whose.
+        ad: Box<str>,
+        /// The rule it broke.
+        source: UnitError,
+    },
+    /// An attribute that is a word in one ad and a number in another.
+    #[error("attribute {attribute} of ad {ad} is of kind {found:?}, in an earlier ad it is of kind {expected:?}")]
+    Kind {
+        /// Whose.
+        ad: Box<str>,
+        /// Which.
+        attribute: Box<str>,
+        /// Its kind in the ads before.
+        expected: AttributeKind,
+        /// Its kind in this one.
+        found: AttributeKind,
+    },
+    /// A number attribute that is NaN or infinite.
+    #[error("attribute {attribute} of ad {ad} is not finite")]
+    NotFinite {
+        /// Whose.
+        ad: Box<str>,
+        /// Which.
+        attribute: Box<str>,
+    },
+}
+
+impl ShardRows {
+    /// Checks and sorts `ads`.
+    ///
+    /// # Errors
+    /// The first ad that breaks a rule, in the order of their ids.
+    pub fn new(dimension: usize, mut ads: Vec<ShardAd>) -> Result<Self, RowsError> {
+        ads.sort_unstable_by(|a, b| a.ad.id.cmp(&b.ad.id));
+        let kinds = check(dimension, ads.iter().map(|row| (&row.ad, row.embedding.as_slice())))?;
+        let mut vectors = Vec::with_capacity(ads.len() * dimension);
+        for row in &ads {
+            vectors.extend_from_slice(row.embedding.as_slice());
+        }
+        Ok(Self { dimension, vectors, ads: ads.into_iter().map(|row| row.ad).collect(), kinds })
+    }
+
+    /// Checks rows that should be sorted already. `vectors` is `[ads, dimension]`, row-major.
+    pub(crate) fn from_sorted(dimension: usize, vectors: Vec<f32>, ads: Vec<Ad>) -> Result<Self, RowsError> {
+        check_dimension(dimension)?;
+        let kinds = check(dimension, ads.iter().zip(vectors.chunks_exact(dimension)))?;
+        Ok(Self { dimension, vectors, ads, kinds })
+    }
+
+    /// How many ads there are.
+    pub fn len(&self) -> usize {
+        self.ads.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.ads.is_empty()
+    }
+
+    /// The length of an embedding.
+    pub fn dimension(&self) -> usize {
+        self.dimension
+    }
+
+    /// The ads, ascending by id.
+    pub fn ads(&self) -> &[Ad] {
+        &self.ads
+    }
+
+    /// The embeddings, `[ads, dimension]`, row-major.
+    pub fn vectors(&self) -> &[f32] {
+        &self.vectors
+    }
+}
+
+/// Checks rows in the order given, and gathers the kind of every attribute.
+pub(crate) fn check<'a>(
+    dimension: usize,
+    rows: impl ExactSizeIterator<Item = (&'a Ad, &'a [f32])>,
+) -> Result<BTreeMap<Box<str>, AttributeKind>, RowsError> {
+    check_dimension(dimension)?;
+    if rows.len() > ADS_MAX {
+        return Err(RowsError::TooMany { found: rows.len() });
+    }
+    let mut kinds = BTreeMap::new();
+    let mut before: Option<&Ad> = None;
+    for (ad, embedding) in rows {
+        if before.is_some_and(|before| before.id == ad.id) {
+            return Err(RowsError::Duplicate { ad: ad.id.as_str().into() });
+        }
+        if before.is_some_and(|before| before.id > ad.id) {
+            return Err(RowsError::Unsorted { ad: ad.id.as_str().into() });
+        }
+        before = Some(ad);
+        check_unit(embedding, dimension)
+            .map_err(|source| RowsError::Embedding { ad: ad.id.as_str().into(), source })?;
+        check_attributes(ad, &mut kinds)?;
+    }
+    Ok(kinds)
+}
+
+fn check_dimension(dimension: usize) -> Result<(), RowsError> {
+    if (1..=DIMENSION_MAX).contains(&dimension) { Ok(()) } else { Err(RowsError::Dimension { found: dimension }) }
+}
+
+fn check_attributes(ad: &Ad, kinds: &mut BTreeMap<Box<str>, AttributeKind>) -> Result<(), RowsError> {
+    for (name, value) in &ad.attributes {
+        let found = value.kind();
+        let expected = kinds.get(name).copied();
+        if expected.is_none() {
+            kinds.insert(name.clone(), found);
+        }
+        if let Some(expected) = expected
+            && expected != found
+        {
+            return Err(RowsError::Kind { ad: ad.id.as_str().into(), attribute: name.clone(), expected, found });
+        }
+        if let Attribute::Number(number) = value
+            && !number.is_finite()
+        {
+            return Err(RowsError::NotFinite { ad: ad.id.as_str().into(), attribute: name.clone() });
+        }
+    }
+    Ok(())
+}
+
+/// Checks that `components` are `dimension` finite numbers of Euclidean length 1.
+pub(crate) fn check_unit(components: &[f32], dimension: usize) -> Result<(), UnitError> {
+    if components.len() != dimension {
+        return Err(VectorError::Dimension { expected: dimension, found: components.len() }.into());
+    }
+    if let Some(position) = components.iter().position(|x| !x.is_finite()) {
+        return Err(VectorError::NotFinite { position }.into());
+    }
+    let length = components.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+    if length == 0.0 {
+        return Err(VectorError::Zero.into());
+    }
+    if (length - 1.0).abs() > LENGTH_TOLERANCE {
+        return Err(UnitError::Length { length });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,34 @@
+//! How a shard is indexed.
+
+/// What searches a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// Chosen when the shard is opened: exact below [`IndexSettings::exact_below_ads`], else DiskANN.
+    Auto,
+    /// Every ad is compared with the query.
+    Exact,
+    /// A graph is walked from ad to nearer ad.
+    DiskAnn,
+}
+
+/// How a shard is indexed and searched.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IndexSettings {
+    /// What searches.
+    pub backend: Backend,
+    /// So many ads are scanned as fast as a graph search with a list of [`search_list`](Self::search_list) takes.
+    ///
+    /// A smaller shard needs no graph under [`Backend::Auto`], and a filter that leaves so few is answered from its
+    /// postings.
+    pub exact_below_ads: usize,
+    /// Edges kept for each ad of the graph; at least 1.
+    pub degree: usize,
+    /// Length of the candidate list while the graph is built; at least 1.
+    pub build_list: usize,
+    /// How much longer than the nearest way an edge may be before it is pruned; at least 1.
+    pub alpha: f32,
+    /// Length of the candidate list of a search; longer lists are used where `k` or a filter needs them.
+    pub search_list: usize,
+    /// Threads that build the graph; 0 counts as 1. One thread makes the same graph every time.
+    pub threads: usize,
+}

@@ -1,0 +1,357 @@
+//! One shard, loaded: search, and what it is made of.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use roaring::RoaringBitmap;
+use turret_retrieval::filter::{DEPTH_MAX, Filter, NODES_MAX, VALUES_MAX};
+use turret_retrieval::ids::AdId;
+use turret_retrieval::item::AttributeKind;
+use turret_retrieval::topk::{Hit, K_MAX};
+use turret_retrieval::vector::UnitVector;
+
+use crate::attributes::Attributes;
+use crate::exact::{ScoredRow, best};
+use crate::format::{ReadError, read_observed};
+use crate::graph::{Graph, GraphError};
+use crate::planner::{Plan, Planner, Step};
+use crate::rows::{RowsError, ShardAd, ShardRows, UnitError, check_unit};
+use crate::settings::{Backend, IndexSettings};
+
+/// The loaded index of one shard. Immutable: any number of threads may search it at once.
+pub struct ShardIndex {
+    dimension: usize,
+    /// `[ads, dimension]`, row-major.
+    vectors: Vec<f32>,
+    ads: Vec<ListedAd>,
+    kinds: BTreeMap<Box<str>, AttributeKind>,
+    attributes: Attributes,
+    graph: Option<Graph>,
+    planner: Planner,
+}
+
+/// What an answer says of an ad.
+struct ListedAd {
+    id: AdId,
+    advertiser: Option<Box<str>>,
+}
+
+/// One search.
+#[derive(Clone, Copy, Debug)]
+pub struct Search<'a> {
+    /// The query embedding, of the generation of the shard.
+    pub vector: &'a UnitVector,
+    /// How many ads, 1 to [`K_MAX`].
+    pub k: usize,
+    /// Only ads that pass.
+    pub filter: Option<&'a Filter>,
+}
+
+/// The best ads of the shard, and how they were found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    /// In the order of [`Hit`], with the advertiser where one is named. `k` of them wherever so many ads pass.
+    pub hits: Vec<(Hit, Option<Box<str>>)>,
+    /// Fewer than `k` ads pass the filter, and all of them are here.
+    pub exhausted: bool,
+    /// How they were found.
+    pub plan: Plan,
+    /// Share of the shard's ads that pass the filter, in [0, 1], where there was one; 0 for an empty shard.
+    pub selectivity: Option<f64>,
+    /// How many ads were compared with the query, by the graph and by the scan.
+    pub distances: u64,
+}
+
+/// How far the opening of a shard is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// What is going on.
+    pub stage: Stage,
+    /// How much of it is done.
+    pub done: u64,
+    /// How much there is.
+    pub total: u64,
+}
+
+/// A part of opening a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The file is read; counted in bytes.
+    Read,
+    /// The graph is built; counted in ads.
+    Graph,
+}
+
+/// What a shard is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IndexStats {
+    /// How many ads.
+    pub ads: usize,
+    /// The length of an embedding.
+    pub dimension: usize,
+    /// What searches; never [`Backend::Auto`].
+    pub backend: Backend,
+    /// Memory of the embeddings that scans read.
+    pub vector_bytes: usize,
+    /// Memory of the graph with its own copy of the embeddings, about; 0 where there is none.
+    pub graph_bytes: usize,
+    /// Memory of the postings, about.
+    pub posting_bytes: usize,
+}
+
+/// Why a shard was not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Its file is not good.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// Its graph could not be built.
+    #[error("{path}: {source}")]
+    Graph {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: GraphError,
+    },
+}
+
+/// Why an index was not built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The ads cannot make up a shard.
+    #[error(transparent)]
+    Rows(#[from] RowsError),
+    /// The graph could not be built.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+}
+
+/// Why a search was not done.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum SearchError {
+    /// No answer has so many hits.
+    #[error("k {found} is not in 1..={K_MAX}")]
+    K {
+        /// What was asked for.
+        found: usize,
+    },
+    /// The query is not a unit vector of this index.
+    #[error("vector: {0}")]
+    Vector(#[from] UnitError),
+    /// The filter is larger than any that a parser lets through.
+    #[error("filter: {0}")]
+    Filter(#[from] FilterShapeError),
+    /// The graph failed.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+}
+
+/// The bound that a filter exceeds.
+///
+/// Filters are parsed under these bounds, but one that came over the wire was not parsed here. Depth and conditions may
+/// be twice what the parser allows, so that a caller may wrap what it parsed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FilterShapeError {
+    /// Nested too deep.
+    #[error("nested deeper than {}", 2 * DEPTH_MAX)]
+    Depth,
+    /// Too many conditions.
+    #[error("more than {} conditions", 2 * NODES_MAX)]
+    Conditions,
+    /// Too many values in one condition.
+    #[error("{found} values in one condition, the limit is {VALUES_MAX}")]
+    Values {
+        /// How many there were.
+        found: usize,
+    },
+}
+
+impl ShardIndex {
+    /// Reads the shard at `path` and indexes it; `observe` is told how far that is, and may break off.
+    ///
+    /// # Errors
+    /// The first thing wrong with the file, or why the graph could not be built.
+    pub fn open(
+        path: &Path,
+        settings: &IndexSettings,
+        observe: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Self, OpenError> {
+        let rows = read_observed(path, &mut |done, total| observe(Progress { stage: Stage::Read, done, total }))?;
+        Self::index(rows, settings, observe).map_err(|source| OpenError::Graph { path: path.to_owned(), source })
+    }
+
+    /// Indexes `ads`, given in any order; `observe` is told how far that is, and may break off.
+    ///
+    /// # Errors
+    /// When the ads cannot make up a shard, or the graph could not be built.
+    pub fn build(
+        dimension: usize,
+        ads: Vec<ShardAd>,
+        settings: &IndexSettings,
+        observe: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Self, BuildError> {
+        Ok(Self::index(ShardRows::new(dimension, ads)?, settings, observe)?)
+    }
+
+    fn index(
+        rows: ShardRows,
+        settings: &IndexSettings,
+        observe: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Self, GraphError> {
+        let ShardRows { dimension, vectors, ads, kinds } = rows;
+        let planner = Planner::new(settings, ads.len());
+        let total = ads.len() as u64;
+        let mut observe_rows = |done: usize| observe(Progress { stage: Stage::Graph, done: done as u64, total });
+        let graph = match planner.backend() {
+            Backend::DiskAnn => Some(Graph::build(&vectors, dimension, settings, &mut observe_rows)?),
+            Backend::Exact | Backend::Auto => None,
+        };
+        let attributes = Attributes::new(&ads, &kinds);
+        let list = |ad: turret_retrieval::item::Ad| ListedAd { advertiser: ad.advertiser().map(Into::into), id: ad.id };
+        let ads = ads.into_iter().map(list).collect();
+        Ok(Self { dimension, vectors, ads, kinds, attributes, graph, planner })
+    }
+
+    /// The best `k` ads that pass the filter.
+    ///
+    /// An exact plan finds exactly them; a graph may miss some, but returns as many, each with its exact score.
+    ///
+    /// # Errors
+    /// When `search` breaks a rule; asking again will not help.
+    pub fn search(&self, search: &Search<'_>) -> Result<Found, SearchError> {
+        if !(1..=K_MAX).contains(&search.k) {
+            return Err(SearchError::K { found: search.k });
+        }
+        check_unit(search.vector.as_slice(), self.dimension)?;
+        let passing = match search.filter {
+            Some(filter) => {
+                check_shape(filter)?;
+                Some(self.attributes.rows(filter))
+            }
+            None => None,
+        };
+        let count = passing.as_ref().map(|rows| rows.len() as usize);
+        let step = self.planner.plan(self.len(), count, search.k);
+        let (rows, plan, distances) = self.take(step, search, passing.as_ref())?;
+        Ok(Found {
+            hits: rows.iter().map(|row| self.hit(row)).collect(),
+            exhausted: count.unwrap_or(self.len()) < search.k,
+            plan,
+            selectivity: count.map(|count| count as f64 / self.len().max(1) as f64),
+            distances,
+        })
+    }
+
+    fn take(
+        &self,
+        step: Step,
+        search: &Search<'_>,
+        passing: Option<&RoaringBitmap>,
+    ) -> Result<(Vec<ScoredRow>, Plan, u64), GraphError> {
+        let query = search.vector.as_slice();
+        let (candidates, plan) = match (step, &self.graph, passing) {
+            (Step::Graph { list }, Some(graph), _) => (graph.search(query, list)?, Plan::Graph),
+            (Step::InGraph { list }, Some(graph), Some(passing)) => {
+                (graph.search_among(query, list, passing)?, Plan::InGraph)
+            }
+            (Step::ExactPostings | Step::InGraph { .. }, _, Some(passing)) => {
+                let rows = best(&self.vectors, query, passing.iter(), search.k);
+                return Ok((rows, Plan::ExactPostings, passing.len()));
+            }
+            (Step::Exact | Step::ExactPostings | Step::InGraph { .. } | Step::Graph { .. }, _, _) => {
+                let rows = best(&self.vectors, query, 0..self.len() as u32, search.k);
+                return Ok((rows, Plan::Exact, self.len() as u64));
+            }
+        };
+        let wanted = search.k.min(passing.map_or(self.len(), |rows| rows.len() as usize));
+        if candidates.rows.len() < wanted {
+            // The walk met too few: ads that pass may lie far from the query, or off the graph altogether.
+            let step = if plan == Plan::InGraph { Step::ExactPostings } else { Step::Exact };
+            let (rows, plan, scanned) = self.take(step, search, passing)?;
+            return Ok((rows, plan, scanned + candidates.distances));
+        }
+        let rows = best(&self.vectors, query, candidates.rows.into_iter(), search.k);
+        Ok((rows, plan, candidates.distances))
+    }
+
+    fn hit(&self, row: &ScoredRow) -> (Hit, Option<Box<str>>) {
+        let ad = &self.ads[row.row as usize];
+        (Hit { ad: ad.id.clone(), score: row.score }, ad.advertiser.clone())
+    }
+
+    /// How many ads there are.
+    pub fn len(&self) -> usize {
+        self.ads.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.ads.is_empty()
+    }
+
+    /// The length of an embedding.
+    pub fn dimension(&self) -> usize {
+        self.dimension
+    }
+
+    /// What searches; never [`Backend::Auto`].
+    pub fn backend(&self) -> Backend {
+        self.planner.backend()
+    }
+
+    /// The attributes that ads of this shard have, by name. Other shards may have others.
+    pub fn attributes(&self) -> BTreeMap<Box<str>, AttributeKind> {
+        self.kinds.clone()
+    }
+
+    /// What the shard is made of. Walks the postings: for a scrape, not for every request.
+    pub fn stats(&self) -> IndexStats {
+        IndexStats {
+            ads: self.len(),
+            dimension: self.dimension,
+            backend: self.backend(),
+            vector_bytes: size_of_val(&*self.vectors),
+            graph_bytes: self.graph.as_ref().map_or(0, |graph| graph.bytes(self.dimension)),
+            posting_bytes: self.attributes.bytes(),
+        }
+    }
+}
+
+impl fmt::Debug for ShardIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ShardIndex")
+            .field("ads", &self.len())
+            .field("dimension", &self.dimension)
+            .field("backend", &self.backend())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Checks the size of a filter before anything recurses into it.
+fn check_shape(filter: &Filter) -> Result<(), FilterShapeError> {
+    let mut conditions = 0;
+    let mut left = vec![(filter, 1)];
+    while let Some((filter, depth)) = left.pop() {
+        conditions += 1;
+        if depth > 2 * DEPTH_MAX {
+            return Err(FilterShapeError::Depth);
+        }
+        if conditions > 2 * NODES_MAX {
+            return Err(FilterShapeError::Conditions);
+        }
+        match filter {
+            Filter::And(parts) | Filter::Or(parts) => left.extend(parts.iter().map(|part| (part, depth + 1))),
+            Filter::Not(part) => left.push((part, depth + 1)),
+            Filter::AnyOf { values, .. } if values.len() > VALUES_MAX => {
+                return Err(FilterShapeError::Values { found: values.len() });
+            }
+            Filter::AnyOf { .. } | Filter::Between { .. } => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
