@@ -27,8 +27,12 @@ pub(crate) enum Kind {
     Vector,
     /// Lists of strings.
     Words,
+    /// Lists of strings, or of integers.
+    Ids,
     /// Strings, or booleans.
     Word,
+    /// What a targeting attribute can be.
+    Attribute,
 }
 
 impl Kind {
@@ -41,7 +45,9 @@ impl Kind {
             Self::Interests => crate::interests::accepts(found),
             Self::Vector => crate::lists::element(found).is_some_and(is_number),
             Self::Words => crate::lists::element(found).is_some_and(is_text),
+            Self::Ids => crate::lists::element(found).is_some_and(is_id),
             Self::Word => is_text(found) || *found == DataType::Boolean,
+            Self::Attribute => [Self::Word, Self::Words, Self::Number].into_iter().any(|kind| kind.accepts(found)),
         }
     }
 
@@ -58,7 +64,9 @@ impl Kind {
             }
             Self::Vector => "a list of numbers",
             Self::Words => "a list of strings",
+            Self::Ids => "a list of strings or integers",
             Self::Word => "a string or a boolean",
+            Self::Attribute => "a string, a boolean, a list of strings or a number",
         }
     }
 }

@@ -75,6 +75,16 @@ impl<'s> Table<'s> {
         self.metadata.schema().fields().iter().map(|field| (field.name().as_str(), field.data_type()))
     }
 
+    /// The canonical names that are mapped.
+    pub(crate) fn mapped_canonicals(&self) -> impl Iterator<Item = &str> {
+        self.mapping.keys().map(String::as_str)
+    }
+
+    /// The names in the file that something is mapped to.
+    pub(crate) fn mapped_names(&self) -> impl Iterator<Item = &str> {
+        self.mapping.values().map(String::as_str)
+    }
+
     /// The file's name for the column that the schema calls `canonical`.
     pub(crate) fn name_of<'a>(&'a self, canonical: &'a str) -> &'a str {
         self.mapping.get(canonical).map_or(canonical, String::as_str)
