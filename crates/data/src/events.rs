@@ -153,12 +153,7 @@ impl<'a> Words<'a> {
         Self(words)
     }
 
-    fn get(
-        &self,
-        types: &Cells<'_, IdArray>,
-        row: usize,
-        faults: &mut Faults,
-    ) -> Result<Option<EventType>, ReadError> {
+    fn get(&self, types: &Cells<'_, IdArray>, row: usize, faults: &mut Faults) -> Result<Option<EventType>, ReadError> {
         let Some(found) = types.array.text(row) else {
             return faults.add(types.at(row), "must not be null").map(|()| None);
         };

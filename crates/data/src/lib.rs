@@ -9,11 +9,13 @@ mod check;
 mod columns;
 mod events;
 mod fault;
+#[cfg(test)]
+mod fixture;
 mod intern;
 mod interests;
 mod items;
 mod lists;
-pub mod marketplace;
+//MKT pub mod marketplace;
 mod profile;
 mod progress;
 mod read;

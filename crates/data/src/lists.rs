@@ -46,12 +46,12 @@ impl Lists {
     /// Which of the [`elements`](Self::elements) `row` has; `None` where the list is null.
     pub(crate) fn get(&self, row: usize) -> Option<Range<usize>> {
         match self {
-            Self::Small(lists) => {
-                lists.is_valid(row).then(|| lists.value_offsets()[row] as usize..lists.value_offsets()[row + 1] as usize)
-            }
-            Self::Large(lists) => {
-                lists.is_valid(row).then(|| lists.value_offsets()[row] as usize..lists.value_offsets()[row + 1] as usize)
-            }
+            Self::Small(lists) => lists
+                .is_valid(row)
+                .then(|| lists.value_offsets()[row] as usize..lists.value_offsets()[row + 1] as usize),
+            Self::Large(lists) => lists
+                .is_valid(row)
+                .then(|| lists.value_offsets()[row] as usize..lists.value_offsets()[row + 1] as usize),
             Self::Fixed(lists) => lists.is_valid(row).then(|| {
                 let length = lists.value_length() as usize;
                 row * length..(row + 1) * length

@@ -231,7 +231,10 @@ impl fmt::Display for Profile {
         writeln!(f, "             age known of {age:.1} %, country of {country:.1} %, gender of {gender:.1} %")?;
         writeln!(f, "items        {}, {} with events", self.items, self.items_with_events)?;
         let Interests { distinct, items_without, per_item } = self.interests;
-        writeln!(f, "             interests: {distinct} distinct, {per_item:.2} per item, {items_without} items without")?;
+        writeln!(
+            f,
+            "             interests: {distinct} distinct, {per_item:.2} per item, {items_without} items without"
+        )?;
         let (price, title) = (self.items_with_price, self.items_with_title);
         write!(f, "             {price} with a price, {title} with a title")?;
         match self.embedding_dimension {
@@ -242,7 +245,11 @@ impl fmt::Display for Profile {
         writeln!(f, "ads          {count} ({source}), {active} active, of {items} items")?;
         let attributes: Vec<String> =
             attributes.iter().map(|(name, kind)| format!("{name} ({})", kind_name(*kind))).collect();
-        write!(f, "             attributes: {}", if attributes.is_empty() { "none".to_owned() } else { attributes.join(", ") })
+        write!(
+            f,
+            "             attributes: {}",
+            if attributes.is_empty() { "none".to_owned() } else { attributes.join(", ") }
+        )
     }
 }
 

@@ -158,7 +158,8 @@ impl<'s> Table<'s> {
             let record = match record {
                 Ok(record) => record,
                 Err(error) => {
-                    faults.add(At::file(self.file), format_args!("cannot be decoded from row {first_row} on: {error}"))?;
+                    faults
+                        .add(At::file(self.file), format_args!("cannot be decoded from row {first_row} on: {error}"))?;
                     return Ok(Walked::InPart);
                 }
             };
