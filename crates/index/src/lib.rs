@@ -7,6 +7,8 @@
 
 mod attributes;
 mod exact;
+#[cfg(test)]
+mod fixtures;
 mod format;
 mod graph;
 mod planner;

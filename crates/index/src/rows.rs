@@ -222,4 +222,4 @@ pub(crate) fn check_unit(components: &[f32], dimension: usize) -> Result<(), Uni
 }
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
