@@ -20,7 +20,7 @@ type Rule = fn(&Tree) -> Vec<String>;
 
 fn holds(rule: Rule) {
     let faults = rule(&Tree::of_repository());
-    assert!(faults.is_empty(), "{} faults\n  {}", faults.len(), faults.join("\n  "));
+    assert!(faults.is_empty(), "faults:\n  {}", faults.join("\n  "));
 }
 
 #[test]
