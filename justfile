@@ -132,7 +132,6 @@ ci: setup
     nothing_left() { diff <(echo "$before") <(left); }
     step "README, setup" just _readme setup
     step "README, test" just _readme test
-    step "doc tests" cargo test --doc --workspace --locked
     step "lint" just lint
     step "docs" just docs
     step "quickstart" just quickstart
