@@ -1,7 +1,9 @@
 //! One Parquet file: opening it, finding its columns, walking its rows.
 
+use std::error::Error;
 use std::fs::File;
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use arrow::array::RecordBatch;
@@ -125,11 +127,11 @@ impl<'s> Table<'s> {
 
     /// Whether any row of `column` is not null. Reads as far as the first such row.
     pub(crate) fn has_values(&self, column: &Column, faults: &mut Faults) -> Result<bool, ReadError> {
-        let batches = match self.reader(&[column.position]) {
+        let mut batches = match self.reader(&[column.position]) {
             Ok(batches) => batches,
             Err(rule) => return faults.add(At::file(self.file), rule).map(|()| true),
         };
-        for batch in batches {
+        while let Some(batch) = next(&mut batches) {
             match batch {
                 Ok(batch) if batch.column(0).null_count() == batch.num_rows() => {}
                 // What cannot be decoded is reported when the rows are walked.
@@ -149,12 +151,12 @@ impl<'s> Table<'s> {
         counter: &mut Counter<'_, '_>,
         mut each: impl FnMut(&Batch<'_>, &mut Faults) -> Result<(), ReadError>,
     ) -> Result<Walked, ReadError> {
-        let batches = match self.reader(&self.chosen) {
+        let mut batches = match self.reader(&self.chosen) {
             Ok(batches) => batches,
             Err(rule) => return faults.add(At::file(self.file), rule).map(|()| Walked::InPart),
         };
         let mut first_row = 0;
-        for record in batches {
+        while let Some(record) = next(&mut batches) {
             let record = match record {
                 Ok(record) => record,
                 Err(error) => {
@@ -177,12 +179,22 @@ impl<'s> Table<'s> {
         let handle = self.handle.try_clone().map_err(|error| format!("cannot be read: {error}"))?;
         let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(handle, self.metadata.clone());
         let mask = ProjectionMask::roots(builder.parquet_schema(), positions.iter().copied());
-        builder
-            .with_projection(mask)
-            .with_batch_size(BATCH_ROWS)
-            .build()
+        decode(|| Ok(builder.with_projection(mask).with_batch_size(BATCH_ROWS).build()?))
             .map_err(|error| format!("cannot be decoded: {error}"))
     }
+}
+
+/// Runs the Parquet decoder on bytes from outside, where it may not only fail but, on damaged ones, panic.
+///
+/// A reader that panicked is dropped without another use, so no broken state is seen.
+fn decode<T>(
+    work: impl FnOnce() -> Result<T, Box<dyn Error + Send + Sync>>,
+) -> Result<T, Box<dyn Error + Send + Sync>> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err("the bytes are damaged".into()))
+}
+
+fn next(batches: &mut ParquetRecordBatchReader) -> Option<Result<RecordBatch, Box<dyn Error + Send + Sync>>> {
+    decode(|| Ok(batches.next().transpose()?)).transpose()
 }
 
 fn open(path: &Path) -> Result<(File, ArrowReaderMetadata), String> {
@@ -194,7 +206,7 @@ fn open(path: &Path) -> Result<(File, ArrowReaderMetadata), String> {
     if about.len() == 0 {
         return Err("is empty: 0 bytes".to_owned());
     }
-    let metadata = ArrowReaderMetadata::load(&handle, ArrowReaderOptions::new())
+    let metadata = decode(|| Ok(ArrowReaderMetadata::load(&handle, ArrowReaderOptions::new())?))
         .map_err(|error| format!("is not Parquet, or not all of it: {error}"))?;
     match u64::try_from(metadata.metadata().file_metadata().num_rows()) {
         Ok(rows) if rows <= ROWS_MAX => Ok((handle, metadata)),
