@@ -50,6 +50,15 @@ impl ItemFeatures {
         }
     }
 
+    /// Whether every row is one of the table, as those of [`of`](Self::of) are.
+    pub(crate) fn fits(&self, features: &Features) -> bool {
+        let rows =
+            self.interests.iter().map(|(row, _)| row).chain(&self.id).chain(&self.advertiser).chain([&self.price]);
+        let content = [0, features.schema.content_dimension()].contains(&self.content.len());
+        let confidences = self.interests.iter().all(|(_, confidence)| *confidence > 0.0 && *confidence <= 1.0);
+        content && confidences && rows.into_iter().all(|row| (*row as usize) < features.rows())
+    }
+
     /// Adds the item's rows to the open bag of `bags`, those of its id only if `with_id`.
     pub(crate) fn push(&self, with_id: bool, bags: &mut Bags) {
         if with_id {

@@ -72,6 +72,19 @@ impl Schema {
         self.content_dimension
     }
 
+    /// Checks a schema that was read: that the table is of a size that can be.
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
+        let buckets = [self.id_buckets, self.advertiser_buckets, self.price_buckets, self.gap_buckets, self.positions];
+        let vocabulary = self.interests.len() + self.countries.len() + self.genders.len();
+        if buckets.iter().any(|count| !(1..=1 << 26).contains(count)) || vocabulary > 1 << 26 {
+            return Err("schema: the number of buckets or words is out of range");
+        }
+        if self.content_dimension > 8_192 {
+            return Err("schema.content_dimension: is not in 0..=8192");
+        }
+        Ok(())
+    }
+
     /// The digest of everything above.
     pub(crate) fn digest(&self) -> Digest {
         let text = serde_json::to_vec(self).expect("a schema of strings and numbers is JSON");
@@ -165,8 +178,7 @@ impl Features {
 
     /// The row of an advertiser.
     pub(crate) fn advertiser(&self, id: &AdvertiserId) -> u32 {
-        self.starts.advertisers
-            + reduce(stable_hash(SEEDS[2], id.as_str().as_bytes()), self.schema.advertiser_buckets)
+        self.starts.advertisers + reduce(stable_hash(SEEDS[2], id.as_str().as_bytes()), self.schema.advertiser_buckets)
     }
 
     /// The row of an interest that the model knows.
@@ -217,7 +229,8 @@ impl Features {
         let [age, country, gender] = self.unknown_demographics();
         let firsts = &self.schema.age_firsts;
         let bucket = |years: u8| firsts.iter().take_while(|first| years >= **first).count() as u32;
-        let find = |words: &HashMap<Box<str>, u32>, word: &Option<Box<str>>| word.as_ref().and_then(|w| words.get(w).copied());
+        let find =
+            |words: &HashMap<Box<str>, u32>, word: &Option<Box<str>>| word.as_ref().and_then(|w| words.get(w).copied());
         [
             facts.age.map_or(age, |years| self.starts.ages + bucket(years)),
             find(&self.countries, &facts.country).map_or(country, |number| self.starts.countries + number),

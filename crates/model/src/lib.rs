@@ -1,1 +1,33 @@
 //! The contextual sequential two-tower model: features, training, evaluation, artifacts.
+//!
+//! Owns everything between a data set and vectors: what the features mean, the towers, how they are trained and judged,
+//! and the files that a trained model is kept in. It is the only importer of candle. It knows no index, no store and no
+//! actor, and runs on the calling thread and rayon's.
+//!
+//! Shapes: sequence states and embeddings are `[dimension]` row vectors of `f32`; embeddings have length 1.
+
+mod artifact;
+mod batch;
+mod catalogue;
+mod evaluate;
+mod examples;
+mod features;
+mod inputs;
+mod model;
+mod ops;
+mod optimizer;
+mod parameters;
+#[cfg(test)]
+mod planted;
+mod settings;
+mod towers;
+mod train;
+
+pub use artifact::{LoadError, SaveError};
+pub use evaluate::{Arm, ArmReport, EvaluateError, EvaluationProgress, EvaluationReport, evaluate};
+pub use model::{HeadInput, Model, ModelError};
+pub use settings::{
+    Attention, EvaluationSettings, EventWeights, HistoryGap, ModelKind, ModelSettings, Objective, SettingsError, Split,
+    SyntheticContext, TrainingSettings,
+};
+pub use train::{TrainError, TrainingProgress, TrainingRecord, train};

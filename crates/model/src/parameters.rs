@@ -38,7 +38,7 @@ impl Parameter {
 pub(crate) fn shapes(settings: &ModelSettings, content_dimension: usize) -> Vec<(String, Vec<usize>)> {
     let d = settings.dimension;
     let mut all = Vec::new();
-    let mut norm = |all: &mut Vec<(String, Vec<usize>)>, name: String| {
+    let norm = |all: &mut Vec<(String, Vec<usize>)>, name: String| {
         all.push((format!("{name}.gain"), vec![d]));
         all.push((format!("{name}.bias"), vec![d]));
     };

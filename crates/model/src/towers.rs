@@ -95,7 +95,7 @@ impl Network {
         find: &mut dyn FnMut(&str) -> Option<Tensor>,
     ) -> Result<Self> {
         let mut take = |name: String| find(&name).ok_or_else(|| Error::Msg(format!("there is no tensor {name}")));
-        let mut norm = |take: &mut dyn FnMut(String) -> Result<Tensor>, name: &str| -> Result<Norm> {
+        let norm = |take: &mut dyn FnMut(String) -> Result<Tensor>, name: &str| -> Result<Norm> {
             Ok(Norm { gain: take(format!("{name}.gain"))?, bias: take(format!("{name}.bias"))? })
         };
         let affine = |take: &mut dyn FnMut(String) -> Result<Tensor>, name: &str| -> Result<Affine> {

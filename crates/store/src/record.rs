@@ -119,12 +119,8 @@ mod tests {
     fn records_are_the_bytes_they_were() {
         let demographics = Demographics { age: Some(29), country: Some("US".into()), gender: None };
         check(&UserRecord { demographics, events_total: 300 }, "01011d0102555300ac02");
-        let event = |id| Event {
-            item_id: ItemId::from(5),
-            event_type: EventType::Checkout,
-            timestamp_ms: 1_000,
-            event_id: id,
-        };
+        let event =
+            |id| Event { item_id: ItemId::from(5), event_type: EventType::Checkout, timestamp_ms: 1_000, event_id: id };
         let events = vec![event(None), event(Some(EventId::from(7)))];
         check(&LogRecord { events }, "0102013502d00f00013502d00f010137");
         let state = SequenceState {

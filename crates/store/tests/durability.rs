@@ -19,12 +19,7 @@ fn open(dir: &Path) -> PartitionStore {
 }
 
 fn event(number: u64) -> Event {
-    Event {
-        item_id: ItemId::from(number),
-        event_type: EventType::View,
-        timestamp_ms: number as i64,
-        event_id: None,
-    }
+    Event { item_id: ItemId::from(number), event_type: EventType::View, timestamp_ms: number as i64, event_id: None }
 }
 
 /// Not a test by itself: what the children do.

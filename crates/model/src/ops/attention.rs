@@ -84,7 +84,12 @@ fn transpose(x: &[f32], width: usize, out: &mut Vec<f32>) {
 
 impl PackedAttention {
     /// Calls `f(tokens of the sequence, its part of out)` for every sequence, in parallel.
-    fn for_sequences(&self, out: &mut [f32], width: usize, f: impl Fn(&mut Head, std::ops::Range<usize>, &mut [f32]) + Sync) {
+    fn for_sequences(
+        &self,
+        out: &mut [f32],
+        width: usize,
+        f: impl Fn(&mut Head, std::ops::Range<usize>, &mut [f32]) + Sync,
+    ) {
         let mut parts = Vec::with_capacity(self.starts.len());
         let mut rest = out;
         for pair in self.starts.windows(2) {
@@ -92,7 +97,10 @@ impl PackedAttention {
             parts.push((pair[0]..pair[1], part));
             rest = tail;
         }
-        parts.into_par_iter().with_min_len(8).for_each_init(Head::default, |head, (tokens, part)| f(head, tokens, part));
+        parts
+            .into_par_iter()
+            .with_min_len(8)
+            .for_each_init(Head::default, |head, (tokens, part)| f(head, tokens, part));
     }
 
     fn forward(&self, qkv: &[f32]) -> Vec<f32> {

@@ -32,11 +32,6 @@ impl Bags {
         self.ends.len()
     }
 
-    /// Every row that any bag names, with repetitions.
-    pub(crate) fn rows(&self) -> &[u32] {
-        &self.rows
-    }
-
     /// The rows, to be renumbered.
     pub(crate) fn rows_mut(&mut self) -> &mut [u32] {
         &mut self.rows
@@ -46,16 +41,6 @@ impl Bags {
         let start = if bag == 0 { 0 } else { self.ends[bag - 1] };
         let range = start..self.ends[bag];
         self.rows[range.clone()].iter().copied().zip(self.weights[range].iter().copied())
-    }
-
-    /// Bags of one row each, of weight 1.
-    pub(crate) fn singles(rows: impl IntoIterator<Item = u32>) -> Self {
-        let mut bags = Self::default();
-        for row in rows {
-            bags.push(row, 1.0);
-            bags.close();
-        }
-        bags
     }
 }
 

@@ -75,7 +75,7 @@ fn users_are_dirty_until_a_state_covers_all_their_events() {
     let first = store.dirty_users(&encoder, None, 2).unwrap();
     assert_eq!((users(&first), first.next.clone()), (vec!["1", "2"], Some(UserId::from(2))));
     let rest = store.dirty_users(&encoder, first.next.as_ref(), 2).unwrap();
-    assert_eq!((users(&rest), rest.next), (vec!["3"], None));
+    assert_eq!((users(&rest), rest.next.clone()), (vec!["3"], None));
 
     let states = first.users.iter().map(|dirty| (dirty.user.clone(), state(1, 5, dirty.events_total)));
     store.put_states(&states.collect::<Vec<_>>()).unwrap();
@@ -107,9 +107,7 @@ fn snapshot(dir: &Path, name: &str, events: &[Event]) -> PathBuf {
     let mut writer = SnapshotWriter::create(&path).unwrap();
     let demographics = Demographics { age: Some(30), country: None, gender: None };
     let state = Some(state(1, 1, events.len() as u64));
-    writer
-        .append(&SnapshotUser { user: UserId::from(1), demographics, events: events.to_vec(), state })
-        .unwrap();
+    writer.append(&SnapshotUser { user: UserId::from(1), demographics, events: events.to_vec(), state }).unwrap();
     assert_eq!(writer.finish().unwrap(), 1);
     path
 }

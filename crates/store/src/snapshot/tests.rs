@@ -4,12 +4,8 @@ use turret_retrieval::ids::ItemId;
 use super::*;
 
 fn user(number: u64) -> SnapshotUser {
-    let event = Event {
-        item_id: ItemId::from(number),
-        event_type: EventType::AddToCart,
-        timestamp_ms: -5,
-        event_id: None,
-    };
+    let event =
+        Event { item_id: ItemId::from(number), event_type: EventType::AddToCart, timestamp_ms: -5, event_id: None };
     let state = SequenceState {
         encoder: EncoderVersion::from(1),
         made_at_ms: 1,

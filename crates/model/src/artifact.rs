@@ -1,0 +1,233 @@
+//! The files of a trained model: `model.json`, `tensors.safetensors`, `catalogue.postcard`.
+//!
+//! `model.json` names the other two with their lengths and digests and is what makes a directory a model. A directory is
+//! replaced whole, so that a reader sees the old model or the new one.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+use turret_retrieval::digest::Digest;
+use turret_retrieval::ids::ItemId;
+
+use crate::catalogue::{Catalogue, ItemFeatures};
+use crate::features::{Features, Schema};
+use crate::model::Model;
+use crate::parameters::{Parameter, TABLE, shapes};
+use crate::settings::ModelSettings;
+
+const FORMAT: u32 = 1;
+const MANIFEST: &str = "model.json";
+const TENSORS: &str = "tensors.safetensors";
+const CATALOGUE: &str = "catalogue.postcard";
+/// The largest manifest that is read: its interests are the largest part.
+const MANIFEST_BYTES_MAX: u64 = 256 << 20;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Manifest {
+    format: u32,
+    settings: ModelSettings,
+    timed: bool,
+    schema: Schema,
+    tensors: Part,
+    catalogue: Part,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Part {
+    bytes: u64,
+    sha256: Digest,
+}
+
+/// Why a model was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum SaveError {
+    /// The system says so.
+    #[error("{path}: {source}")]
+    Disk {
+        /// The file.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+    /// The tensors cannot be written as safetensors.
+    #[error("tensors: {0}")]
+    Tensors(String),
+}
+
+/// Why a directory is not a model.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The system says so.
+    #[error("{path}: {source}")]
+    Disk {
+        /// The file.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+    /// A file is not what it should be.
+    #[error("{path}: {rule}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What it broke.
+        rule: String,
+    },
+    /// A file is not the one that the manifest names.
+    #[error("{path}: digest {found} where the manifest says {expected}")]
+    Digest {
+        /// The file.
+        path: PathBuf,
+        /// What the manifest says.
+        expected: Digest,
+        /// What the file has.
+        found: Digest,
+    },
+}
+
+impl Model {
+    /// Writes the model as directory `dir`, in place of what is there, flushed. Returns the files, relative to it.
+    ///
+    /// # Errors
+    /// When something cannot be written; what was there stays.
+    pub fn save(&self, dir: &Path) -> Result<Vec<PathBuf>, SaveError> {
+        let fail = |path: &Path| {
+            let path = path.to_owned();
+            move |source| SaveError::Disk { path, source }
+        };
+        let temporary = dir.with_extension("tmp");
+        if temporary.exists() {
+            fs::remove_dir_all(&temporary).map_err(fail(&temporary))?;
+        }
+        fs::create_dir_all(&temporary).map_err(fail(&temporary))?;
+        let write = |name: &str, bytes: &[u8]| {
+            let path = temporary.join(name);
+            let flushed = || {
+                let mut file = File::create(&path)?;
+                file.write_all(bytes)?;
+                file.sync_all()
+            };
+            flushed().map_err(fail(&path))?;
+            Ok(Part { bytes: bytes.len() as u64, sha256: Digest::of(bytes) })
+        };
+        let catalogue =
+            postcard::to_stdvec(&self.catalogue.items).expect("features hold nothing that postcard refuses");
+        let manifest = Manifest {
+            format: FORMAT,
+            settings: self.settings.clone(),
+            timed: self.timed,
+            schema: self.features.schema.clone(),
+            tensors: write(TENSORS, &self.tensors()?)?,
+            catalogue: write(CATALOGUE, &catalogue)?,
+        };
+        let text = serde_json::to_vec_pretty(&manifest).expect("a manifest of strings and numbers is JSON");
+        write(MANIFEST, &text)?;
+        if dir.exists() {
+            fs::remove_dir_all(dir).map_err(fail(dir))?;
+        }
+        fs::rename(&temporary, dir).map_err(fail(dir))?;
+        if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            File::open(parent).and_then(|parent| parent.sync_all()).map_err(fail(parent))?;
+        }
+        Ok([MANIFEST, TENSORS, CATALOGUE].map(PathBuf::from).into())
+    }
+
+    fn tensors(&self) -> Result<Vec<u8>, SaveError> {
+        let bytes = |values: &[f32]| -> Vec<u8> { values.iter().flat_map(|value| value.to_le_bytes()).collect() };
+        let table = crate::ops::with_values(&self.table, |values| Ok(bytes(values)));
+        let table = table.map_err(|error| SaveError::Tensors(error.to_string()))?;
+        let mut parts: Vec<(&str, Vec<usize>, Vec<u8>)> =
+            vec![(TABLE, vec![self.features.rows(), self.settings.dimension], table)];
+        for parameter in &self.parameters {
+            parts.push((&parameter.name, parameter.shape.clone(), bytes(&parameter.values)));
+        }
+        let views = parts
+            .iter()
+            .map(|(name, shape, bytes)| TensorView::new(Dtype::F32, shape.clone(), bytes).map(|view| (*name, view)));
+        let views = views.collect::<Result<Vec<_>, _>>().map_err(|error| SaveError::Tensors(error.to_string()))?;
+        safetensors::serialize(views, None).map_err(|error| SaveError::Tensors(error.to_string()))
+    }
+
+    /// Reads the model in directory `dir`, and checks digests, names, shapes and that every number is finite.
+    ///
+    /// # Errors
+    /// When a file is missing, malformed or another than the manifest names.
+    pub fn load(dir: &Path) -> Result<Self, LoadError> {
+        let path = dir.join(MANIFEST);
+        let malformed = |path: &Path, rule: String| LoadError::Malformed { path: path.to_owned(), rule };
+        let text = read(&path, MANIFEST_BYTES_MAX)?;
+        let manifest: Manifest = serde_json::from_slice(&text).map_err(|error| malformed(&path, error.to_string()))?;
+        if manifest.format != FORMAT {
+            return Err(malformed(&path, format!("format {} where {FORMAT} is read", manifest.format)));
+        }
+        manifest.settings.check().map_err(|error| malformed(&path, format!("settings.{error}")))?;
+        manifest.schema.check().map_err(|rule| malformed(&path, rule.to_owned()))?;
+        let features = Features::new(manifest.schema);
+
+        let path = dir.join(CATALOGUE);
+        let items: Vec<(ItemId, ItemFeatures)> = match postcard::take_from_bytes(&verified(&path, &manifest.catalogue)?)
+        {
+            Ok((items, [])) => items,
+            Ok(_) | Err(_) => return Err(malformed(&path, "is not a catalogue".to_owned())),
+        };
+        if items.iter().any(|(_, item)| !item.fits(&features)) {
+            return Err(malformed(&path, "an item has features that the schema does not know".to_owned()));
+        }
+
+        let path = dir.join(TENSORS);
+        let bytes = verified(&path, &manifest.tensors)?;
+        let tensors = SafeTensors::deserialize(&bytes).map_err(|error| malformed(&path, error.to_string()))?;
+        let find = |name: &str, shape: &[usize]| values(&tensors, name, shape).map_err(|rule| malformed(&path, rule));
+        let table = find(TABLE, &[features.rows(), manifest.settings.dimension])?;
+        let parameters = shapes(&manifest.settings, features.schema.content_dimension())
+            .into_iter()
+            .map(|(name, shape)| Ok(Parameter { values: find(&name, &shape)?, name, shape }))
+            .collect::<Result<Vec<_>, LoadError>>()?;
+        Model::new(manifest.settings, features, Catalogue::new(items), manifest.timed, parameters, table)
+            .map_err(|error| malformed(&path, error.to_string()))
+    }
+}
+
+fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>, LoadError> {
+    let fail = |source| LoadError::Disk { path: path.to_owned(), source };
+    let bytes = fs::metadata(path).map_err(fail)?.len();
+    if bytes > bytes_max {
+        let rule = format!("is {bytes} bytes long where {bytes_max} are expected");
+        return Err(LoadError::Malformed { path: path.to_owned(), rule });
+    }
+    fs::read(path).map_err(fail)
+}
+
+fn verified(path: &Path, part: &Part) -> Result<Vec<u8>, LoadError> {
+    let bytes = read(path, part.bytes)?;
+    let found = Digest::of(&bytes);
+    if found != part.sha256 {
+        return Err(LoadError::Digest { path: path.to_owned(), expected: part.sha256.clone(), found });
+    }
+    Ok(bytes)
+}
+
+fn values(tensors: &SafeTensors<'_>, name: &str, shape: &[usize]) -> Result<Vec<f32>, String> {
+    let tensor = tensors.tensor(name).map_err(|_| format!("tensor {name} is missing"))?;
+    if tensor.dtype() != Dtype::F32 || tensor.shape() != shape {
+        return Err(format!(
+            "tensor {name} is {:?} {:?} where F32 {shape:?} is expected",
+            tensor.dtype(),
+            tensor.shape()
+        ));
+    }
+    let (words, _) = tensor.data().as_chunks::<4>();
+    let values: Vec<f32> = words.iter().map(|word| f32::from_le_bytes(*word)).collect();
+    match values.iter().position(|value| !value.is_finite()) {
+        Some(position) => Err(format!("tensor {name}: value {position} is not finite")),
+        None => Ok(values),
+    }
+}
+
+#[cfg(test)]
+mod tests;

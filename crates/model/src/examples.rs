@@ -1,0 +1,206 @@
+//! Training examples: which positives are drawn, where their histories end, and what their context is made of.
+
+use std::ops::Range;
+
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+use turret_retrieval::dataset::{Clock, Dataset, Row};
+
+use crate::settings::{EventWeights, HistoryGap, Objective, Split, TrainingSettings};
+
+const DAY_MS: i64 = 86_400_000;
+/// Without sessions, events of one user at most this far apart are neighbours.
+pub(crate) const NEIGHBOUR_MS: i64 = 30 * 60 * 1_000;
+
+/// One history with what is predicted from it. Numbers index [`Dataset::events`].
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Example {
+    pub(crate) user: u32,
+    /// The events that the encoder sees.
+    pub(crate) history: Range<usize>,
+    pub(crate) predictions: Vec<Prediction>,
+}
+
+/// One event to be predicted.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Prediction {
+    /// From the state after this event of the history; none: from no history.
+    pub(crate) after: Option<usize>,
+    /// The event.
+    pub(crate) positive: usize,
+}
+
+/// Draws examples.
+pub(crate) struct Sampler<'a> {
+    data: &'a Dataset,
+    settings: &'a TrainingSettings,
+    history_max: usize,
+    // The end of each user's training events.
+    ends: Vec<usize>,
+    // Running sums of the weights of `positives`.
+    sums: Vec<f64>,
+    positives: Vec<usize>,
+    item_share: Vec<f64>,
+}
+
+/// The end of the training events of every user.
+pub(crate) fn training_ends(data: &Dataset, split: &Split) -> Vec<usize> {
+    let end = |user: u32| {
+        let range = data.range_of(user);
+        match split {
+            Split::Temporal { cut_ms, .. } => {
+                range.start + data.events_of(user).partition_point(|row| row.at < *cut_ms)
+            }
+            Split::LeaveOneOut => range.end.saturating_sub(2).max(range.start),
+        }
+    };
+    (0..data.users.len() as u32).map(end).collect()
+}
+
+impl<'a> Sampler<'a> {
+    /// Prepares to draw from the training part of `data`; none where it holds no positive.
+    pub(crate) fn new(
+        data: &'a Dataset,
+        split: &Split,
+        settings: &'a TrainingSettings,
+        history_max: usize,
+    ) -> Option<Self> {
+        let ends = training_ends(data, split);
+        let last_ms = match split {
+            Split::Temporal { cut_ms, .. } => *cut_ms,
+            Split::LeaveOneOut => data.events().iter().map(|row| row.at).max().unwrap_or(0),
+        };
+        let half_life_ms = settings.half_life_hours.map(|hours| f64::from(hours) * 3.6e6);
+        let mut sampler = Self {
+            data,
+            settings,
+            history_max,
+            ends,
+            sums: Vec::new(),
+            positives: Vec::new(),
+            item_share: vec![0.0; data.items.len()],
+        };
+        let mut sum = 0.0;
+        for user in 0..data.users.len() as u32 {
+            for at in data.range_of(user).start..sampler.ends[user as usize] {
+                let row = &data.events()[at];
+                let age = half_life_ms.map_or(1.0, |half| (-((last_ms - row.at) as f64) / half).exp2());
+                let weight = weight_of(row, &settings.event_weights) * age;
+                if weight > 0.0 {
+                    sum += weight;
+                    sampler.sums.push(sum);
+                    sampler.positives.push(at);
+                    sampler.item_share[row.item as usize] += weight;
+                }
+            }
+        }
+        sampler.item_share.iter_mut().for_each(|share| *share /= sum);
+        (sum > 0.0).then_some(sampler)
+    }
+
+    /// How many events may be drawn as positives.
+    pub(crate) fn positives(&self) -> usize {
+        self.positives.len()
+    }
+
+    /// How likely each draw is to be of item `number`; over all items it sums to 1.
+    pub(crate) fn item_share(&self, number: u32) -> f64 {
+        self.item_share[number as usize]
+    }
+
+    /// Draws one example.
+    pub(crate) fn draw(&self, random: &mut ChaCha8Rng) -> Example {
+        let total = *self.sums.last().expect("Sampler::new found a positive");
+        let at = random.random::<f64>() * total;
+        let drawn = self.sums.partition_point(|sum| *sum <= at);
+        let positive = self.positives[drawn.min(self.positives.len() - 1)];
+        let user = self.data.events()[positive].user;
+        let first = self.data.range_of(user).start;
+        if self.settings.objective == Objective::DenseAllAction {
+            return self.dense(user, first, positive, random);
+        }
+        let end = match self.settings.objective {
+            Objective::NextAction => positive,
+            Objective::AllAction | Objective::DenseAllAction => self.history_end(first, positive, random),
+        };
+        let start = end.saturating_sub(self.history_max).max(first);
+        let after = end.checked_sub(1).filter(|last| *last >= first);
+        Example { user, history: start..end, predictions: vec![Prediction { after, positive }] }
+    }
+
+    /// Where the history of `positive` ends: exclusive, so that the positive lies in the window after it.
+    fn history_end(&self, first: usize, positive: usize, random: &mut ChaCha8Rng) -> usize {
+        let rows = &self.data.events()[first..=positive];
+        let at = self.data.events()[positive].at;
+        let earliest = match (self.data.clock, self.settings.history_gap) {
+            (Clock::Milliseconds, HistoryGap::Day) => {
+                // What was known at the midnight before the positive, as the daily run leaves it.
+                return first + rows.partition_point(|row| row.at < at.div_euclid(DAY_MS) * DAY_MS);
+            }
+            (Clock::Milliseconds, HistoryGap::None) => {
+                let window = i64::from(self.settings.window_days) * DAY_MS;
+                first + rows.partition_point(|row| row.at < at - window) + 1
+            }
+            (Clock::Order, _) => (positive + 1).saturating_sub(self.settings.window_events as usize),
+        };
+        random.random_range(earliest.clamp(first.min(positive), positive)..=positive)
+    }
+
+    /// Every position before the drawn event predicts something in the window after it.
+    fn dense(&self, user: u32, first: usize, last: usize, random: &mut ChaCha8Rng) -> Example {
+        let start = last.saturating_sub(self.history_max).max(first);
+        let rows = self.data.events();
+        let window = i64::from(self.settings.window_days) * DAY_MS;
+        let mut predictions = Vec::with_capacity(last - start);
+        for after in start..last {
+            let end = match self.data.clock {
+                Clock::Milliseconds => {
+                    let at = rows[after].at;
+                    after + 1 + rows[after + 1..=last].partition_point(|row| row.at <= at + window)
+                }
+                Clock::Order => (after + 1 + self.settings.window_events as usize).min(last + 1),
+            };
+            if end > after + 1 {
+                let positive = random.random_range(after + 1..end);
+                predictions.push(Prediction { after: Some(after), positive });
+            }
+        }
+        if predictions.is_empty() {
+            predictions.push(Prediction { after: None, positive: last });
+        }
+        Example { user, history: start..last, predictions }
+    }
+
+    /// The event just before `event` that the user made in the same session.
+    pub(crate) fn neighbour(&self, event: usize) -> Option<usize> {
+        neighbour(self.data, event)
+    }
+}
+
+/// The event just before `event` that the user made in the same session (without sessions: at most half an hour
+/// before; with only an order: whatever came before).
+pub(crate) fn neighbour(data: &Dataset, event: usize) -> Option<usize> {
+    let rows = data.events();
+    let before = event.checked_sub(1)?;
+    let (row, other) = (&rows[event], &rows[before]);
+    let same = row.user == other.user
+        && match (row.session, other.session, data.clock) {
+            (Some(own), Some(its), _) => own == its,
+            (_, _, Clock::Order) => true,
+            (_, _, Clock::Milliseconds) => row.at - other.at <= NEIGHBOUR_MS,
+        };
+    same.then_some(before)
+}
+
+fn weight_of(row: &Row, weights: &EventWeights) -> f64 {
+    use turret_retrieval::event::EventType::{AddToCart, Checkout, Signup, View};
+    f64::from(match row.kind {
+        View => weights.view,
+        AddToCart => weights.add_to_cart,
+        Checkout => weights.checkout,
+        Signup => weights.signup,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,212 @@
+//! What goes into the towers, as bags of table rows: items, histories and the head's inputs.
+
+use std::sync::Arc;
+
+use candle_core::{Device, Result, Tensor};
+use turret_retrieval::event::EventType;
+use turret_retrieval::user::Demographics;
+
+use crate::catalogue::{ItemFeatures, push_mean};
+use crate::features::Features;
+use crate::ops::{Bags, bag};
+use crate::settings::ModelSettings;
+use crate::towers::{Dropout, HeadEmbeddings, Network};
+
+/// Item vectors to be made: bags of table rows, and content embeddings beside them.
+#[derive(Default)]
+pub(crate) struct ItemRows {
+    bags: Bags,
+    content: Vec<f32>,
+    content_dimension: usize,
+}
+
+impl ItemRows {
+    pub(crate) fn new(features: &Features) -> Self {
+        Self { content_dimension: features.schema.content_dimension(), ..Self::default() }
+    }
+
+    /// Adds `item` to the row in the making.
+    fn push(&mut self, item: &ItemFeatures, with_id: bool) {
+        item.push(with_id, &mut self.bags);
+        let filled = self.content.len();
+        self.content.extend_from_slice(&item.content);
+        self.content.resize(filled + self.content_dimension, 0.0);
+    }
+
+    /// Adds a row that is `item` alone.
+    pub(crate) fn push_row(&mut self, item: &ItemFeatures, with_id: bool) {
+        self.push(item, with_id);
+        self.bags.close();
+    }
+
+    /// Adds a row of zeros.
+    fn push_nothing(&mut self) {
+        self.content.resize(self.content.len() + self.content_dimension, 0.0);
+        self.bags.close();
+    }
+
+    fn len(&self) -> usize {
+        self.bags.len()
+    }
+
+    pub(crate) fn bags_mut(&mut self) -> &mut Bags {
+        &mut self.bags
+    }
+
+    /// The item vectors, [rows, dimension].
+    pub(crate) fn embed(self, table: &Tensor, network: &Network) -> Result<Tensor> {
+        let rows = self.len();
+        let embedded = bag(table, &Arc::new(self.bags))?;
+        if self.content_dimension == 0 {
+            return Ok(embedded);
+        }
+        let content = Tensor::from_vec(self.content, (rows, self.content_dimension), &Device::Cpu)?;
+        network.with_content(embedded, Some(&content))
+    }
+}
+
+/// One event of a history.
+pub(crate) struct HistoryEvent<'a> {
+    pub(crate) item: &'a ItemFeatures,
+    pub(crate) kind: EventType,
+    /// Milliseconds; none where only the order is known.
+    pub(crate) at_ms: Option<i64>,
+    /// Whether the encoder may see the item's id.
+    pub(crate) with_id: bool,
+}
+
+/// Histories, one after the other.
+pub(crate) struct Histories {
+    events: ItemRows,
+    starts: Vec<usize>,
+}
+
+impl Histories {
+    pub(crate) fn new(features: &Features) -> Self {
+        Self { events: ItemRows::new(features), starts: vec![0] }
+    }
+
+    /// Adds a history, oldest first; it may be empty.
+    pub(crate) fn push<'a>(&mut self, history: impl ExactSizeIterator<Item = HistoryEvent<'a>>, features: &Features) {
+        let length = history.len();
+        let mut before: Option<i64> = None;
+        for (position, event) in history.enumerate() {
+            self.events.push(event.item, event.with_id);
+            let gap = event.at_ms.zip(before).map(|(now, before)| now.saturating_sub(before));
+            let bags = &mut self.events.bags;
+            bags.push(features.kind(event.kind), 1.0);
+            bags.push(features.gap(gap), 1.0);
+            bags.push(features.position(length - 1 - position), 1.0);
+            bags.close();
+            before = event.at_ms;
+        }
+        self.starts.push(self.events.len());
+    }
+
+    /// How many events there are in all.
+    pub(crate) fn events(&self) -> usize {
+        self.events.len()
+    }
+
+    pub(crate) fn bags_mut(&mut self) -> &mut Bags {
+        &mut self.events.bags
+    }
+
+    /// The hidden state of every event, [events, dimension], before the final norm. There must be an event.
+    pub(crate) fn encode(self, table: &Tensor, network: &Network, drop: Dropout) -> Result<Tensor> {
+        let starts: Arc<[usize]> = self.starts.into();
+        network.encode(&self.events.embed(table, network)?, &starts, drop)
+    }
+}
+
+/// The part of a context that the model knows.
+pub(crate) struct ContextFeatures<'a> {
+    /// The rows of the subject's interests, with their confidences.
+    pub(crate) interests: Vec<(u32, f32)>,
+    /// The subject, where the model looks at it, and whether its id may be seen.
+    pub(crate) subject: Option<(&'a ItemFeatures, bool)>,
+}
+
+/// What a query knows besides the history.
+pub(crate) struct QueryFeatures<'a> {
+    /// None where there is no usable context.
+    pub(crate) context: Option<&'a ContextFeatures<'a>>,
+    /// The rows of age, country and gender.
+    pub(crate) demographics: [u32; 3],
+}
+
+/// The head's inputs besides the sequence states.
+pub(crate) struct HeadRows {
+    contextual: bool,
+    interests: Bags,
+    subjects: Option<ItemRows>,
+    given: Vec<f32>,
+    demographics: [Bags; 3],
+}
+
+impl HeadRows {
+    pub(crate) fn new(settings: &ModelSettings, features: &Features) -> Self {
+        let contextual = settings.kind == crate::settings::ModelKind::Contextual;
+        Self {
+            contextual,
+            interests: Bags::default(),
+            subjects: (contextual && settings.subject_item).then(|| ItemRows::new(features)),
+            given: Vec::new(),
+            demographics: Default::default(),
+        }
+    }
+
+    pub(crate) fn push(&mut self, query: &QueryFeatures<'_>) {
+        for (bags, row) in self.demographics.iter_mut().zip(query.demographics) {
+            bags.push(row, 1.0);
+            bags.close();
+        }
+        if !self.contextual {
+            return;
+        }
+        push_mean(query.context.map_or(&[], |context| &context.interests), &mut self.interests);
+        self.interests.close();
+        if let Some(subjects) = &mut self.subjects {
+            match query.context.and_then(|context| context.subject) {
+                Some((item, with_id)) => subjects.push_row(item, with_id),
+                None => subjects.push_nothing(),
+            }
+        }
+        self.given.push(if query.context.is_some() { 1.0 } else { 0.0 });
+    }
+
+    /// Every bag, to be renumbered.
+    pub(crate) fn bags_mut(&mut self) -> Vec<&mut Bags> {
+        let [age, country, gender] = &mut self.demographics;
+        let subjects = self.subjects.as_mut().map(|rows| &mut rows.bags);
+        [&mut self.interests, age, country, gender].into_iter().chain(subjects).collect()
+    }
+
+    /// Joined with `state` [rows, dimension].
+    pub(crate) fn embed(self, state: Tensor, table: &Tensor, network: &Network) -> Result<HeadEmbeddings> {
+        let [age, country, gender] = self.demographics.map(|bags| bag(table, &Arc::new(bags)));
+        let demographics = [age?, country?, gender?];
+        if !self.contextual {
+            return Ok(HeadEmbeddings { state, context: None, context_given: None, demographics });
+        }
+        let mut context = bag(table, &Arc::new(self.interests))?;
+        if let Some(subjects) = self.subjects {
+            context = Tensor::cat(&[context, subjects.embed(table, network)?], 1)?;
+        }
+        let rows = self.given.len();
+        let given = Tensor::from_vec(self.given, (rows, 1), &Device::Cpu)?;
+        Ok(HeadEmbeddings { state, context: Some(context), context_given: Some(given), demographics })
+    }
+}
+
+/// The rows of `facts`, some of them hidden.
+pub(crate) fn demographics(facts: &Demographics, features: &Features, mut hide: impl FnMut() -> bool) -> [u32; 3] {
+    let unknown = features.unknown_demographics();
+    let mut rows = features.demographics(facts);
+    for (row, unknown) in rows.iter_mut().zip(unknown) {
+        if hide() {
+            *row = unknown;
+        }
+    }
+    rows
+}

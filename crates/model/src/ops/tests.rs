@@ -1,0 +1,133 @@
+use candle_core::{Device, Tensor, Var};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::*;
+
+fn variable(shape: (usize, usize), seed: u64) -> Var {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let values: Vec<f32> = (0..shape.0 * shape.1).map(|_| random.random_range(-1.0..1.0)).collect();
+    Var::from_vec(values, shape, &Device::Cpu).unwrap()
+}
+
+fn row(length: usize, seed: u64) -> Var {
+    Var::from_tensor(&variable((1, length), seed).as_tensor().flatten_all().unwrap()).unwrap()
+}
+
+/// Compares the gradient of every variable with central differences of a weighted sum of the operation's result.
+fn check(name: &str, variables: &[Var], op: impl Fn() -> Result<Tensor>) {
+    let loss = || -> Result<Tensor> {
+        let out = op()?.flatten_all()?;
+        let weights: Vec<f32> = (0..out.elem_count()).map(|i| ((i * 7 + 3) % 11) as f32 / 5.0 - 1.0).collect();
+        let count = weights.len();
+        (out * Tensor::from_vec(weights, count, &Device::Cpu)?)?.sum_all()
+    };
+    let grads = loss().unwrap().backward().unwrap();
+    for (number, variable) in variables.iter().enumerate() {
+        let grad = grads.get(variable).unwrap_or_else(|| panic!("{name}: variable {number} has no gradient"));
+        let grad = grad.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let values = variable.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        for at in 0..values.len() {
+            let moved = |by: f32| {
+                let mut values = values.clone();
+                values[at] += by;
+                variable.set(&Tensor::from_vec(values, variable.shape(), &Device::Cpu).unwrap()).unwrap();
+                f64::from(loss().unwrap().to_scalar::<f32>().unwrap())
+            };
+            let slope = (moved(5e-3) - moved(-5e-3)) / 1e-2;
+            moved(0.0);
+            let error = (slope - f64::from(grad[at])).abs();
+            assert!(error < 0.02 * (1.0 + slope.abs()), "{name}: variable {number}[{at}]: {} where {slope}", grad[at]);
+        }
+    }
+}
+
+#[test]
+fn affine_has_the_gradient_of_its_differences() {
+    for activation in [Activation::Identity, Activation::Gelu] {
+        let (x, weight, bias) = (variable((5, 3), 1), variable((3, 4), 2), row(4, 3));
+        let all = [x.clone(), weight.clone(), bias.clone()];
+        check("affine", &all, || affine(&x, &weight, &bias, activation));
+    }
+}
+
+#[test]
+fn layer_norm_has_the_gradient_of_its_differences() {
+    let (x, gain, bias) = (variable((4, 6), 1), row(6, 2), row(6, 3));
+    check("layer norm", &[x.clone(), gain.clone(), bias.clone()], || layer_norm(&x, &gain, &bias));
+}
+
+#[test]
+fn attention_has_the_gradient_of_its_differences() {
+    for causal in [true, false] {
+        let qkv = variable((7, 12), 4);
+        // An empty sequence in the middle.
+        let starts: std::sync::Arc<[usize]> = [0, 3, 3, 7].into();
+        check("attention", std::slice::from_ref(&qkv), || attention(&qkv, &starts, 2, causal));
+    }
+}
+
+#[test]
+fn bags_unit_rows_and_softmax_have_the_gradients_of_their_differences() {
+    let table = variable((4, 3), 5);
+    let mut bags = Bags::default();
+    for (row, weight) in [(0, 1.0), (2, 0.5), (0, -1.5)] {
+        bags.push(row, weight);
+    }
+    bags.close();
+    bags.close();
+    bags.push(3, 2.0);
+    bags.close();
+    let bags = std::sync::Arc::new(bags);
+    check("bag", std::slice::from_ref(&table), || bag(&table, &bags));
+
+    let x = variable((3, 5), 6);
+    check("unit rows", std::slice::from_ref(&x), || unit_rows(&x));
+
+    let scores = variable((3, 4), 7);
+    let softmax = std::sync::Arc::new(SampledSoftmax {
+        temperature: 0.5,
+        targets: vec![1, 3, 0],
+        as_positive: vec![0.1, -0.2, 0.3, 0.0],
+        as_negative: vec![0.5, 0.4, -0.3, 0.2],
+    });
+    check("softmax", std::slice::from_ref(&scores), || sampled_softmax(&scores, &softmax));
+}
+
+#[test]
+fn dropout_keeps_the_mean_repeats_with_its_seed_and_has_a_gradient() {
+    let ones = Tensor::ones((400, 50), candle_core::DType::F32, &Device::Cpu).unwrap();
+    let values = |seed| dropout(&ones, 0.4, seed).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let dropped = values(1);
+    let kept = dropped.iter().filter(|value| **value > 0.0).count() as f32 / 20_000.0;
+    assert!((kept - 0.6).abs() < 0.02, "{kept}");
+    assert!(dropped.iter().all(|value| *value == 0.0 || (*value - 1.0 / 0.6).abs() < 1e-5));
+    assert_eq!(dropped, values(1));
+    assert_ne!(dropped, values(2));
+    let x = variable((3, 5), 8);
+    check("dropout", std::slice::from_ref(&x), || dropout(&x, 0.4, 9));
+}
+
+#[test]
+fn exp_is_within_a_millionth() {
+    for step in -800..800 {
+        let x = step as f32 / 10.0;
+        let expected = f64::from(x).exp();
+        assert!((f64::from(exp(x)) - expected).abs() <= 1e-6 * expected, "{x}");
+    }
+}
+
+#[test]
+fn attention_mixes_only_what_may_be_seen() {
+    let first = variable((6, 12), 1);
+    let starts: std::sync::Arc<[usize]> = [0, 2, 6].into();
+    let out = |qkv: &Var, causal| attention(qkv, &starts, 2, causal).unwrap().to_vec2::<f32>().unwrap();
+    let mut values = first.to_vec2::<f32>().unwrap();
+    values[4].iter_mut().for_each(|x| *x += 1.0);
+    let flat: Vec<f32> = values.into_iter().flatten().collect();
+    let changed = Var::from_vec(flat, (6, 12), &Device::Cpu).unwrap();
+    let same =
+        |causal| -> Vec<bool> { out(&first, causal).iter().zip(&out(&changed, causal)).map(|(a, b)| a == b).collect() };
+    assert_eq!(same(true), [true, true, true, true, false, false]);
+    assert_eq!(same(false), [true, true, false, false, false, false]);
+}

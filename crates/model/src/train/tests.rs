@@ -1,0 +1,112 @@
+use super::*;
+use crate::evaluate::{Arm, evaluate};
+use crate::planted::{self, SPLIT, world};
+use crate::settings::{EvaluationSettings, ModelKind};
+
+fn go_on(_: TrainingProgress) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
+/// One pass over one batch; panics where a variable has no gradient, or one that is all zeros.
+fn check_gradients(data: &Dataset, split: &Split, model: &ModelSettings, training: &TrainingSettings) {
+    let features = Features::new(Schema::of(data, model));
+    let catalogue = Catalogue::of(&data.items, &features);
+    let sampler = Sampler::new(data, split, training, model.history_length_max).unwrap();
+    let mut run = Run::new(model, training, &features);
+    let batch = Batches::new(data, &sampler, (&features, &catalogue), (model, training)).next(&mut run.random);
+    let Pass { loss, leaf, variables } = run.pass(batch, Dropout::NONE).unwrap();
+    let grads = loss.backward().unwrap();
+    let mut silent = Vec::new();
+    for (name, variable) in run.parameters.iter().map(|p| p.name.as_str()).zip(&variables).chain([("table", &leaf)]) {
+        let largest = grads
+            .get(variable)
+            .map(|grad| grad.abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap());
+        // The bias of the keys cancels in the softmax, but shares a tensor with queries and values.
+        if largest.is_none_or(|largest| largest == 0.0 || !largest.is_finite()) {
+            silent.push(name);
+        }
+    }
+    assert!(silent.is_empty(), "without a gradient: {silent:?}");
+}
+
+#[test]
+fn every_trainable_variable_gets_a_gradient() {
+    let data = world(40, Clock::Milliseconds);
+    for kind in [ModelKind::Contextual, ModelKind::HistoryOnly] {
+        for objective in [Objective::AllAction, Objective::NextAction, Objective::DenseAllAction] {
+            let model = ModelSettings { layers: 2, content_embedding: true, ..planted::model(kind) };
+            let training = TrainingSettings { objective, history_gap: HistoryGap::None, ..planted::training(1) };
+            check_gradients(&data, &SPLIT, &model, &training);
+        }
+    }
+    let order = world(40, Clock::Order);
+    let training = TrainingSettings { history_gap: HistoryGap::None, ..planted::training(1) };
+    let model = ModelSettings { attention: Attention::Bidirectional, ..planted::model(ModelKind::Contextual) };
+    check_gradients(&order, &Split::LeaveOneOut, &model, &training);
+}
+
+#[test]
+fn a_planted_pattern_is_recovered_and_context_adds_to_history() {
+    let data = world(320, Clock::Milliseconds);
+    let train = |kind| train(&data, &SPLIT, &planted::model(kind), &planted::training(150), &mut go_on).unwrap();
+    let (history_only, _) = train(ModelKind::HistoryOnly);
+    let (contextual, record) = train(ModelKind::Contextual);
+    assert!(record.final_loss < record.first_loss - 0.3, "{} → {}", record.first_loss, record.final_loss);
+
+    let settings = EvaluationSettings { seed: 1, cases_max: None, bootstrap_samples: 0 };
+    let arms = Arm::all(&contextual, &history_only, &SPLIT);
+    let report = evaluate(&data, &SPLIT, &arms, &settings, &mut |_| ControlFlow::Continue(())).unwrap();
+    let recall = |name: &str| {
+        let arm = report.arms.iter().find(|arm| arm.name == name).unwrap();
+        arm.recall_at(50).unwrap()
+    };
+    let all: Vec<String> = report.arms.iter().map(|arm| format!("{} {:.3}", arm.name, recall(&arm.name))).collect();
+    // 480 items; a category has 60, and 30 of them are for the user's gender.
+    assert!(recall("contextual") > 0.55, "{all:?}");
+    assert!(recall("contextual") > recall("history only") + 0.1, "{all:?}");
+    assert!(recall("history only") > recall("popularity, last 24 h") + 0.2, "{all:?}");
+    assert!(recall("contextual, shuffled context") < recall("contextual") - 0.2, "{all:?}");
+    assert!(recall("contextual, without context") > recall("popularity, last 24 h") + 0.15, "{all:?}");
+    assert!((recall("random") - 50.0 / 460.0).abs() < 0.06, "{all:?}");
+    assert_eq!(report.cases, 320);
+}
+
+#[test]
+fn a_run_is_reproducible_from_its_seed() {
+    let data = world(60, Clock::Milliseconds);
+    let version = |seed| {
+        let training = TrainingSettings { seed, ..planted::training(8) };
+        let (model, _) = train(&data, &SPLIT, &planted::model(ModelKind::Contextual), &training, &mut go_on).unwrap();
+        (model.encoder_version().to_string(), model.head_version().to_owned(), model.ad_tower_version().to_owned())
+    };
+    assert_eq!(version(7), version(7));
+    assert_ne!(version(7), version(8));
+}
+
+#[test]
+fn what_cannot_be_trained_is_refused_with_its_reason() {
+    let data = world(10, Clock::Milliseconds);
+    let model = planted::model(ModelKind::Contextual);
+    let check = |data: &Dataset, split: &Split, model: &ModelSettings, training: &TrainingSettings, rule: &str| {
+        let error = train(data, split, model, training, &mut go_on).unwrap_err().to_string();
+        assert!(error.contains(rule), "{error}");
+    };
+    let fine = planted::training(2);
+    let early = Split::Temporal { cut_ms: -1, until_ms: 0 };
+    check(&data, &early, &model, &fine, "no event of a type that has a weight");
+    let hot = TrainingSettings { learning_rate: 2.0, ..fine.clone() };
+    check(&data, &SPLIT, &model, &hot, "learning_rate: is not in (0, 1)");
+    let odd = ModelSettings { heads: 3, ..model.clone() };
+    check(&data, &SPLIT, &odd, &fine, "heads: does not divide the dimension");
+    let both = ModelSettings { attention: Attention::Bidirectional, ..model.clone() };
+    let dense =
+        TrainingSettings { objective: Objective::DenseAllAction, history_gap: HistoryGap::None, ..fine.clone() };
+    check(&data, &SPLIT, &both, &dense, "attention: must be causal");
+    let order = world(10, Clock::Order);
+    check(&order, &SPLIT, &model, &fine, "split: needs times");
+    check(&order, &Split::LeaveOneOut, &model, &fine, "history_gap: needs times");
+
+    let mut stop = |_| ControlFlow::Break(());
+    let broken_off = train(&data, &SPLIT, &model, &fine, &mut stop).unwrap_err();
+    assert!(matches!(broken_off, TrainError::BrokenOff));
+}
