@@ -15,7 +15,7 @@ mod intern;
 mod interests;
 mod items;
 mod lists;
-//MKT pub mod marketplace;
+pub mod marketplace;
 mod profile;
 mod progress;
 mod read;
