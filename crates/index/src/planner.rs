@@ -12,7 +12,7 @@ pub enum Plan {
     Exact,
     /// Every ad that passes the filter was compared with the query.
     ExactPostings,
-    /// The graph was walked, keeping only ads that pass the filter.
+    /// The graph was walked with a list so long that enough of it passes the filter.
     InGraph,
     /// The graph was walked.
     Graph,
@@ -27,8 +27,15 @@ pub(crate) enum Step {
     Graph { list: usize },
 }
 
-/// Candidates for each hit wanted. A list of just `k` finds 95 % of the best 100 of 40 000 ads, twice that 98 %.
+/// Candidates that pass, for each hit wanted. A list of just `k` finds 95 % of the best 100 of 40 000 ads, twice that
+/// 98 %.
 const LIST_PER_HIT: usize = 2;
+
+/// Rows that are scanned in the time that a walk takes for one entry of its list: 5 ns each, against 1 µs or more.
+const SCAN_ROWS_PER_ENTRY: usize = 200;
+
+/// How much longer the list is made where too few of it pass.
+const LENGTHEN_BY: usize = 4;
 
 /// Of a filter that passes at most one in so many, the graph loses too many hits to be worth walking.
 const PASSING_ONE_IN: usize = 100;
@@ -69,33 +76,29 @@ impl Planner {
 
     /// How to find the best `k` of `ads`, of which `passing` pass the filter, where there is one.
     pub(crate) fn plan(&self, ads: usize, passing: Option<usize>, k: usize) -> Step {
-        match passing {
-            Some(passing) if passing < ads => self.filtered(ads, passing, k),
-            Some(_) | None => self.unfiltered(ads, k),
+        // A filter that everything passes is none.
+        let few = passing.filter(|passing| *passing < ads);
+        let rows = few.unwrap_or(ads);
+        let scan = if few.is_some() { Step::ExactPostings } else { Step::Exact };
+        if self.backend == Backend::Exact || rows == 0 {
+            return scan;
         }
-    }
-
-    fn unfiltered(&self, ads: usize, k: usize) -> Step {
-        let list = self.search_list.max(k.saturating_mul(LIST_PER_HIT));
-        match self.backend {
-            Backend::Exact => Step::Exact,
-            Backend::Auto | Backend::DiskAnn if list >= ads || self.scan_is_as_fast(ads, list) => Step::Exact,
-            Backend::Auto | Backend::DiskAnn => Step::Graph { list },
-        }
-    }
-
-    fn filtered(&self, ads: usize, passing: usize, k: usize) -> Step {
-        // As many candidates pass as hits are wanted, twice over: below a half, diskann lengthens the list itself.
-        let per_hit = LIST_PER_HIT.max(ads.div_ceil(passing.max(1)));
+        // As if the filter had nothing to do with where ads lie; `longer` is for those that do.
+        let per_hit = LIST_PER_HIT.saturating_mul(ads).div_ceil(rows);
         let list = self.search_list.max(k.saturating_mul(per_hit));
-        let is_few = passing <= self.exact_below_ads || passing <= ads / PASSING_ONE_IN;
-        match self.backend {
-            Backend::Exact => Step::ExactPostings,
-            Backend::Auto | Backend::DiskAnn if is_few || list >= passing || self.scan_is_as_fast(passing, list) => {
-                Step::ExactPostings
-            }
-            Backend::Auto | Backend::DiskAnn => Step::InGraph { list },
+        let is_few = few.is_some_and(|few| few <= self.exact_below_ads || few <= ads / PASSING_ONE_IN);
+        if is_few || list >= rows || self.scan_is_as_fast(rows, list) {
+            return scan;
         }
+        if few.is_some() { Step::InGraph { list } } else { Step::Graph { list } }
+    }
+
+    /// The list to try next where too few of `list` entries pass; absent where scanning the `passing` rows is faster.
+    ///
+    /// Walks that were in vain so cost no more than a scan, and a third.
+    pub(crate) fn longer(&self, list: usize, passing: usize) -> Option<usize> {
+        let longer = list.saturating_mul(LENGTHEN_BY);
+        (longer.saturating_mul(SCAN_ROWS_PER_ENTRY) < passing).then_some(longer)
     }
 
     /// The time of a graph search grows with its list, that of a scan with its rows; the settings say where they meet.

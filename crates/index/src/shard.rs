@@ -234,6 +234,8 @@ impl ShardIndex {
         };
         let count = passing.as_ref().map(|rows| rows.len() as usize);
         let step = self.planner.plan(self.len(), count, search.k);
+        // All rows pass: nothing need be looked up.
+        let passing = passing.filter(|rows| (rows.len() as usize) < self.len());
         let (rows, plan, distances) = self.take(step, search, passing.as_ref())?;
         Ok(Found {
             hits: rows.iter().map(|row| self.hit(row)).collect(),
@@ -251,29 +253,50 @@ impl ShardIndex {
         passing: Option<&RoaringBitmap>,
     ) -> Result<(Vec<ScoredRow>, Plan, u64), GraphError> {
         let query = search.vector.as_slice();
-        let (candidates, plan) = match (step, &self.graph, passing) {
-            (Step::Graph { list }, Some(graph), _) => (graph.search(query, list)?, Plan::Graph),
-            (Step::InGraph { list }, Some(graph), Some(passing)) => {
-                (graph.search_among(query, list, passing)?, Plan::InGraph)
-            }
-            (Step::ExactPostings | Step::InGraph { .. }, _, Some(passing)) => {
-                let rows = best(&self.vectors, query, passing.iter(), search.k);
-                return Ok((rows, Plan::ExactPostings, passing.len()));
-            }
-            (Step::Exact | Step::ExactPostings | Step::InGraph { .. } | Step::Graph { .. }, _, _) => {
-                let rows = best(&self.vectors, query, 0..self.len() as u32, search.k);
-                return Ok((rows, Plan::Exact, self.len() as u64));
-            }
+        let (walked, distances) = match (step, &self.graph) {
+            (Step::Graph { list } | Step::InGraph { list }, Some(graph)) => self.walk(graph, list, search, passing)?,
+            (Step::Graph { .. } | Step::InGraph { .. }, None) | (Step::Exact | Step::ExactPostings, _) => (None, 0),
         };
-        let wanted = search.k.min(passing.map_or(self.len(), |rows| rows.len() as usize));
-        if candidates.rows.len() < wanted {
-            // The walk met too few: ads that pass may lie far from the query, or off the graph altogether.
-            let step = if plan == Plan::InGraph { Step::ExactPostings } else { Step::Exact };
-            let (rows, plan, scanned) = self.take(step, search, passing)?;
-            return Ok((rows, plan, scanned + candidates.distances));
+        if let Some(rows) = walked {
+            let plan = if matches!(step, Step::InGraph { .. }) { Plan::InGraph } else { Plan::Graph };
+            return Ok((best(&self.vectors, query, rows.into_iter(), search.k), plan, distances));
         }
-        let rows = best(&self.vectors, query, candidates.rows.into_iter(), search.k);
-        Ok((rows, plan, candidates.distances))
+        Ok(match passing {
+            Some(passing) => {
+                let rows = best(&self.vectors, query, passing.iter(), search.k);
+                (rows, Plan::ExactPostings, distances + passing.len())
+            }
+            None => {
+                let rows = best(&self.vectors, query, 0..self.len() as u32, search.k);
+                (rows, Plan::Exact, distances + self.len() as u64)
+            }
+        })
+    }
+
+    /// Candidates that pass, as many as wanted or more, and the distances computed; absent where the graph has fewer.
+    ///
+    /// Fewer are met where those that pass lie far from the query, or off the graph altogether.
+    fn walk(
+        &self,
+        graph: &Graph,
+        mut list: usize,
+        search: &Search<'_>,
+        passing: Option<&RoaringBitmap>,
+    ) -> Result<(Option<Vec<u32>>, u64), GraphError> {
+        let count = passing.map_or(self.len(), |rows| rows.len() as usize);
+        let mut distances = 0;
+        loop {
+            let mut candidates = graph.search(search.vector.as_slice(), list)?;
+            distances += candidates.distances;
+            candidates.rows.retain(|row| passing.is_none_or(|passing| passing.contains(*row)));
+            if candidates.rows.len() >= search.k.min(count) {
+                return Ok((Some(candidates.rows), distances));
+            }
+            match self.planner.longer(list, count) {
+                Some(longer) => list = longer,
+                None => return Ok((None, distances)),
+            }
+        }
     }
 
     fn hit(&self, row: &ScoredRow) -> (Hit, Option<Box<str>>) {

@@ -60,6 +60,9 @@ fn long_number_columns_answer_every_range() {
 const WORDS: [&str; 5] = ["red", "green", "blue", "", "gold"];
 const NUMBERS: [f64; 7] = [-2.5, -0.0, 0.0, 1.0, 18.0, 1e300, f64::MIN_POSITIVE];
 
+/// One word, several words and a number, each where there.
+type Values = (Option<&'static str>, Option<Vec<&'static str>>, Option<f64>);
+
 fn ads() -> impl Strategy<Value = Vec<Ad>> {
     let word = proptest::sample::select(&WORDS[..]);
     let row = (
@@ -68,7 +71,7 @@ fn ads() -> impl Strategy<Value = Vec<Ad>> {
         proptest::option::of(proptest::sample::select(&NUMBERS[..])),
     );
     proptest::collection::vec(row, 0..40).prop_map(|rows| {
-        let make = |(row, (one, many, number)): (usize, (Option<&str>, Option<Vec<&str>>, Option<f64>))| {
+        let make = |(row, (one, many, number)): (usize, Values)| {
             let mut attributes = Vec::new();
             attributes.extend(one.map(|word| ("one", keyword(word))));
             attributes.extend(many.map(|words| ("many", words_of(&words))));

@@ -35,18 +35,6 @@ fn every_row_is_found_by_its_own_vector() {
 }
 
 #[test]
-fn a_filtered_walk_returns_only_rows_that_pass() {
-    let vectors = flat(1, 1_500);
-    let graph = build(&vectors, &settings(Backend::DiskAnn)).unwrap();
-    let passing: RoaringBitmap = (0..1_500).filter(|row| row % 3 == 1).collect();
-    for query in clustered(2, 20, 16, 10) {
-        let candidates = graph.search_among(query.as_slice(), 60, &passing).unwrap();
-        assert!(candidates.rows.len() > 30, "{}", candidates.rows.len());
-        assert!(candidates.rows.iter().all(|row| passing.contains(*row)));
-    }
-}
-
-#[test]
 fn settings_that_make_no_graph_are_refused() {
     let vectors = flat(1, 20);
     let good = settings(Backend::DiskAnn);

@@ -45,20 +45,31 @@ fn a_filter_that_leaves_few_is_answered_from_its_postings() {
     let auto = planner(Backend::Auto, 20_000, 1_000_000);
     assert_eq!(auto.plan(1_000_000, Some(0), 10), Step::ExactPostings);
     assert_eq!(auto.plan(1_000_000, Some(20_000), 10), Step::ExactPostings);
-    assert_eq!(auto.plan(1_000_000, Some(20_001), 2), Step::InGraph { list: 100 });
+    assert_eq!(auto.plan(1_000_000, Some(20_001), 1), Step::InGraph { list: 100 });
+    // So is one that leaves more, where the list would have to be longer.
+    assert_eq!(auto.plan(1_000_000, Some(20_001), 2), Step::ExactPostings);
     // One in a hundred of a larger shard.
     assert_eq!(auto.plan(10_000_000, Some(100_000), 1), Step::ExactPostings);
-    assert_eq!(auto.plan(10_000_000, Some(100_001), 1), Step::InGraph { list: 100 });
+    assert_eq!(auto.plan(10_000_000, Some(100_001), 1), Step::InGraph { list: 200 });
 }
 
 #[test]
 fn the_list_grows_with_what_the_filter_holds_back() {
     let graph = planner(Backend::DiskAnn, 0, 1_000_000);
-    assert_eq!(graph.plan(1_000_000, Some(900_000), 100), Step::InGraph { list: 200 });
-    assert_eq!(graph.plan(1_000_000, Some(100_000), 100), Step::InGraph { list: 1_000 });
-    assert_eq!(graph.plan(1_000_000, Some(20_000), 100), Step::InGraph { list: 5_000 });
+    assert_eq!(graph.plan(1_000_000, Some(900_000), 100), Step::InGraph { list: 300 });
+    assert_eq!(graph.plan(1_000_000, Some(100_000), 100), Step::InGraph { list: 2_000 });
+    assert_eq!(graph.plan(1_000_000, Some(20_000), 100), Step::InGraph { list: 10_000 });
     // Where the list would hold all that passes, the postings are the list.
     assert_eq!(graph.plan(10_000, Some(500), 100), Step::ExactPostings);
+}
+
+#[test]
+fn a_list_is_lengthened_until_a_scan_is_faster() {
+    let graph = planner(Backend::DiskAnn, 0, 1_000_000);
+    assert_eq!(graph.longer(100, 500_000), Some(400));
+    assert_eq!(graph.longer(400, 500_000), Some(1_600));
+    assert_eq!(graph.longer(1_600, 500_000), None);
+    assert_eq!(graph.longer(usize::MAX, usize::MAX), None);
 }
 
 #[test]
