@@ -173,3 +173,6 @@ fn delivered_of(
 fn bad_ad(position: usize, rule: IdError) -> String {
     format!("ad {position} {rule}")
 }
+
+#[cfg(test)]
+mod tests;

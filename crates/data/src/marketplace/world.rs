@@ -33,7 +33,6 @@ pub(super) struct World {
     /// How popular each leaf is with those who have no reason of their own.
     pub(super) popularity: Vec<f64>,
     leaves: Weights,
-    roots: Weights,
     leaves_of: Vec<Weights>,
     /// The middle of each leaf's prices, as a natural logarithm.
     pub(super) price_levels: Vec<f64>,
@@ -57,7 +56,6 @@ impl World {
             settings: settings.clone(),
             leaves: Weights::new(popularity.iter().copied()),
             leaves_of: (0..ROOTS).map(|root| Weights::new(of_root(root).iter().copied())).collect(),
-            roots: Weights::new(root_popularity),
             popularity,
             price_levels,
             affinities,
@@ -89,11 +87,6 @@ impl World {
     /// A leaf by its popularity.
     pub(super) fn popular_leaf(&self, chance: &mut Chance) -> Leaf {
         Leaf(self.leaves.pick(chance) as u16)
-    }
-
-    /// A root by its popularity.
-    pub(super) fn popular_root(&self, chance: &mut Chance) -> usize {
-        self.roots.pick(chance)
     }
 
     /// A leaf of `root` by its popularity.
