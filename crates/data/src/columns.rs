@@ -85,10 +85,7 @@ pub(crate) fn is_number(found: &DataType) -> bool {
 
 /// The type of the values, where they are encoded by a dictionary.
 fn plain(found: &DataType) -> &DataType {
-    match found {
-        DataType::Dictionary(_, values) => values,
-        _ => found,
-    }
+    if let DataType::Dictionary(_, values) = found { values } else { found }
 }
 
 fn to(array: &dyn Array, target: &DataType) -> ArrayRef {

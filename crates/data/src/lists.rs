@@ -7,11 +7,10 @@ use arrow::datatypes::DataType;
 
 /// The type of the elements of lists of type `found`, if it is one.
 pub(crate) fn element(found: &DataType) -> Option<&DataType> {
-    match found {
-        DataType::List(field) | DataType::LargeList(field) | DataType::FixedSizeList(field, _) => {
-            Some(field.data_type())
-        }
-        _ => None,
+    if let DataType::List(field) | DataType::LargeList(field) | DataType::FixedSizeList(field, _) = found {
+        Some(field.data_type())
+    } else {
+        None
     }
 }
 

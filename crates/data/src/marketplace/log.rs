@@ -21,6 +21,8 @@ pub(super) const RELATED_PINS: f64 = 0.7;
 pub(super) const MISPLACED: f64 = 0.2;
 /// The most ads delivered for one request.
 const DELIVERED_MAX: usize = 4;
+/// How often another ad is looked for.
+const TRIES: usize = 8;
 /// Users between two looks at the caller's wish to stop.
 const STEP_USERS: u32 = 512;
 
@@ -208,17 +210,16 @@ fn query(trip: &Trip, chance: &mut Chance) -> String {
 /// Some different ads that may be shown, most of them for the trip's intent.
 fn delivered(world: &World, stock: &Stock, trip: &Trip, chance: &mut Chance) -> Vec<String> {
     let mut ads: Vec<u32> = Vec::new();
-    // Paused ads, items without one and repetitions are passed over, so the search is bounded.
-    for _ in 0..4 * DELIVERED_MAX {
-        let item = match chance.is(MISPLACED) {
-            true => chance.below(world.settings.ads),
-            false => stock.pick(trip.intent, chance),
-        };
-        if world.is_promoted(item) && !ads.contains(&item) && !Ad::of(world, item).is_paused {
-            ads.push(item);
-        }
-        if ads.len() == DELIVERED_MAX {
-            break;
+    for _ in 0..DELIVERED_MAX {
+        let is_misplaced = chance.is(MISPLACED);
+        // Paused ads, items without one and repetitions are passed over; a leaf may have nothing else, so the search
+        // is bounded.
+        for _ in 0..TRIES {
+            let item = if is_misplaced { chance.below(world.settings.ads) } else { stock.pick(trip.intent, chance) };
+            if world.is_promoted(item) && !ads.contains(&item) && !Ad::of(world, item).is_paused {
+                ads.push(item);
+                break;
+            }
         }
     }
     ads.into_iter().map(ad_id).collect()
