@@ -5,4 +5,6 @@
 pub mod cli;
 pub mod config;
 pub mod gateway;
+pub mod publish;
 pub mod telemetry;
+pub mod threads;

@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 
 use super::{UsageError, block_on, say, say_json};
 
-mod open_loop;
+pub(super) mod open_loop;
 
 use open_loop::{Plan, Report};
 

@@ -12,47 +12,47 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep_until};
 
 /// What to send.
-pub(super) struct Plan {
+pub(in crate::cli) struct Plan {
     /// Where.
-    pub(super) url: String,
+    pub(in crate::cli) url: String,
     /// The bodies, used in turn; not empty.
-    pub(super) bodies: Vec<Bytes>,
+    pub(in crate::cli) bodies: Vec<Bytes>,
     /// Requests a second.
-    pub(super) rate: f64,
+    pub(in crate::cli) rate: f64,
     /// For how long.
-    pub(super) duration: Duration,
+    pub(in crate::cli) duration: Duration,
     /// Requests that may be unanswered at once.
-    pub(super) in_flight_max: usize,
+    pub(in crate::cli) in_flight_max: usize,
 }
 
 /// What came of it.
 #[derive(Debug, Serialize)]
-pub(super) struct Report {
-    pub(super) sent: u64,
+pub(in crate::cli) struct Report {
+    pub(in crate::cli) sent: u64,
     /// With a 2xx status.
-    pub(super) answered: u64,
+    pub(in crate::cli) answered: u64,
     /// Of those, with less than full coverage or without the user's state.
-    pub(super) degraded: u64,
-    pub(super) failed: u64,
+    pub(in crate::cli) degraded: u64,
+    pub(in crate::cli) failed: u64,
     /// Not sent, because too many were unanswered.
-    pub(super) dropped: u64,
-    pub(super) seconds: f64,
-    pub(super) asked_rate: f64,
-    pub(super) achieved_rate: f64,
+    pub(in crate::cli) dropped: u64,
+    pub(in crate::cli) seconds: f64,
+    pub(in crate::cli) asked_rate: f64,
+    pub(in crate::cli) achieved_rate: f64,
     /// Of answered requests, from the intended time of sending.
-    pub(super) latency_us: Latency,
+    pub(in crate::cli) latency_us: Latency,
     /// Failures by kind.
-    pub(super) errors: BTreeMap<String, u64>,
+    pub(in crate::cli) errors: BTreeMap<String, u64>,
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct Latency {
-    pub(super) p50: u64,
-    pub(super) p90: u64,
-    pub(super) p99: u64,
-    pub(super) p999: u64,
-    pub(super) max: u64,
-    pub(super) mean: f64,
+pub(in crate::cli) struct Latency {
+    pub(in crate::cli) p50: u64,
+    pub(in crate::cli) p90: u64,
+    pub(in crate::cli) p99: u64,
+    pub(in crate::cli) p999: u64,
+    pub(in crate::cli) max: u64,
+    pub(in crate::cli) mean: f64,
 }
 
 /// One request's end: microseconds and whether the answer was degraded, or what went wrong.
@@ -62,7 +62,7 @@ type Outcome = Result<(u64, bool), String>;
 const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Sends by the plan and waits for the last answers. Ctrl-C ends the sending early; the report covers what was sent.
-pub(super) async fn run(plan: Plan) -> anyhow::Result<Report> {
+pub(in crate::cli) async fn run(plan: Plan) -> anyhow::Result<Report> {
     let client = reqwest::Client::builder().timeout(TIMEOUT).build()?;
     let mut histogram = Histogram::<u64>::new_with_bounds(1, 60_000_000, 3).context("histogram bounds")?;
     let (sender, mut outcomes) = mpsc::channel(plan.in_flight_max);
