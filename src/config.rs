@@ -137,9 +137,8 @@ impl Config {
     /// # Errors
     /// With every fault of the text.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let table: toml::Table = text
-            .parse()
-            .map_err(|source| ConfigError::Syntax { path: path.to_owned(), source: Box::new(source) })?;
+        let table: toml::Table =
+            text.parse().map_err(|source| ConfigError::Syntax { path: path.to_owned(), source: Box::new(source) })?;
         let faults = Faults::default();
         let root = Section::root(&table, faults.clone());
         let config = Self::read(&root, &faults);
@@ -184,11 +183,8 @@ impl Config {
 
     /// What the node `own` needs to start.
     pub fn node_settings(&self, own: &NodeConfig) -> NodeSettings {
-        let member = |node: &NodeConfig| Member {
-            name: node.name.clone(),
-            roles: node.roles.clone(),
-            cluster: node.cluster,
-        };
+        let member =
+            |node: &NodeConfig| Member { name: node.name.clone(), roles: node.roles.clone(), cluster: node.cluster };
         NodeSettings {
             name: own.name.clone(),
             members: self.nodes.iter().map(member).collect(),

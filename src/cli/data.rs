@@ -43,7 +43,9 @@ pub(super) fn run(command: Command) -> anyhow::Result<()> {
     };
     watch_interrupts()?;
     let bar = Bar::new("checking", "rows");
-    let report = turret_data::check(&source, &mut |progress| bar.at(progress.done, progress.total, || progress.what.to_string()));
+    let report = turret_data::check(&source, &mut |progress| {
+        bar.at(progress.done, progress.total, || progress.what.to_string())
+    });
     let report = bar.end(report)?;
     if json {
         say_json(&report)?;

@@ -94,7 +94,12 @@ fn render(report: &Report) -> String {
     let mut lines = vec![
         format!(
             "{} sent at {:.1}/s over {:.1} s; {} answered, {} degraded, {} failed, {} dropped",
-            report.sent, report.achieved_rate, report.seconds, report.answered, report.degraded, report.failed,
+            report.sent,
+            report.achieved_rate,
+            report.seconds,
+            report.answered,
+            report.degraded,
+            report.failed,
             report.dropped
         ),
         format!(

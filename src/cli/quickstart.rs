@@ -245,6 +245,8 @@ fn report(outcome: &Outcome) {
 fn text(value: &Value, key: &str) -> String {
     match &value[key] {
         Value::String(text) => text.clone(),
-        other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => other.to_string(),
+        other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+            other.to_string()
+        }
     }
 }

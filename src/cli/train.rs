@@ -88,7 +88,8 @@ pub(super) fn model_dir(models: &Path, kind: Kind) -> PathBuf {
 /// Reads a data set, with a bar.
 pub(super) fn read(source: &turret_data::DataSource) -> anyhow::Result<Dataset> {
     let bar = Bar::new("reading", "rows");
-    let dataset = turret_data::read(source, &mut |progress| bar.at(progress.done, progress.total, || progress.what.to_string()));
+    let dataset =
+        turret_data::read(source, &mut |progress| bar.at(progress.done, progress.total, || progress.what.to_string()));
     bar.end(dataset)
 }
 

@@ -40,7 +40,13 @@ pub(super) fn read(root: &Section<'_>, faults: &Faults) -> Vec<NodeConfig> {
         let loopback = |port| SocketAddr::from(([127, 0, 0, 1], port));
         let roles = ROLES.iter().map(|(_, role)| *role).collect();
         let (http, admin) = (loopback(7101), loopback(7201));
-        return vec![NodeConfig { name: NodeName::new("a").expect("`a` is a name"), roles, http, admin, cluster: None }];
+        return vec![NodeConfig {
+            name: NodeName::new("a").expect("`a` is a name"),
+            roles,
+            http,
+            admin,
+            cluster: None,
+        }];
     }
     let several = sections.len() > 1;
     let nodes: Vec<NodeConfig> = sections.into_iter().map(|section| node(section, several)).collect();

@@ -131,7 +131,12 @@ impl<'a> Section<'a> {
     pub(super) fn text(&self, key: &'static str) -> Option<&'a str> {
         match self.value(key)? {
             Value::String(text) => Some(text),
-            other => self.wrong(key, "a string", other, None),
+            other @ (Value::Integer(_)
+            | Value::Float(_)
+            | Value::Boolean(_)
+            | Value::Datetime(_)
+            | Value::Array(_)
+            | Value::Table(_)) => self.wrong(key, "a string", other, None),
         }
     }
 

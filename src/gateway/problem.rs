@@ -9,9 +9,6 @@ use turret_actors::retrieve::Rejection;
 /// One clear error: a stable code, and where it applies the field and the rule it broke.
 #[derive(Debug, Serialize)]
 pub(super) struct Problem {
-    #[serde(rename = "type")]
-    kind: String,
-    title: &'static str,
     status: u16,
     code: &'static str,
     detail: String,
@@ -21,24 +18,24 @@ pub(super) struct Problem {
     rule: Option<String>,
     /// Fields of an answer that was refused for its coverage.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    answer: Option<serde_json::Value>,
+    answer: Option<Box<serde_json::Value>>,
     #[serde(skip)]
     retry_after_s: Option<u32>,
 }
 
+/// A problem with what follows from its code and status.
+#[derive(Serialize)]
+struct Body<'a> {
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'static str,
+    #[serde(flatten)]
+    problem: &'a Problem,
+}
+
 impl Problem {
     pub(super) fn new(status: StatusCode, code: &'static str, detail: String) -> Self {
-        Self {
-            kind: format!("urn:turret:problem:{code}"),
-            title: status.canonical_reason().unwrap_or("Error"),
-            status: status.as_u16(),
-            code,
-            detail,
-            field: None,
-            rule: None,
-            answer: None,
-            retry_after_s: None,
-        }
+        Self { status: status.as_u16(), code, detail, field: None, rule: None, answer: None, retry_after_s: None }
     }
 
     /// A request that breaks a rule.
@@ -51,7 +48,7 @@ impl Problem {
 
     /// Carries the fields of the answer that was not complete enough.
     pub(super) fn with_answer(self, answer: serde_json::Value) -> Self {
-        Self { answer: Some(answer), ..self }
+        Self { answer: Some(Box::new(answer)), ..self }
     }
 
     pub(super) fn retry_after(self, seconds: u32) -> Self {
@@ -62,7 +59,12 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = (status, axum::Json(&self)).into_response();
+        let body = Body {
+            kind: format!("urn:turret:problem:{}", self.code),
+            title: status.canonical_reason().unwrap_or("Error"),
+            problem: &self,
+        };
+        let mut response = (status, axum::Json(body)).into_response();
         let kind = HeaderValue::from_static("application/problem+json");
         response.headers_mut().insert(header::CONTENT_TYPE, kind);
         if let Some(seconds) = self.retry_after_s {

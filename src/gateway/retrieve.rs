@@ -117,7 +117,8 @@ fn validate(
         .map(|json| Filter::from_json(json, &manifest.attributes))
         .transpose()
         .map_err(|error| Problem::invalid(error.path, error.rule))?;
-    let max_state_age_ms = body.max_state_age_s.map(|seconds| i64::try_from(seconds.saturating_mul(1_000)).unwrap_or(i64::MAX));
+    let max_state_age_ms =
+        body.max_state_age_s.map(|seconds| i64::try_from(seconds.saturating_mul(1_000)).unwrap_or(i64::MAX));
     Ok(RetrieveRequest {
         user: body.user_id.clone(),
         context: body.context.clone(),

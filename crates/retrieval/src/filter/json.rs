@@ -133,7 +133,9 @@ fn word(value: &Value, path: &str) -> Result<Box<str>, FilterError> {
     match value {
         Value::String(text) if (1..=ID_BYTES_MAX).contains(&text.len()) => Ok(text.as_str().into()),
         Value::Number(integer) if integer.is_i64() || integer.is_u64() => Ok(integer.to_string().into()),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => fail(path, format!("must be a string of 1 to {ID_BYTES_MAX} bytes, or an integer")),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => {
+            fail(path, format!("must be a string of 1 to {ID_BYTES_MAX} bytes, or an integer"))
+        }
     }
 }
 
