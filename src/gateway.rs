@@ -12,6 +12,7 @@ mod admin;
 mod body;
 mod events;
 mod health;
+mod listener;
 mod problem;
 mod retrieve;
 
@@ -31,6 +32,8 @@ pub struct Gateway {
 
 /// The largest body read, in bytes.
 const BODY_BYTES_MAX: usize = 1 << 20;
+/// Connections held at once by callers, and by operators: together below the usual limit of 1,024 open files.
+const CONNECTIONS_MAX: (usize, usize) = (768, 32);
 
 /// Why a listener could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -93,10 +96,12 @@ impl Listeners {
                 .with_state(gateway.clone())
         };
         let (http, admin) = (finish(http), finish(admin));
+        let http_listener = listener::Limited::new(self.http, CONNECTIONS_MAX.0);
+        let admin_listener = listener::Limited::new(self.admin, CONNECTIONS_MAX.1);
         let (stop_http, stop_admin) = (stop.clone(), stop);
         let serving = tokio::join!(
-            axum::serve(self.http, http).with_graceful_shutdown(stop_http).into_future(),
-            axum::serve(self.admin, admin).with_graceful_shutdown(stop_admin).into_future(),
+            axum::serve(http_listener, http).with_graceful_shutdown(stop_http).into_future(),
+            axum::serve(admin_listener, admin).with_graceful_shutdown(stop_admin).into_future(),
         );
         // axum's serve never returns an error today; its signature allows one.
         for error in [serving.0.err(), serving.1.err()].into_iter().flatten() {
