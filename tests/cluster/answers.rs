@@ -1,0 +1,123 @@
+//! Three nodes answer as one.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::client::{put, send};
+use crate::harness::{Cluster, Node, found, request_of};
+use crate::process::wait_until;
+use crate::world::{World, world};
+
+/// For a refresh of the few users that have new events.
+const REFRESH_TIME: Duration = Duration::from_secs(60);
+
+#[test]
+fn three_nodes_answer_what_one_node_answers() {
+    let world = world();
+    let one = Cluster::start(&["a"]);
+    let three = Cluster::start(&["a", "b", "c"]);
+    for node in 0..3 {
+        assert!(
+            !three.shards_of(node).is_empty() && !three.partitions_of(node).is_empty(),
+            "node {node} holds nothing"
+        );
+    }
+    let mut different = BTreeSet::new();
+    for request in requests(world) {
+        let expected = one.nodes[0].retrieve(&request);
+        different.insert(found(&expected).0.to_string());
+        for node in &three.nodes {
+            let answer = node.retrieve(&request);
+            assert_eq!(found(&answer), found(&expected), "node {}: {request}", node.name);
+            for field in ["status", "generation", "coverage", "request_id"] {
+                assert_eq!(answer[field], expected[field], "{field} of node {}: {request}", node.name);
+            }
+            for field in ["history", "context", "tier", "encoder"] {
+                let (got, wanted) = (&answer["user_state"][field], &expected["user_state"][field]);
+                assert_eq!(got, wanted, "{field} of node {}: {request}", node.name);
+            }
+        }
+    }
+    // Else the comparison would have been of nothing.
+    assert!(different.len() >= 40, "only {} different answers", different.len());
+    one.assert_no_panic();
+    three.assert_no_panic();
+}
+
+/// Who asks × what for × how: every combination.
+fn requests(world: &World) -> Vec<Value> {
+    let mut users: Vec<Value> = world.user_of_each_partition().into_iter().map(Value::from).collect();
+    users.truncate(4);
+    users.extend([json!("nobody-knows-me"), json!(null)]);
+    let [first, second, ..] = &world.interests[..] else { panic!("the world has interests") };
+    let contexts = [
+        json!(null),
+        json!({ "subject": { "interests": [{ "id": first, "confidence": 0.9 }, { "id": second, "confidence": 0.4 }] } }),
+        json!({ "subject": { "item_id": "item7", "interests": [] } }),
+        json!({ "query": "an armchair for the garden" }),
+    ];
+    let kinds = [
+        (10, json!(null)),
+        (1, json!({ "has": { "countries": "US" } })),
+        (50, json!({ "and": [{ "has": { "countries": "BR" } }, { "lte": { "min_age": 18 } }] })),
+        (2_000, json!({ "not": { "in": { "countries": ["US", "DE"] } } })),
+    ];
+    let mut requests = Vec::new();
+    for user in &users {
+        for context in &contexts {
+            for (k, filter) in &kinds {
+                requests.push(json!({
+                    "request_id": format!("r{}", requests.len()),
+                    "user_id": user, "surface": "related_pins", "context": context, "filter": filter,
+                    "demographics": { "country": "US" }, "k": k, "deadline_ms": 10_000,
+                }));
+            }
+        }
+    }
+    requests
+}
+
+#[test]
+fn events_taken_by_any_node_make_a_state_stale_and_a_refresh_makes_it_fresh() {
+    let cluster = Cluster::start(&["a", "b", "c"]);
+    let history = |node: &Node, user: &str| node.retrieve(&request_of(user))["user_state"]["history"].clone();
+    // For each node a user whom another node holds.
+    let written: Vec<(usize, String)> = (0..3).map(|node| (node, user_held_by(&cluster, (node + 1) % 3))).collect();
+    for (node, user) in &written {
+        let url = format!("{}/v1/users/{user}/events", cluster.nodes[*node].http);
+        let event = json!({ "events": [{ "item_id": "item3", "event_type": "checkout", "timestamp_ms": 1_768_300_000_000_i64 }] });
+        assert_eq!(put(&url, &event).expect(200).json(), json!({ "added": 1, "known": 0, "dropped": 0 }));
+        // Sent once more, as after a lost answer, it is known.
+        assert_eq!(put(&url, &event).expect(200).json(), json!({ "added": 0, "known": 1, "dropped": 0 }));
+        for asked in &cluster.nodes {
+            assert_eq!(history(asked, user), "stale", "{user} at node {}", asked.name);
+        }
+    }
+    let control = &cluster.nodes[0];
+    let started = send(Method::POST, &format!("{}/admin/refresh", control.admin), None).expect(202).json();
+    assert_eq!(started["started"], true, "{started}");
+    for (_, user) in &written {
+        for asked in &cluster.nodes {
+            let what = format!("the state of {user} is fresh at node {}", asked.name);
+            wait_until(&what, REFRESH_TIME, || (history(asked, user) == "fresh").then_some(()));
+        }
+    }
+    wait_until("the refresh ends", REFRESH_TIME, || {
+        let refresh = control.status()["nodes"][0]["refresh"].clone();
+        (refresh["running"] == false).then(|| {
+            assert_eq!(refresh["users_refreshed"], 3, "only users with new events: {refresh}");
+            assert_eq!(refresh["partitions_failed"], 0, "{refresh}");
+        })
+    });
+    cluster.assert_no_panic();
+}
+
+/// A user with a state, whose partition `node` holds.
+fn user_held_by(cluster: &Cluster, node: usize) -> String {
+    let users = world().users_of(&cluster.partitions_of(node), 10);
+    let has_state = |user: &String| cluster.nodes[node].retrieve(&request_of(user))["user_state"]["history"] == "fresh";
+    users.into_iter().find(has_state).expect("one of ten users has a history")
+}

@@ -1,0 +1,13 @@
+//! Whole-program tests: the real binary, real processes on loopback, killed and paused.
+//!
+//! Nothing is shared with a running node but what its users have: a configuration, HTTP, signals, and its log.
+
+mod answers;
+mod bad_input;
+mod client;
+mod commands;
+mod harness;
+mod outage;
+mod process;
+mod scrape;
+mod world;

@@ -1,0 +1,172 @@
+//! A node that is killed or paused: what is missing is said, nothing hangs, and it comes back.
+
+use std::collections::BTreeSet;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use turret_retrieval::ids::ShardId;
+
+use crate::client::{put, send};
+use crate::harness::{Cluster, Node, READY_TIME, found, request_of, share_of};
+use crate::process::wait_until;
+use crate::world::world;
+
+/// The node that suffers; it has no control role.
+const LOST: usize = 1;
+/// Short, so that a paused node costs little time, and long enough for a busy machine.
+const DEADLINE_MS: u64 = 400;
+
+/// A request for every partition's first user.
+fn requests() -> Vec<Value> {
+    let short = |user: String| {
+        let mut request = request_of(&user);
+        request["deadline_ms"] = json!(DEADLINE_MS);
+        request
+    };
+    world().user_of_each_partition().into_iter().map(short).collect()
+}
+
+/// Three nodes, what they answer while all is well, and what `LOST` holds.
+struct Scene {
+    cluster: Cluster,
+    before: Vec<Value>,
+    lost: BTreeSet<ShardId>,
+}
+
+impl Scene {
+    fn set() -> Self {
+        let cluster = Cluster::start(&["a", "b", "c"]);
+        let before = world().user_of_each_partition().iter().map(|user| cluster.nodes[0].retrieve(&request_of(user)));
+        let (before, lost) = (before.collect(), cluster.shards_of(LOST).into_iter().collect());
+        let scene = Self { cluster, before, lost };
+        assert!(!scene.lost.is_empty() && scene.lost.len() < 6, "the loss is of a part: {:?}", scene.lost);
+        scene
+    }
+
+    fn survivors(&self) -> impl Iterator<Item = &Node> {
+        self.cluster.nodes.iter().enumerate().filter(|(node, _)| *node != LOST).map(|(_, node)| node)
+    }
+
+    /// Asks the survivors: every answer is partial and says truthfully of what.
+    fn check_partial(&self) {
+        for (request, before) in requests().iter().zip(&self.before) {
+            for node in self.survivors() {
+                let answer = node.retrieve(request);
+                self.check_coverage(&answer);
+                assert_eq!(answer["status"], "degraded", "{answer:#}");
+                let user = request["user_id"].as_str().expect("the request names a user");
+                let partition = world().partition(user);
+                let is_lost = self.cluster.partitions_of(LOST).iter().any(|lost| lost.0 == partition);
+                let reason = answer["user_state"]["reason"].as_str().unwrap_or_default();
+                assert_eq!(reason.starts_with("partition_"), is_lost, "{answer:#}");
+                if is_lost {
+                    assert_eq!(answer["user_state"]["history"], "none", "{answer:#}");
+                } else {
+                    // The ads that are there are those of before, less those of the lost shards.
+                    let there = |ad: &&Value| !self.lost.iter().any(|shard| ad["shard"] == shard.0);
+                    let kept = before["candidates"].as_array().into_iter().flatten().filter(there);
+                    let now = answer["candidates"].as_array().into_iter().flatten();
+                    assert!(kept.eq(now.take(before_kept(before, &self.lost))), "{before:#}\n{answer:#}");
+                }
+            }
+        }
+    }
+
+    fn check_coverage(&self, answer: &Value) {
+        let coverage = &answer["coverage"];
+        let asked = world().manifest.shards();
+        assert_eq!(coverage["shards"]["asked"], asked, "{coverage}");
+        assert_eq!(coverage["shards"]["answered"], asked as usize - self.lost.len(), "{coverage}");
+        let documents = coverage["documents"].as_f64().expect("a share");
+        assert!((documents - (1.0 - share_of(world(), &self.lost))).abs() < 1e-9, "{coverage}");
+        let reasons = coverage["reasons"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let named = reasons.map(|reason| {
+            let (why, shard) = reason.split_once(':').expect("a reason names its shard");
+            assert!(["shard_absent", "shard_timeout", "shard_failed"].contains(&why), "{reason}");
+            ShardId(shard.parse().expect("by number"))
+        });
+        assert_eq!(named.collect::<BTreeSet<_>>(), self.lost, "{coverage}");
+    }
+
+    /// Waits until the survivors know that the node is gone: they no longer wait for it.
+    fn wait_noticed(&self) {
+        for node in self.survivors() {
+            wait_until(&format!("node {} knows", node.name), READY_TIME, || {
+                let reasons = node.retrieve(&requests()[0])["coverage"]["reasons"].to_string();
+                (!reasons.contains("shard_timeout") && !reasons.contains("shard_failed")).then_some(())
+            });
+        }
+    }
+
+    /// What the survivors refuse meanwhile, as documented.
+    fn check_refusals(&self) {
+        let node = &self.cluster.nodes[0];
+        let mut demanding = requests()[0].clone();
+        demanding["min_coverage"] = json!(1.0);
+        let problem = node.ask(&demanding).expect(503).json();
+        assert_eq!(problem["code"], "coverage_too_low", "{problem:#}");
+        self.check_coverage(&problem);
+        let user = &world().users_of(&self.cluster.partitions_of(LOST), 1)[0];
+        let event = json!({ "events": [{ "item_id": "item1", "event_type": "view", "timestamp_ms": 1 }] });
+        let problem = put(&format!("{}/v1/users/{user}/events", node.http), &event).expect(503).json();
+        assert_eq!(problem["code"], "partition_unavailable", "{problem:#}");
+    }
+
+    /// Waits until all is as it was before.
+    fn check_recovered(&self) {
+        self.cluster.wait_joined();
+        for (user, before) in world().user_of_each_partition().iter().zip(&self.before) {
+            for node in &self.cluster.nodes {
+                let answer = node.retrieve(&request_of(user));
+                assert_eq!(answer["coverage"], before["coverage"], "{answer:#}");
+                assert_eq!(found(&answer), found(before), "node {} for {user}", node.name);
+                assert_eq!(answer["user_state"]["history"], before["user_state"]["history"], "{answer:#}");
+            }
+        }
+        self.cluster.assert_no_panic();
+    }
+}
+
+/// How many of the best ads of before are in shards that are still there.
+fn before_kept(before: &Value, lost: &BTreeSet<ShardId>) -> usize {
+    let ads = before["candidates"].as_array().into_iter().flatten();
+    ads.filter(|ad| !lost.iter().any(|shard| ad["shard"] == shard.0)).count()
+}
+
+#[test]
+fn a_killed_node_is_missed_truthfully_and_rejoins() {
+    let mut scene = Scene::set();
+    scene.cluster.kill(LOST);
+    scene.check_partial();
+    scene.wait_noticed();
+    scene.check_partial();
+    scene.check_refusals();
+    scene.cluster.restart(LOST);
+    scene.check_recovered();
+}
+
+#[test]
+fn a_paused_node_costs_part_of_the_answer_and_not_the_deadline() {
+    let mut scene = Scene::set();
+    scene.cluster.pause(LOST);
+    scene.check_partial();
+    scene.wait_noticed();
+    scene.check_partial();
+    scene.cluster.resume(LOST);
+    scene.check_recovered();
+}
+
+#[test]
+fn without_the_control_node_reads_go_on_and_a_refresh_says_why_not() {
+    let mut cluster = Cluster::start(&["a", "b", "c"]);
+    cluster.kill(0);
+    for node in &cluster.nodes[1..] {
+        assert_eq!(node.retrieve(&requests()[0])["status"], "degraded");
+        let problem = send(Method::POST, &format!("{}/admin/refresh", node.admin), None).expect(503).json();
+        assert_eq!(problem["code"], "control_unavailable", "{problem:#}");
+    }
+    cluster.restart(0);
+    cluster.wait_joined();
+    let started = send(Method::POST, &format!("{}/admin/refresh", cluster.nodes[1].admin), None).expect(202).json();
+    assert_eq!(started["started"], true, "{started}");
+}
