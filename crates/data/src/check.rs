@@ -24,7 +24,7 @@ pub struct Report {
     pub faults_total: u64,
 }
 
-/// Reads the whole data set as [`read`](crate::read) does, but goes on after faults: a faulty row is left out, a
+/// Reads the whole data set as [`read`](crate::read()) does, but goes on after faults: a faulty row is left out, a
 /// faulty cell counts as absent.
 ///
 /// # Errors

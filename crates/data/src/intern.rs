@@ -116,7 +116,18 @@ fn decimal(text: &str) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn a_text_is_an_integer_exactly_where_it_is_written_like_one(number: i64, text in "[-+0-9]{1,20}") {
+            prop_assert_eq!(decimal(&number.to_string()), Some(number));
+            let expected = text.parse::<i64>().ok().filter(|number| number.to_string() == text);
+            prop_assert_eq!(decimal(&text), expected);
+        }
+    }
 
     #[test]
     fn an_integer_and_its_decimal_text_share_a_row() {

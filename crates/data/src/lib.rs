@@ -1,8 +1,8 @@
 //! Data sets: the schema of events, items, ads and users, reading them from Parquet, checking them, making them up.
 //!
 //! Owns every byte that is Parquet or Arrow: no other crate imports either. What leaves this crate is the vocabulary
-//! of `turret-retrieval`. A data set is read by one row-validating reader: [`read`] stops at its first fault,
-//! [`check`] gathers them. Never trains, never serves, never writes into a data set that it reads.
+//! of `turret-retrieval`. A data set is read by one row-validating reader: [`read()`] stops at its first fault,
+//! [`check()`] gathers them. Never trains, never serves, never writes into a data set that it reads.
 
 mod ads;
 mod check;
@@ -11,8 +11,8 @@ mod events;
 mod fault;
 #[cfg(test)]
 mod fixture;
-mod intern;
 mod interests;
+mod intern;
 mod items;
 mod lists;
 pub mod marketplace;

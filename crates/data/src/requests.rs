@@ -43,7 +43,7 @@ pub struct LoggedRequest {
     pub subject_interests: Vec<Interest>,
     /// What the user searched for.
     pub query: Option<String>,
-    /// The ads that were shown, best first.
+    /// The ads that were shown, in their order.
     pub delivered: Vec<AdId>,
 }
 

@@ -249,7 +249,7 @@ fn damaged_bytes_are_a_fault_or_other_data_but_never_a_panic() {
     for file in ["events.parquet", "items.parquet"] {
         let path = dir.path().join(file);
         let bytes = std::fs::read(&path).unwrap();
-        for position in (0..bytes.len()).step_by(7) {
+        for position in (0..bytes.len()).step_by(13) {
             for flip in [0x01, 0x80, 0xff] {
                 let mut damaged = bytes.clone();
                 damaged[position] ^= flip;
@@ -259,7 +259,7 @@ fn damaged_bytes_are_a_fault_or_other_data_but_never_a_panic() {
         }
         std::fs::write(&path, &bytes).unwrap();
     }
-    assert!(faulty > 100, "{faulty}");
+    assert!(faulty > 50, "{faulty}");
 }
 
 #[test]
