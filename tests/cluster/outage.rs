@@ -36,7 +36,8 @@ struct Scene {
 impl Scene {
     fn set() -> Self {
         let cluster = Cluster::start(&["a", "b", "c"]);
-        let before = world().user_of_each_partition().iter().map(|user| cluster.nodes[0].retrieve(&request_of(user)));
+        let users = world().user_of_each_partition();
+        let before = users.iter().map(|user| cluster.nodes[0].retrieve(&request_of(user)));
         let (before, lost) = (before.collect(), cluster.shards_of(LOST).into_iter().collect());
         let scene = Self { cluster, before, lost };
         assert!(!scene.lost.is_empty() && scene.lost.len() < 6, "the loss is of a part: {:?}", scene.lost);
