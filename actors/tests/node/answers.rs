@@ -1,0 +1,142 @@
+//! What a sound node answers.
+
+use ractor::ActorRef;
+use ractor::rpc::CallResult;
+use turret_actors::protocol::{UserRequest, UserView, ViewAsk};
+use turret_actors::user_partition;
+use turret_actors::wire::{Inbox, Wire};
+use turret_model::HeadInput;
+use turret_retrieval::context::Context;
+use turret_retrieval::filter::Filter;
+use turret_retrieval::hashing::partition_of;
+use turret_retrieval::ids::UserId;
+use turret_retrieval::item::Item;
+use turret_retrieval::tier::{History, Tier};
+use turret_retrieval::topk::Hit;
+use turret_retrieval::user::Demographics;
+use turret_retrieval::vector::dot;
+
+use crate::world::published::{ADS, DATASET, MODEL, PARTITIONS, SHARDS, USERS};
+use crate::world::{World, ask, looking_at, with_node};
+
+/// Sums of few numbers near 1, in another order.
+const TOLERANCE: f32 = 1e-4;
+
+/// What is stored of a user, asked of the partition itself.
+pub(crate) async fn view(world: &World, user: u64) -> Option<UserView> {
+    let user = UserId::from(user);
+    let table = world.node.retriever.table();
+    let partition = partition_of(&user, PARTITIONS);
+    let holder: &ActorRef<user_partition::Msg> = &table.partitions[partition.0 as usize][0];
+    let ask = ViewAsk { user, encoder: MODEL.encoder_version().clone() };
+    let message = |reply| -> user_partition::Msg { Inbox::Request(UserRequest::View(Wire::new(ask), reply)) };
+    match holder.call(message, None).await.unwrap() {
+        CallResult::Success(answer) => answer.open().unwrap().unwrap(),
+        other => panic!("a view was not answered: {other:?}"),
+    }
+}
+
+/// Every ad with the score that the model gives it, best first.
+async fn ranking(world: &World, user: u64, context: Option<&Context>) -> Vec<Hit> {
+    let view = view(world, user).await.unwrap();
+    let state = view.state.as_ref().map(|state| &state.vector[..]);
+    let query = HeadInput { state, context, demographics: &view.demographics };
+    let query = MODEL.embed_queries(&[query]).unwrap().remove(0);
+    let items: Vec<&Item> = DATASET.items.iter().collect();
+    let score = |(ad, item): (_, &turret_retrieval::vector::UnitVector)| {
+        let ad: &turret_retrieval::item::Ad = ad;
+        Hit { ad: ad.id.clone(), score: dot(query.as_slice(), item.as_slice()) }
+    };
+    let mut hits: Vec<Hit> = DATASET.ads.iter().zip(&MODEL.embed_items(&items).unwrap()).map(score).collect();
+    hits.sort();
+    hits
+}
+
+#[test]
+fn an_answer_is_what_the_model_says() {
+    with_node(async |world| {
+        for (user, item) in [(0, None), (17, Some(30)), (58, Some(199)), (USERS - 1, None), (USERS - 1, Some(3))] {
+            let context = item.map(looking_at);
+            let expected = ranking(world, user, context.as_ref()).await;
+            for k in [1, 10, ADS as usize] {
+                let mut request = ask(Some(user), k);
+                request.context.clone_from(&context);
+                let answer = world.answer(request).await;
+                assert_eq!(answer.candidates.len(), k);
+                assert!(answer.candidates.is_sorted_by(|a, b| a.hit < b.hit), "not in order, or an ad twice");
+                for (candidate, expected) in answer.candidates.iter().zip(&expected) {
+                    let off = (candidate.hit.score - expected.score).abs();
+                    assert!(off < TOLERANCE, "user {user} k {k}: {candidate:?} where {expected:?} is expected");
+                }
+                assert!(answer.coverage.is_full());
+                assert_eq!(answer.coverage.shards.asked, SHARDS);
+                assert_eq!(answer.coverage.documents, 1.0);
+                assert_eq!(answer.coverage.reasons, [] as [&str; 0]);
+            }
+        }
+    });
+}
+
+#[test]
+fn the_tier_says_what_was_known() {
+    with_node(async |world| {
+        let check = async |user: Option<u64>, item: Option<u64>, tier: Tier, history: History| {
+            let mut request = ask(user, 5);
+            request.context = item.map(looking_at);
+            let state = world.answer(request).await.user_state;
+            assert_eq!((state.tier, state.history), (tier, history), "user {user:?} looking at {item:?}");
+            assert_eq!(state.context_used, item.is_some_and(|item| item < ADS));
+            assert_eq!(state.encoder.is_some(), history != History::None);
+            assert_eq!(state.reason, None);
+        };
+        check(Some(3), None, Tier::Fresh, History::Fresh).await;
+        check(Some(3), Some(8), Tier::Fresh, History::Fresh).await;
+        check(Some(USERS - 1), None, Tier::Demographic, History::None).await;
+        check(Some(USERS - 1), Some(8), Tier::ContextOnly, History::None).await;
+        check(Some(USERS), None, Tier::Cold, History::None).await;
+        check(Some(USERS), Some(ADS), Tier::Cold, History::None).await;
+        check(None, None, Tier::Cold, History::None).await;
+
+        let mut request = ask(Some(USERS), 5);
+        request.demographics = Demographics { country: Some("BR".into()), ..Demographics::default() };
+        assert_eq!(world.answer(request).await.user_state.tier, Tier::Demographic);
+    });
+}
+
+#[test]
+fn a_state_older_than_the_caller_allows_is_not_used() {
+    with_node(async |world| {
+        let mut request = ask(Some(3), 5);
+        request.max_state_age_ms = Some(-1);
+        let state = world.answer(request).await.user_state;
+        assert_eq!((state.history, state.tier), (History::None, Tier::Demographic));
+        assert_eq!((state.reason, state.age_ms), (Some("state_too_old"), None));
+        let mut request = ask(Some(3), 5);
+        request.max_state_age_ms = Some(86_400_000);
+        assert_eq!(world.answer(request).await.user_state.history, History::Fresh);
+    });
+}
+
+#[test]
+fn an_answer_that_a_filter_exhausts_says_so() {
+    with_node(async |world| {
+        let of_advertiser = |name: &str| Filter::AnyOf { field: "advertiser_id".into(), values: vec![name.into()] };
+        let mut request = ask(Some(3), ADS as usize);
+        request.filter = Some(of_advertiser("adv2"));
+        let answer = world.answer(request).await;
+        assert!(answer.exhausted);
+        assert_eq!(answer.candidates.len() as u64, ADS / 5);
+        assert!(answer.candidates.iter().all(|candidate| candidate.advertiser.as_deref() == Some("adv2")));
+
+        let mut request = ask(Some(3), 7);
+        request.filter = Some(of_advertiser("adv2"));
+        let answer = world.answer(request).await;
+        assert_eq!((answer.candidates.len(), answer.exhausted), (7, false));
+
+        let mut request = ask(Some(3), 7);
+        request.filter = Some(of_advertiser("nobody"));
+        let answer = world.answer(request).await;
+        assert_eq!((answer.candidates.len(), answer.exhausted), (0, true));
+        assert!(answer.coverage.is_full());
+    });
+}

@@ -1,0 +1,11 @@
+//! A real node, started in this process over a generation made for the test: what it answers, and what becomes of it
+//! when an actor is killed, a file is damaged, or a message is not one.
+
+mod answers;
+mod inference;
+mod refusals;
+mod services;
+mod shards;
+mod start;
+mod users;
+mod world;

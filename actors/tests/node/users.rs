@@ -1,0 +1,168 @@
+//! User partitions: events, refresh, and a partition that is killed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use turret_actors::groups;
+use turret_actors::protocol::{AppendAsk, Appended, RefreshStatus};
+use turret_actors::retrieve::Rejection;
+use turret_retrieval::event::{Event, EventType};
+use turret_retrieval::hashing::partition_of;
+use turret_retrieval::ids::{EventId, ItemId, PartitionId, UserId};
+use turret_retrieval::tier::{History, Tier};
+
+use crate::answers::view;
+use crate::world::published::{ADS, AFTER_MS, MODEL, PARTITIONS, USERS, history};
+use crate::world::{World, ask, retrieve, until, with_node};
+
+const USER: u64 = 11;
+const KILLS: u64 = 3;
+/// Events offered one by one while the partition is killed.
+const EVENTS_MAX: u64 = 400;
+/// States are kept as `f16`.
+const STATE_TOLERANCE: f32 = 5e-3;
+
+fn partition() -> PartitionId {
+    partition_of(&UserId::from(USER), PARTITIONS)
+}
+
+/// The `number`th event after what was published.
+fn event(number: u64) -> Event {
+    Event {
+        item_id: ItemId::from(number * 13 % ADS),
+        event_type: EventType::View,
+        timestamp_ms: AFTER_MS + number as i64 * 1_000,
+        event_id: Some(EventId::from(number)),
+    }
+}
+
+/// Runs a refresh to its end.
+async fn refresh(world: &World, run: u64) -> RefreshStatus {
+    let started = world.node.refresh().await.unwrap();
+    assert_eq!((started.run, started.started), (run, true));
+    let status = async || world.status().await.refresh.expect("this is the control node");
+    until("the refresh ends", async || !status().await.running).await;
+    status().await
+}
+
+#[test]
+fn a_killed_partition_lowers_the_tier_and_loses_nothing_acknowledged() {
+    with_node(async |world| {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (retriever, stopped) = (world.node.retriever.clone(), stop.clone());
+        let asks = tokio::spawn(async move {
+            let (mut known, mut unknown) = (0u64, 0u64);
+            while !stopped.load(Ordering::Relaxed) {
+                let answer = retrieve(&retriever, ask(Some(USER), 10)).await.expect("no retrieval fails");
+                let state = &answer.user_state;
+                assert!(answer.coverage.is_full(), "{:?}", answer.coverage);
+                if state.reason.is_none() {
+                    assert_ne!(state.history, History::None);
+                    known += 1;
+                } else {
+                    assert!(matches!(state.reason, Some("partition_absent" | "partition_failed")), "{state:?}");
+                    assert_eq!((state.history, state.tier), (History::None, Tier::Cold));
+                    unknown += 1;
+                }
+            }
+            (known, unknown)
+        });
+        let (retriever, stopped) = (world.node.retriever.clone(), stop.clone());
+        let writes = tokio::spawn(async move {
+            let mut acknowledged = Vec::new();
+            for number in (0..EVENTS_MAX).take_while(|_| !stopped.load(Ordering::Relaxed)) {
+                let append = AppendAsk { user: UserId::from(USER), events: vec![event(number)] };
+                match retriever.append(append, Duration::from_secs(10)).await {
+                    Ok(appended) => {
+                        assert_eq!(appended.added, 1);
+                        acknowledged.push(event(number));
+                    }
+                    Err(Rejection::PartitionUnavailable { partition: refused, .. }) => {
+                        assert_eq!(refused, partition().0);
+                        // Nothing of this node waits meanwhile, and a refusal is quick.
+                        tokio::task::yield_now().await;
+                    }
+                    Err(other) => panic!("an append came to {other}"),
+                }
+            }
+            acknowledged
+        });
+        assert!(world.append(USER, vec![event(EVENTS_MAX)]).await.added == 1);
+        let group = groups::users(partition());
+        for _ in 0..KILLS {
+            let killed = world.kill(&group).await;
+            world.back(&group, killed).await;
+        }
+        stop.store(true, Ordering::Relaxed);
+        let (known, unknown) = asks.await.unwrap();
+        assert!(known > 0 && unknown > 0, "{known} answers knew the user, {unknown} did not");
+        let mut acknowledged = writes.await.unwrap();
+        acknowledged.push(event(EVENTS_MAX));
+
+        assert!(world.restarts("user_partition") >= KILLS);
+        assert_eq!(world.metrics.user_lookups.with_label_values(&["unavailable"]).get(), unknown);
+        let known = acknowledged.len() as u32;
+        assert_eq!(world.append(USER, acknowledged).await, Appended { added: 0, known, dropped: 0 });
+        let state = world.answer(ask(Some(USER), 10)).await.user_state;
+        assert_eq!((state.history, state.reason), (History::Stale, None));
+    });
+}
+
+#[test]
+fn a_refresh_covers_new_events_and_a_second_one_does_nothing() {
+    with_node(async |world| {
+        let history_of = async |user| world.answer(ask(Some(user), 10)).await.user_state.history;
+        let newcomer = USERS - 1;
+        let before = view(world, USER).await.unwrap().state.unwrap();
+        assert!(before.is_current);
+        assert_eq!((history_of(USER).await, history_of(newcomer).await), (History::Fresh, History::None));
+        let done = refresh(world, 1).await;
+        assert_eq!((done.users_refreshed, done.partitions_done), (0, PARTITIONS), "what was published is current");
+
+        let events: Vec<Event> = (0..3).map(event).collect();
+        assert_eq!(world.append(USER, events.clone()).await, Appended { added: 3, known: 0, dropped: 0 });
+        assert_eq!(world.append(USER, events.clone()).await, Appended { added: 0, known: 3, dropped: 0 });
+        assert_eq!(world.append(newcomer, events.clone()).await.added, 3);
+        assert_eq!((history_of(USER).await, history_of(newcomer).await), (History::Stale, History::None));
+        assert_eq!(view(world, USER).await.unwrap().state.unwrap().vector, before.vector);
+
+        let done = refresh(world, 2).await;
+        assert_eq!((done.users_refreshed, done.partitions_done, done.partitions_failed), (2, PARTITIONS, 0));
+        assert_eq!((history_of(USER).await, history_of(newcomer).await), (History::Fresh, History::Fresh));
+        for (user, published) in [(USER, history(USER)), (newcomer, vec![])] {
+            let state = view(world, user).await.unwrap().state.unwrap();
+            let all = [published, events.clone()].concat();
+            let expected = MODEL.encode(&[&all]).unwrap().remove(0);
+            assert!(state.is_current);
+            assert_eq!(state.vector.len(), expected.len());
+            let off = |(a, b): (&f32, &f32)| (a - b).abs();
+            assert!(state.vector.iter().zip(&expected).map(off).all(|off| off < STATE_TOLERANCE), "user {user}");
+        }
+        assert_ne!(view(world, USER).await.unwrap().state.unwrap().vector, before.vector);
+
+        let after = view(world, USER).await;
+        assert_eq!(refresh(world, 3).await.users_refreshed, 0);
+        assert_eq!(view(world, USER).await, after);
+        assert_eq!(world.metrics.refresh_users.with_label_values(&["refreshed"]).get(), 2);
+        assert!(world.metrics.refresh_last_success.get() > 0.0);
+    });
+}
+
+#[test]
+fn a_refresh_goes_on_when_the_partition_or_the_worker_dies() {
+    with_node(async |world| {
+        let (workers, group) = (groups::inference(&world.generation.manifest.id), groups::users(partition()));
+        assert_eq!(world.append(USER, vec![event(0)]).await.added, 1);
+        for killed in [group, workers] {
+            let dead = world.kill(&killed).await;
+            world.node.refresh().await.unwrap();
+            world.back(&killed, dead).await;
+        }
+        // The second may have been asked for while the first was going on; either ends by itself.
+        let status = async || world.status().await.refresh.unwrap();
+        until("the refresh ends", async || !status().await.running).await;
+        assert_eq!((status().await.partitions_done, status().await.partitions_failed), (PARTITIONS, 0));
+        assert!(view(world, USER).await.unwrap().state.unwrap().is_current);
+    });
+}

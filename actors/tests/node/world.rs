@@ -1,0 +1,190 @@
+//! One node with every role, over a generation of its own, and what tests ask of it.
+
+use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use prometheus::Registry;
+use ractor::{ActorCell, ActorId};
+use tempfile::TempDir;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use turret_actors::generation::Generation;
+use turret_actors::inference_worker::batcher::BatcherSettings;
+use turret_actors::metrics::Metrics;
+use turret_actors::node::{Member, Node, NodeSettings, Role};
+use turret_actors::protocol::{AppendAsk, Appended, NodeStatus};
+use turret_actors::retrieve::{Answer, Rejection, RetrieveRequest, Retriever};
+use turret_index::{Backend, IndexSettings};
+use turret_retrieval::budget::Budget;
+use turret_retrieval::context::{Context, Subject};
+use turret_retrieval::event::Event;
+use turret_retrieval::ids::{ItemId, NodeName, UserId};
+use turret_retrieval::user::Demographics;
+use turret_store::StoreSettings;
+
+pub(crate) mod published;
+
+/// For a whole test, and for every wait in it: far more than is needed, so that what ends by it hangs.
+const TEST_MAX: Duration = Duration::from_secs(100);
+const WAIT_MAX: Duration = Duration::from_secs(30);
+/// The deadline of every retrieval. None may come near it.
+const DEADLINE: Duration = Duration::from_secs(8);
+
+/// A node and what it stands on.
+pub(crate) struct World {
+    pub(crate) node: Node,
+    pub(crate) metrics: Metrics,
+    pub(crate) generation: Generation,
+    pub(crate) settings: NodeSettings,
+    // Removed when dropped.
+    dir: TempDir,
+}
+
+/// Runs `test` with a node that is ready, and stops the node whatever becomes of the test.
+pub(crate) fn with_node(test: impl AsyncFnOnce(&World)) {
+    alone(async || {
+        let dir = TempDir::new().unwrap();
+        let generation = published::publish(dir.path(), "g-test");
+        let world = World::start(dir, generation).await;
+        let ready = async || timeout(WAIT_MAX, world.node.ready()).await.expect("the node is not ready");
+        let ran = AssertUnwindSafe(async {
+            ready().await;
+            test(&world).await;
+        });
+        let ran = ran.catch_unwind().await;
+        world.node.stop().await;
+        ran.unwrap_or_else(|panic| resume_unwind(panic));
+    });
+}
+
+/// Runs `test` on a runtime of its own while no other test runs in this process: one process is one node, and
+/// `cargo test` runs the tests of a binary as threads.
+pub(crate) fn alone(test: impl AsyncFnOnce()) {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async { timeout(TEST_MAX, test()).await }).expect("the test does not end");
+}
+
+/// A node called `solo` with every role, its data in `dir`.
+pub(crate) fn settings(dir: &TempDir) -> NodeSettings {
+    let name = NodeName::new("solo").unwrap();
+    let roles = vec![Role::Gateway, Role::Index, Role::Users, Role::Inference, Role::Control];
+    NodeSettings {
+        name: name.clone(),
+        members: vec![Member { name, roles, cluster: None }],
+        cookie: "of a test".to_owned(),
+        data_dir: dir.path().join("data"),
+        index: IndexSettings {
+            backend: Backend::Exact,
+            exact_below_ads: 1_000,
+            degree: 16,
+            build_list: 32,
+            alpha: 1.2,
+            search_list: 32,
+            threads: 1,
+        },
+        store: StoreSettings { events_per_user_max: 1_000, cache_bytes: 1 << 20 },
+        inference: BatcherSettings { batch_rows_max: 8, online_queue_rows_max: 64, refresh_queue_jobs_max: 4 },
+        search_threads: 2,
+        search_queue: 64,
+        in_flight_max: 32,
+    }
+}
+
+/// What `user` would see, without a context and with no demographics but those stored.
+pub(crate) fn ask(user: Option<u64>, k: usize) -> RetrieveRequest {
+    RetrieveRequest {
+        user: user.map(UserId::from),
+        context: None,
+        demographics: Demographics::default(),
+        filter: None,
+        k,
+        budget: Budget::new(Instant::now().into_std(), DEADLINE),
+        max_state_age_ms: None,
+    }
+}
+
+/// Looking at a pin of the catalogue.
+pub(crate) fn looking_at(item: u64) -> Context {
+    let subject = Subject { item_id: Some(ItemId::from(item)), interests: vec![] };
+    Context { subject: Some(subject), query: None }
+}
+
+/// What `retriever` answers; a retrieval that outlives its deadline hangs.
+pub(crate) async fn retrieve(retriever: &Retriever, request: RetrieveRequest) -> Result<Answer, Rejection> {
+    timeout(DEADLINE + Duration::from_secs(2), retriever.retrieve(request)).await.expect("a retrieval hangs")
+}
+
+/// Waits until `holds`.
+pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let mut looks = interval(Duration::from_millis(2));
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let waited = async {
+        while !holds().await {
+            looks.tick().await;
+        }
+    };
+    timeout(WAIT_MAX, waited).await.unwrap_or_else(|_| panic!("waited in vain: {what}"));
+}
+
+impl World {
+    async fn start(dir: TempDir, generation: Generation) -> Self {
+        let (metrics, settings) = (Metrics::new(&Registry::new()).unwrap(), settings(&dir));
+        let node = Node::start(settings.clone(), generation.clone(), metrics.clone()).await.unwrap();
+        Self { node, metrics, generation, settings, dir }
+    }
+
+    /// The node's answer, which must not be a rejection.
+    pub(crate) async fn answer(&self, request: RetrieveRequest) -> Answer {
+        retrieve(&self.node.retriever, request).await.expect("a retrieval is answered")
+    }
+
+    /// Acknowledged by the user's partition.
+    pub(crate) async fn append(&self, user: u64, events: Vec<Event>) -> Appended {
+        let ask = AppendAsk { user: UserId::from(user), events };
+        self.node.retriever.append(ask, WAIT_MAX).await.expect("events are taken")
+    }
+
+    /// What the node says of itself.
+    pub(crate) async fn status(&self) -> NodeStatus {
+        self.node.status_of(self.node.name()).await.expect("the node answers for itself")
+    }
+
+    /// Restarts of one kind of actor so far.
+    pub(crate) fn restarts(&self, kind: &str) -> u64 {
+        self.metrics.actor_restarts.with_label_values(&[kind]).get()
+    }
+
+    /// Kills the one member of `group`, and waits until it has ended.
+    pub(crate) async fn kill(&self, group: &str) -> ActorId {
+        let members: Vec<ActorCell> = ractor::pg::get_members(&group.to_owned());
+        let [member] = &members[..] else { panic!("{group} has {} members", members.len()) };
+        member.kill_and_wait(Some(WAIT_MAX)).await.unwrap();
+        member.get_id()
+    }
+
+    /// Waits until another than `killed` is the one member of `group`, and is routed to.
+    pub(crate) async fn back(&self, group: &str, killed: ActorId) {
+        let served = async || {
+            let members = ractor::pg::get_members(&group.to_owned());
+            let routed = self.routed();
+            members.iter().any(|member| member.get_id() != killed && routed.contains(&member.get_id()))
+        };
+        until(&format!("{group} is served again"), served).await;
+    }
+
+    /// Whom the routing table names.
+    fn routed(&self) -> Vec<ActorId> {
+        let table = self.node.retriever.table();
+        let shards = table.shards.iter().flatten().map(|actor| actor.get_id());
+        let partitions = table.partitions.iter().flatten().map(|actor| actor.get_id());
+        shards.chain(partitions).chain(table.inference.iter().map(|actor| actor.get_id())).collect()
+    }
+
+    /// The directory of everything, for the life of the world.
+    pub(crate) fn path(&self) -> &std::path::Path {
+        self.dir.path()
+    }
+}

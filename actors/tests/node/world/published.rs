@@ -1,0 +1,245 @@
+//! A generation on disk, as `turret publish` lays it out: a model of a few steps, 200 ads in 2 shards, 60 users in 4
+//! partitions.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use turret_actors::generation::{CURRENT, Generation, MANIFEST, MODEL_DIR, shard_file, users_file};
+use turret_index::{ShardAd, write_shard};
+use turret_model::{
+    Attention, EventWeights, HistoryGap, Model, ModelKind, ModelSettings, Objective, Split, SyntheticContext,
+    TrainingSettings, train,
+};
+use turret_retrieval::dataset::{Clock, Dataset, Row};
+use turret_retrieval::digest::Digest;
+use turret_retrieval::event::{Event, EventType};
+use turret_retrieval::generation::{File as PublishedFile, MANIFEST_FORMAT, Manifest, Metric, Versions};
+use turret_retrieval::hashing::{partition_of, shard_of};
+use turret_retrieval::ids::{AdId, AdvertiserId, GenerationId, InterestId, ItemId, PartitionId, ShardId, UserId};
+use turret_retrieval::item::{Ad, Attribute, AttributeKind, Interest, Item};
+use turret_retrieval::user::{Demographics, User};
+use turret_store::{SequenceState, SnapshotUser, SnapshotWriter};
+
+/// How many ads there are; each promotes the item of its number.
+pub(crate) const ADS: u64 = 200;
+/// Users `0..USERS`; the last one has no events.
+pub(crate) const USERS: u64 = 60;
+/// How many shards hold the ads.
+pub(crate) const SHARDS: u32 = 2;
+/// How many partitions hold the users.
+pub(crate) const PARTITIONS: u32 = 4;
+/// Later than every published event.
+pub(crate) const AFTER_MS: i64 = DAYS * DAY_MS;
+
+const CATEGORIES: u64 = 8;
+const DAYS: i64 = 6;
+const DAY_MS: i64 = 86_400_000;
+
+/// What is published.
+pub(crate) static DATASET: LazyLock<Dataset> = LazyLock::new(dataset);
+
+/// The model that is published; trained once a process.
+pub(crate) static MODEL: LazyLock<Model> = LazyLock::new(|| {
+    let split = Split::Temporal { cut_ms: AFTER_MS, until_ms: AFTER_MS + 1 };
+    let trained = train(&DATASET, &split, &model_settings(), &training_settings(), &mut |_| ControlFlow::Continue(()));
+    trained.expect("the data set suits the settings").0
+});
+
+/// Publishes a generation called `id` under `generations` and makes it the current one.
+pub(crate) fn publish(generations: &Path, id: &str) -> Generation {
+    let dir = generations.join(id);
+    for part in ["shards", "users"] {
+        fs::create_dir_all(dir.join(part)).unwrap();
+    }
+    let mut paths: Vec<PathBuf> =
+        MODEL.save(&dir.join(MODEL_DIR)).unwrap().into_iter().map(|path| Path::new(MODEL_DIR).join(path)).collect();
+    let shard_ads = write_ads(&dir);
+    let partition_users = write_users(&dir);
+    paths.extend((0..SHARDS).map(|shard| shard_file(ShardId(shard)).into()));
+    paths.extend((0..PARTITIONS).map(|partition| users_file(PartitionId(partition)).into()));
+    let manifest = Manifest {
+        format: MANIFEST_FORMAT,
+        id: GenerationId::new(id).unwrap(),
+        created_at_ms: now_ms(),
+        versions: Versions {
+            encoder: MODEL.encoder_version().clone(),
+            head: MODEL.head_version().into(),
+            ad_tower: MODEL.ad_tower_version().into(),
+            index: "index-of-a-test".into(),
+            feature_schema: MODEL.feature_schema().clone(),
+        },
+        dimension: MODEL.dimension() as u32,
+        metric: Metric::InnerProduct,
+        shard_ads,
+        partition_users,
+        attributes: [("advertiser_id", AttributeKind::Keyword), ("status", AttributeKind::Keyword)]
+            .map(|(name, kind)| (name.into(), kind))
+            .into(),
+        recall_at_build: None,
+        files: paths.iter().map(|path| published_file(&dir, path)).collect(),
+    };
+    write_manifest(&dir, &manifest);
+    fs::write(generations.join(CURRENT), id).unwrap();
+    Generation::current(generations).unwrap()
+}
+
+/// Writes the manifest of the generation in `dir`.
+pub(crate) fn write_manifest(dir: &Path, manifest: &Manifest) {
+    fs::write(dir.join(MANIFEST), serde_json::to_vec_pretty(manifest).unwrap()).unwrap();
+}
+
+/// The published events of a user, oldest first.
+pub(crate) fn history(user: u64) -> Vec<Event> {
+    let event = |row: &Row| Event {
+        item_id: DATASET.items[row.item as usize].id.clone(),
+        event_type: row.kind,
+        timestamp_ms: row.at,
+        event_id: None,
+    };
+    DATASET.events_of(user as u32).iter().map(event).collect()
+}
+
+fn dataset() -> Dataset {
+    let items: Vec<Item> = (0..ADS).map(item).collect();
+    let ads = (0..ADS).map(ad).collect();
+    let users = (0..USERS).map(|number| User { id: UserId::from(number), demographics: demographics(number) }).collect();
+    let mut rows = Vec::new();
+    for user in 0..USERS - 1 {
+        for day in 0..DAYS {
+            for event in 0..3 {
+                // Mostly the user's own category, and every third day the next one.
+                let category = (user + u64::from(day % 3 == 2)) % CATEGORIES;
+                let item = category * (ADS / CATEGORIES) + (user * 7 + day as u64 * 5 + event) % (ADS / CATEGORIES);
+                rows.push(Row {
+                    user: user as u32,
+                    item: item as u32,
+                    at: day * DAY_MS + (1 + user as i64 % 20) * 3_600_000 + event as i64 * 60_000,
+                    session: Some(user as u32 * DAYS as u32 + day as u32),
+                    kind: if event == 2 { EventType::Checkout } else { EventType::View },
+                });
+            }
+        }
+    }
+    Dataset::new(items, ads, users, Clock::Milliseconds, rows)
+}
+
+fn item(number: u64) -> Item {
+    Item {
+        id: ItemId::from(number),
+        advertiser: Some(AdvertiserId::from(number % 5)),
+        interests: vec![Interest { id: InterestId::from(number / (ADS / CATEGORIES)), confidence: 0.9 }],
+        price: Some(number as f32),
+        title: None,
+        embedding: None,
+    }
+}
+
+fn ad(number: u64) -> Ad {
+    let advertiser = Attribute::Keyword(format!("adv{}", number % 5).into());
+    let attributes = BTreeMap::from([
+        ("advertiser_id".into(), advertiser),
+        ("status".into(), Attribute::Keyword("active".into())),
+    ]);
+    Ad { id: AdId::new(&format!("ad{number}")).unwrap(), item: ItemId::from(number), attributes }
+}
+
+fn demographics(user: u64) -> Demographics {
+    let gender = if user.is_multiple_of(2) { "female" } else { "male" };
+    Demographics { age: Some(20 + (user % 40) as u8), country: Some("BR".into()), gender: Some(gender.into()) }
+}
+
+fn write_ads(dir: &Path) -> Vec<u64> {
+    let items: Vec<&Item> = DATASET.items.iter().collect();
+    let embeddings = MODEL.embed_items(&items).unwrap();
+    let mut shards: Vec<Vec<ShardAd>> = (0..SHARDS).map(|_| Vec::new()).collect();
+    for (ad, embedding) in DATASET.ads.iter().zip(embeddings) {
+        shards[shard_of(&ad.id, SHARDS).0 as usize].push(ShardAd { ad: ad.clone(), embedding });
+    }
+    for (shard, ads) in (0..).map(ShardId).zip(&shards) {
+        write_shard(&dir.join(shard_file(shard)), MODEL.dimension(), ads).unwrap();
+    }
+    shards.iter().map(|ads| ads.len() as u64).collect()
+}
+
+fn write_users(dir: &Path) -> Vec<u64> {
+    let create = |partition| SnapshotWriter::create(&dir.join(users_file(PartitionId(partition)))).unwrap();
+    let mut writers: Vec<SnapshotWriter> = (0..PARTITIONS).map(create).collect();
+    for user in 0..USERS {
+        let events = history(user);
+        let vector = MODEL.encode(&[&events]).unwrap().remove(0);
+        let state = events.last().map(|last| SequenceState {
+            encoder: MODEL.encoder_version().clone(),
+            made_at_ms: now_ms(),
+            covers_until_ms: last.timestamp_ms,
+            covers_events: events.len() as u64,
+            vector,
+        });
+        let id = UserId::from(user);
+        let writer = &mut writers[partition_of(&id, PARTITIONS).0 as usize];
+        writer.append(&SnapshotUser { user: id, demographics: demographics(user), events, state }).unwrap();
+    }
+    writers.into_iter().map(|writer| writer.finish().unwrap()).collect()
+}
+
+fn published_file(dir: &Path, path: &Path) -> PublishedFile {
+    let (sha256, bytes) = Digest::of_reader(File::open(dir.join(path)).unwrap()).unwrap();
+    PublishedFile { path: path.to_str().unwrap().to_owned(), bytes, sha256 }
+}
+
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64
+}
+
+fn model_settings() -> ModelSettings {
+    ModelSettings {
+        kind: ModelKind::Contextual,
+        subject_item: true,
+        dimension: 16,
+        layers: 1,
+        heads: 2,
+        feed_forward: 24,
+        head_hidden: 32,
+        attention: Attention::Causal,
+        history_length_max: 20,
+        id_buckets: 512,
+        advertiser_buckets: 16,
+        content_embedding: false,
+    }
+}
+
+fn training_settings() -> TrainingSettings {
+    TrainingSettings {
+        seed: 3,
+        steps: 20,
+        batch_size: 32,
+        negatives: 16,
+        learning_rate: 0.01,
+        warmup_steps: 5,
+        weight_decay: 0.01,
+        temperature: 0.1,
+        log_q_positives: 1.0,
+        log_q_negatives: 1.0,
+        objective: Objective::AllAction,
+        window_days: 2,
+        window_events: 4,
+        event_weights: EventWeights { view: 1.0, add_to_cart: 1.0, checkout: 2.0, signup: 1.0 },
+        half_life_hours: None,
+        history_gap: HistoryGap::Day,
+        encoder_dropout: 0.1,
+        context_dropout: 0.2,
+        context_drop: 0.3,
+        id_drop: 0.1,
+        history_drop: 0.1,
+        demographics_drop: 0.1,
+        synthetic_context: SyntheticContext {
+            label_share: 0.5,
+            confidence_noise: 0.3,
+            interest_drop: 0.2,
+            interest_add: 0.2,
+        },
+    }
+}
