@@ -128,6 +128,8 @@ impl Node {
         let (table, routing) = routing::channel(manifest.clone());
         let searches = Offload::new("search", settings.search_threads, settings.search_queue)?;
         let loads = Offload::new("load", 1, 4_096)?;
+        // Before the first actor starts, so that a model that is refused leaves none behind.
+        let worker = placed.inference.then(|| inference_worker(&settings, &generation, &metrics)).transpose()?;
         let policy = RestartPolicy::STANDARD;
         let mut roots = Vec::new();
 
@@ -160,14 +162,7 @@ impl Node {
         };
         roots.push(supervise("service", services).await?);
 
-        if placed.inference {
-            let worker = InferenceWorker {
-                generation: manifest.id.clone(),
-                model: Arc::new(generation.load_model()?),
-                settings: settings.inference,
-                thread: Offload::new("inference", 1, 1)?,
-                metrics: metrics.clone(),
-            };
+        if let Some(worker) = worker {
             let child = Child::new(groups::actor("inference-0", &settings.name), move || (worker.clone(), ()));
             roots.push(supervise("inference_worker", vec![child]).await?);
         }
@@ -278,6 +273,21 @@ fn place(settings: &NodeSettings, generation: &Generation) -> Placed {
         partitions: partitions_of(&settings.name, &names(Role::Users), manifest.partitions()),
         inference: names(Role::Inference).contains(&settings.name),
     }
+}
+
+/// The worker of this node, with its model and its thread.
+fn inference_worker(
+    settings: &NodeSettings,
+    generation: &Generation,
+    metrics: &Metrics,
+) -> Result<InferenceWorker, StartError> {
+    Ok(InferenceWorker {
+        generation: generation.manifest.id.clone(),
+        model: Arc::new(generation.load_model()?),
+        settings: settings.inference,
+        thread: Offload::new("inference", 1, 1)?,
+        metrics: metrics.clone(),
+    })
 }
 
 /// Whether this node reads the file of a generation: what it does not read it need not have.
