@@ -92,7 +92,8 @@ fn a_query_of_another_generation_is_refused() {
         assert_eq!(embedded, Err(refusal));
 
         let encoder = EncoderVersion::new("enc-other").unwrap();
-        let refusal = Refusal::OtherVersion { serving: MODEL.encoder_version().to_string(), asked: encoder.to_string() };
+        let refusal =
+            Refusal::OtherVersion { serving: MODEL.encoder_version().to_string(), asked: encoder.to_string() };
         assert_eq!(encode(world, Wire::new(EncodeAsk { encoder, histories: vec![] })).await, Err(refusal));
 
         assert!(search(world, Wire::new(search_ask(world))).await.is_ok());

@@ -1,18 +1,20 @@
 //! Starting: what a node refuses to start from, and what it finds again.
 
 use std::fs;
+use std::time::Duration;
 
 use prometheus::Registry;
 use tempfile::TempDir;
 use turret_actors::generation::{CURRENT, Generation, GenerationError, MANIFEST, shard_file, users_file};
 use turret_actors::metrics::Metrics;
 use turret_actors::node::{Node, StartError};
+use turret_actors::protocol::{AppendAsk, Appended};
 use turret_retrieval::event::{Event, EventType};
-use turret_retrieval::ids::{EncoderVersion, ItemId, PartitionId, ShardId};
+use turret_retrieval::ids::{EncoderVersion, ItemId, PartitionId, ShardId, UserId};
 use turret_retrieval::tier::History;
 
 use crate::world::published::{AFTER_MS, publish, write_manifest};
-use crate::world::{World, alone, ask, settings, with_node};
+use crate::world::{alone, ask, retrieve, settings, with_node};
 
 /// Why a node does not start from `generation`. Whatever it has started by then must have ended.
 async fn refused(dir: &TempDir, generation: Generation) -> GenerationError {
@@ -85,7 +87,7 @@ fn a_manifest_that_is_none_is_refused_with_the_file_and_the_rule() {
 
 #[test]
 fn a_node_started_again_finds_what_it_acknowledged() {
-    with_node(async |world: &World| {
+    with_node(async |world| {
         let event = |item: u64| Event {
             item_id: ItemId::from(item),
             event_type: EventType::Checkout,
@@ -99,10 +101,12 @@ fn a_node_started_again_finds_what_it_acknowledged() {
         let (generation, settings) = (world.generation.clone(), world.settings.clone());
         let node = Node::start(settings, generation, Metrics::new(&Registry::new()).unwrap()).await.unwrap();
         node.ready().await;
-        let again = World::restarted(node, world);
-        assert_eq!(again.answer(ask(Some(4), 5)).await.user_state.history, History::Stale);
-        let appended = again.append(4, events).await;
-        assert_eq!((appended.added, appended.known, appended.dropped), (0, 50, 0));
-        again.node.stop().await;
+        // Whatever is asserted, this node must be stopped too.
+        let answer = retrieve(&node.retriever, ask(Some(4), 5)).await;
+        let append = AppendAsk { user: UserId::from(4), events };
+        let appended = node.retriever.append(append, Duration::from_secs(10)).await;
+        node.stop().await;
+        assert_eq!(answer.unwrap().user_state.history, History::Stale);
+        assert_eq!(appended, Ok(Appended { added: 0, known: 50, dropped: 0 }));
     });
 }

@@ -38,7 +38,7 @@ pub(crate) struct World {
     pub(crate) generation: Generation,
     pub(crate) settings: NodeSettings,
     // Removed when dropped.
-    dir: TempDir,
+    _dir: TempDir,
 }
 
 /// Runs `test` with a node that is ready, and stops the node whatever becomes of the test.
@@ -133,7 +133,7 @@ impl World {
     async fn start(dir: TempDir, generation: Generation) -> Self {
         let (metrics, settings) = (Metrics::new(&Registry::new()).unwrap(), settings(&dir));
         let node = Node::start(settings.clone(), generation.clone(), metrics.clone()).await.unwrap();
-        Self { node, metrics, generation, settings, dir }
+        Self { node, metrics, generation, settings, _dir: dir }
     }
 
     /// The node's answer, which must not be a rejection.
@@ -181,10 +181,5 @@ impl World {
         let shards = table.shards.iter().flatten().map(|actor| actor.get_id());
         let partitions = table.partitions.iter().flatten().map(|actor| actor.get_id());
         shards.chain(partitions).chain(table.inference.iter().map(|actor| actor.get_id())).collect()
-    }
-
-    /// The directory of everything, for the life of the world.
-    pub(crate) fn path(&self) -> &std::path::Path {
-        self.dir.path()
     }
 }

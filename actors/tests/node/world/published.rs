@@ -106,7 +106,8 @@ pub(crate) fn history(user: u64) -> Vec<Event> {
 fn dataset() -> Dataset {
     let items: Vec<Item> = (0..ADS).map(item).collect();
     let ads = (0..ADS).map(ad).collect();
-    let users = (0..USERS).map(|number| User { id: UserId::from(number), demographics: demographics(number) }).collect();
+    let users =
+        (0..USERS).map(|number| User { id: UserId::from(number), demographics: demographics(number) }).collect();
     let mut rows = Vec::new();
     for user in 0..USERS - 1 {
         for day in 0..DAYS {
@@ -140,10 +141,8 @@ fn item(number: u64) -> Item {
 
 fn ad(number: u64) -> Ad {
     let advertiser = Attribute::Keyword(format!("adv{}", number % 5).into());
-    let attributes = BTreeMap::from([
-        ("advertiser_id".into(), advertiser),
-        ("status".into(), Attribute::Keyword("active".into())),
-    ]);
+    let attributes =
+        BTreeMap::from([("advertiser_id".into(), advertiser), ("status".into(), Attribute::Keyword("active".into()))]);
     Ad { id: AdId::new(&format!("ad{number}")).unwrap(), item: ItemId::from(number), attributes }
 }
 
