@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::ConfigError;
+use crate::telemetry::Program;
 
 mod config;
 mod data;
@@ -85,7 +86,8 @@ struct Interrupted;
 pub fn main() -> ExitCode {
     // clap exits with 2 by itself where the arguments are wrong.
     let command = Arguments::parse().command;
-    crate::telemetry::install();
+    let is_node = matches!(command, Command::Serve(_));
+    crate::telemetry::install(if is_node { Program::Node } else { Program::Tool });
     let done = match command {
         Command::Quickstart(arguments) => quickstart::run(arguments),
         Command::Synth(arguments) => synth::run(arguments),

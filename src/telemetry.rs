@@ -4,9 +4,21 @@ use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 
-/// Installs the subscriber. `RUST_LOG` chooses what is shown; `info` by default, ractor's own chatter at `warn`.
-pub fn install() {
-    let standard = "info,ractor=warn,ractor_cluster=warn";
+/// Who logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// A node: every change of its state.
+    Node,
+    /// A command, which prints what it has to say: only what went wrong.
+    Tool,
+}
+
+/// Installs the subscriber. `RUST_LOG` chooses what is shown in place of the program's own choice.
+pub fn install(program: Program) {
+    let standard = match program {
+        Program::Node => "info,ractor=warn,ractor_cluster=warn",
+        Program::Tool => "warn",
+    };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(standard));
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -8,6 +8,7 @@ use futures_util::FutureExt;
 use serde::Serialize;
 use serde_json::Value;
 use turret_actors::generation::Generation;
+use turret_data::DataSource;
 use turret_data::marketplace::MarketplaceSettings;
 use turret_model::{EvaluationReport, Model, ModelSettings};
 use turret_retrieval::dataset::Dataset;
@@ -80,9 +81,10 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
         node.admin.set_port(0);
     }
     watch_interrupts()?;
-    let source = config.data.clone().context("single.toml has [data]")?;
-    marketplace(&source.dir, narrator)?;
-    let dataset = read(&source)?;
+    let dir = config.data.as_ref().context("single.toml has [data]")?.dir.clone();
+    marketplace(&dir, narrator)?;
+    // Only now, because which files there are decides what is read.
+    let dataset = read(&DataSource::canonical(&dir))?;
     let history_only = model(&config, &dataset, Kind::HistoryOnly, narrator)?;
     let contextual = model(&config, &dataset, Kind::Contextual, narrator)?;
     generation(&config, &dataset, &contextual, narrator)?;
