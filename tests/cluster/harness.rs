@@ -216,6 +216,9 @@ impl Node {
     }
 
     fn is_joined(&self) -> bool {
+        if !is_ready(&self.http) {
+            return false;
+        }
         let status = self.status();
         let peers = status["nodes"].as_array().cloned().unwrap_or_default();
         let is_up = |peer: &Value| peer["reachable"] == true && peer["ready"] == true;
