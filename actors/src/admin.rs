@@ -76,7 +76,7 @@ impl Actor for Admin {
         match message {
             Inbox::Request(AdminRequest::Ping(_, reply)) => drop(reply.send(Wire::new(self.name.clone()))),
             Inbox::Request(AdminRequest::Status(_, reply)) => self.status(reply),
-            Inbox::Request(AdminRequest::Refresh(_, reply)) => self.refresh(reply),
+            Inbox::Request(AdminRequest::Refresh(ask, reply)) => self.refresh(ask, reply),
             Inbox::Note(never) => match never {},
         }
         Ok(())
@@ -111,7 +111,11 @@ impl Admin {
         }
     }
 
-    fn refresh(&self, reply: RpcReplyPort<Wire<Result<RefreshStarted, Refusal>>>) {
+    fn refresh(&self, ask: Wire<()>, reply: RpcReplyPort<Wire<Result<RefreshStarted, Refusal>>>) {
+        if let Err(error) = ask.open() {
+            self.metrics.wire_rejected.with_label_values(&["admin"]).inc();
+            return drop(reply.send(Wire::new(Err(Refusal::Unreadable(error.to_string())))));
+        }
         tracing::info!(target: "audit", node = %self.name, "refresh asked for");
         let Some(actor) = self.refresh_actor() else {
             let why = format!("node {} has no control role, or its refresh actor is restarting", self.name);

@@ -3,10 +3,11 @@
 use ractor::rpc::CallResult;
 use ractor::{ActorRef, BytesConvertable, Message, RpcReplyPort};
 use turret_actors::protocol::{
-    AppendAsk, ENCODE_ROWS_MAX, EmbedAsk, Embedded, EncodeAsk, IndexRequest, InferenceRequest, RefreshPageAsk, Refusal,
-    SearchAsk, SearchReply, UserRequest, ViewAsk,
+    AdminRequest, AppendAsk, ENCODE_ROWS_MAX, EmbedAsk, Embedded, EncodeAsk, IndexRequest, InferenceRequest,
+    RefreshPageAsk, Refusal, SearchAsk, SearchReply, UserRequest, ViewAsk,
 };
 use turret_actors::wire::{Inbox, WIRE_VERSION, Wire};
+use turret_actors::{admin, groups};
 use turret_retrieval::ids::{EncoderVersion, GenerationId, UserId};
 use turret_retrieval::topk::K_MAX;
 use turret_retrieval::user::Demographics;
@@ -107,6 +108,8 @@ fn bytes_that_are_no_message_are_refused_and_counted() {
     with_node(async |world| {
         let table = world.node.retriever.table();
         let partition = &table.partitions[0][0];
+        let admin = ractor::pg::get_members(&groups::admin(world.node.name())).remove(0);
+        let admin: ActorRef<admin::Msg> = admin.into();
         let garbage: [&[u8]; 4] = [&[], &[WIRE_VERSION], &[WIRE_VERSION, 0xff, 0xff, 0xff], &[WIRE_VERSION + 1, 0]];
         fn unreadable<T: std::fmt::Debug>(answer: Result<T, Refusal>) {
             assert!(matches!(answer, Err(Refusal::Unreadable(_))), "{answer:?}");
@@ -115,6 +118,9 @@ fn bytes_that_are_no_message_are_refused_and_counted() {
             unreadable(search(world, Wire::from_bytes(bytes.clone())).await);
             unreadable(embed(world, Wire::from_bytes(bytes.clone())).await);
             unreadable(encode(world, Wire::from_bytes(bytes.clone())).await);
+            // An empty message is nothing but the version; with a byte more it is none.
+            let refresh = Wire::<()>::from_bytes([&bytes[..], &[0]].concat());
+            unreadable(call(&admin, |reply| AdminRequest::Refresh(refresh, reply)).await);
             let view = Wire::<ViewAsk>::from_bytes(bytes.clone());
             unreadable(call(partition, |reply| UserRequest::View(view, reply)).await);
             let append = Wire::<AppendAsk>::from_bytes(bytes.clone());
@@ -122,10 +128,11 @@ fn bytes_that_are_no_message_are_refused_and_counted() {
             let page = Wire::<RefreshPageAsk>::from_bytes(bytes);
             unreadable(call(partition, |reply| UserRequest::RefreshPage(page, reply)).await);
         }
-        for (reason, kinds) in [("index", 1), ("inference", 2), ("users", 3)] {
+        for (reason, kinds) in [("admin", 1), ("index", 1), ("inference", 2), ("users", 3)] {
             let counted = world.metrics.wire_rejected.with_label_values(&[reason]).get();
             assert_eq!(counted, kinds * garbage.len() as u64, "{reason}");
         }
+        assert_eq!(world.status().await.refresh.unwrap().run, 0, "a refresh was started by garbage");
         is_unharmed(world).await;
     });
 }
