@@ -49,7 +49,7 @@ fn catalogue() -> String {
         actor_restarts,
         wire_rejected,
         ready,
-    } = Metrics::new(&registry).unwrap();
+    } = Metrics::new(&registry).expect("a new registry knows none of the names");
     let counters: [&IntCounterVec; 5] = [&requests, &user_lookups, &refresh_users, &actor_restarts, &wire_rejected];
     let gauges: [&IntGaugeVec; 3] = [&searches_in_flight, &queue_rows, &peers];
     let histograms: [&HistogramVec; 4] = [&request_duration, &stage_duration, &search_duration, &batch_rows];

@@ -10,11 +10,11 @@ use turret_retrieval::context::Context;
 use turret_retrieval::filter::Filter;
 use turret_retrieval::hashing::partition_of;
 use turret_retrieval::ids::UserId;
-use turret_retrieval::item::Item;
+use turret_retrieval::item::{Ad, Item};
 use turret_retrieval::tier::{History, Tier};
 use turret_retrieval::topk::Hit;
 use turret_retrieval::user::Demographics;
-use turret_retrieval::vector::dot;
+use turret_retrieval::vector::{UnitVector, dot};
 
 use crate::world::published::{ADS, DATASET, MODEL, PARTITIONS, SHARDS, USERS};
 use crate::world::{World, ask, looking_at, with_node};
@@ -32,7 +32,7 @@ pub(crate) async fn view(world: &World, user: u64) -> Option<UserView> {
     let message = |reply| -> user_partition::Msg { Inbox::Request(UserRequest::View(Wire::new(ask), reply)) };
     match holder.call(message, None).await.unwrap() {
         CallResult::Success(answer) => answer.open().unwrap().unwrap(),
-        other => panic!("a view was not answered: {other:?}"),
+        CallResult::Timeout | CallResult::SenderError => panic!("a view was not answered"),
     }
 }
 
@@ -43,10 +43,8 @@ async fn ranking(world: &World, user: u64, context: Option<&Context>) -> Vec<Hit
     let query = HeadInput { state, context, demographics: &view.demographics };
     let query = MODEL.embed_queries(&[query]).unwrap().remove(0);
     let items: Vec<&Item> = DATASET.items.iter().collect();
-    let score = |(ad, item): (_, &turret_retrieval::vector::UnitVector)| {
-        let ad: &turret_retrieval::item::Ad = ad;
-        Hit { ad: ad.id.clone(), score: dot(query.as_slice(), item.as_slice()) }
-    };
+    let score =
+        |(ad, item): (&Ad, &UnitVector)| Hit { ad: ad.id.clone(), score: dot(query.as_slice(), item.as_slice()) };
     let mut hits: Vec<Hit> = DATASET.ads.iter().zip(&MODEL.embed_items(&items).unwrap()).map(score).collect();
     hits.sort();
     hits

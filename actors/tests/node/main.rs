@@ -1,6 +1,8 @@
 //! A real node, started in this process over a generation made for the test: what it answers, and what becomes of it
 //! when an actor is killed, a file is damaged, or a message is not one.
 
+#![expect(clippy::unwrap_used, reason = "all of this is tests; clippy takes only functions marked as such for them")]
+
 mod answers;
 mod inference;
 mod refusals;
