@@ -22,26 +22,28 @@ mod synth;
 mod table;
 mod train;
 
-/// Personal, contextual ad retrieval: train a two-tower model, publish it, serve it from a cluster of actors.
-///
-/// The whole job at once, on made-up data:
-///
-///   turret quickstart
-///
-/// or step by step, on your own:
-///
-///   turret data check DIR
-///   turret train    --config cluster-config/globo.toml
-///   turret evaluate --config cluster-config/globo.toml
-///   turret publish  --config cluster-config/globo.toml
-///   turret serve    --config cluster-config/globo.toml --node a
-///   turret retrieve --user 17 --interest 281
+/// Personal, contextual ad retrieval: train a two-tower model, publish it, serve it from a cluster of actors
 #[derive(Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version, max_term_width = 100, after_long_help = EXAMPLES)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
+
+/// Not part of the text above: clap would set its lines as one paragraph.
+const EXAMPLES: &str = "\
+The whole job at once, on made-up data:
+
+  turret quickstart
+
+or step by step, on your own:
+
+  turret data check DIR
+  turret train    --config cluster-config/globo.toml
+  turret evaluate --config cluster-config/globo.toml
+  turret publish  --config cluster-config/globo.toml
+  turret serve    --config cluster-config/globo.toml --node a
+  turret retrieve --user 17 --interest 281";
 
 #[derive(Subcommand)]
 enum Command {
@@ -105,8 +107,17 @@ pub fn main() -> ExitCode {
         return ExitCode::from(130);
     }
     // A closed standard error leaves nobody to tell.
-    drop(writeln!(std::io::stderr(), "turret: {error:#}"));
+    drop(writeln!(std::io::stderr(), "turret: {}", told(&error)));
     ExitCode::from(if error.is::<UsageError>() { 2 } else { 1 })
+}
+
+/// An error and its causes, less those that the text before them has said already.
+fn told(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| match text.as_str() {
+        "" => cause,
+        said if said.contains(&cause) => text,
+        said => format!("{said}: {cause}"),
+    })
 }
 
 /// Prints one line to standard output.

@@ -16,10 +16,8 @@ pub(super) enum Command {
     ///
     /// Faults are named by file, column and row. Exits with 0 when there are none and with 1 when there are. A
     /// directory that holds files of the canonical names and columns (docs/data.md) is named by itself; one with
-    /// names of its own through a configuration file that maps them:
-    ///
-    ///   turret data check my-data
-    ///   turret data check --config cluster-config/globo.toml
+    /// names of its own through a configuration file that maps them.
+    #[command(after_long_help = EXAMPLES)]
     Check {
         /// The directory
         #[arg(required_unless_present = "config")]
@@ -32,6 +30,12 @@ pub(super) enum Command {
         json: bool,
     },
 }
+
+/// Not part of the text above: clap would set its lines as one paragraph.
+const EXAMPLES: &str = "\
+Examples:
+  turret data check my-data
+  turret data check --config cluster-config/globo.toml";
 
 pub(super) fn run(command: Command) -> anyhow::Result<()> {
     let Command::Check { dir, config, json } = command;
