@@ -1,1 +1,255 @@
-//! .
+//! Commands: what they teach, how they end, and what they leave behind.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::TcpStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::client::get;
+use crate::harness::{Cluster, STOP_TIME, request_of};
+use crate::process::{Process, Signal, text, turret, wait_until};
+use crate::world::{config_of, world};
+
+/// Every command, with what its help must speak of.
+const COMMANDS: [(&[&str], &[&str]); 11] = [
+    (
+        &[],
+        &[
+            "quickstart",
+            "synth",
+            "data",
+            "train",
+            "evaluate",
+            "publish",
+            "serve",
+            "retrieve",
+            "load",
+            "config",
+            "--version",
+        ],
+    ),
+    (&["quickstart"], &["Usage"]),
+    (&["synth"], &["<DIR>", "--users", "--ads", "--advertisers", "--days", "--seed", "--json", "[default: 20000]"]),
+    (&["data", "check"], &["[DIR]", "--config", "--json"]),
+    (&["train"], &["--config", "--only", "--steps", "--json", "contextual", "history-only"]),
+    (&["evaluate"], &["--config", "--out", "--json"]),
+    (&["publish"], &["--config", "--json"]),
+    (&["serve"], &["--config", "--node"]),
+    (
+        &["retrieve"],
+        &["--url", "--user", "--surface", "--interest", "--subject", "-k", "--filter", "--deadline-ms", "--json"],
+    ),
+    (&["load"], &["--url", "--requests", "--rate", "--duration-s", "--in-flight-max", "--json"]),
+    (&["config", "check"], &["<FILE>"]),
+];
+
+#[test]
+fn help_speaks_of_every_argument() {
+    for (command, arguments) in COMMANDS {
+        let finished = turret(&[command, &["--help"]].concat()).expect(0);
+        for argument in arguments {
+            assert!(finished.output.contains(argument), "`{argument}` is not in {finished:#?}");
+        }
+        assert!(finished.output.lines().all(|line| line.len() <= 100), "{finished:#?}");
+        // Every argument is described: its line has words, or the next one does.
+        let lines: Vec<&str> = finished.output.lines().collect();
+        for (line, next) in lines.iter().zip(lines.iter().skip(1).chain([&""])) {
+            let is_option = line.trim_start().starts_with('-') && !line.trim_start().starts_with("- ");
+            let own = line.trim().split_once("  ").is_some_and(|(_, words)| !words.trim().is_empty());
+            assert!(!is_option || own || next.starts_with("          "), "undescribed in {command:?}: {line}");
+        }
+    }
+}
+
+#[test]
+fn committed_configurations_are_sound() {
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("turret-cookie"), "0123456789abcdef0123456789abcdef\n").unwrap();
+    let committed = Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster-config");
+    let mut checked = 0;
+    for entry in
+        fs::read_dir(committed).unwrap().flatten().filter(|entry| entry.path().extension().is_some_and(|e| e == "toml"))
+    {
+        // What a file takes from the environment is set for its process alone.
+        let finished = std::process::Command::new(env!("CARGO_BIN_EXE_turret"))
+            .args(["config", "check", text(&entry.path())])
+            .env("TURRET_DATA", outside.path())
+            .env("CREDENTIALS_DIRECTORY", outside.path())
+            .output()
+            .unwrap();
+        let output = String::from_utf8_lossy(&finished.stdout);
+        assert_eq!(finished.status.code(), Some(0), "{}: {finished:?}", entry.path().display());
+        assert!(output.contains("sound; nodes a"), "{output}");
+        checked += 1;
+    }
+    assert!(checked >= 4, "only {checked} files");
+}
+
+#[test]
+fn load_stops_by_itself_and_counts_what_it_sent() {
+    let cluster = Cluster::start(&["a"]);
+    let dir = tempfile::tempdir().unwrap();
+    let requests = dir.path().join("requests.jsonl");
+    let bodies: Vec<String> = ["u1", "u2", "u3"].map(|user| request_of(user).to_string()).into();
+    fs::write(&requests, bodies.join("\n")).unwrap();
+    let rate = ["--rate", "50", "--duration-s", "2", "--json"];
+    let load = |url: &str| turret(&[&["load", "--url", url, "--requests", text(&requests)], &rate[..]].concat());
+    let started = Instant::now();
+    let report: Value = serde_json::from_str(&load(&cluster.nodes[0].http).expect(0).output).unwrap();
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    for (field, expected) in [("sent", 100), ("answered", 100), ("failed", 0), ("dropped", 0), ("degraded", 0)] {
+        assert_eq!(report[field], expected, "{field}: {report:#}");
+    }
+    assert_eq!(report["errors"], json!({}), "{report:#}");
+    let latency = |quantile: &str| report["latency_us"][quantile].as_u64().expect("a number of microseconds");
+    let ordered = [1, latency("p50"), latency("p90"), latency("p99"), latency("p999"), latency("max")];
+    assert!(ordered.is_sorted(), "{report:#}");
+    // It leaves by the clock, so that it takes as long as was asked for, whatever the answers take.
+    assert!(report["seconds"].as_f64().is_some_and(|seconds| (1.9..10.0).contains(&seconds)), "{report:#}");
+    cluster.assert_no_panic();
+
+    let gone = load("http://127.0.0.1:9").expect(1);
+    gone.says(&["no request was answered"]);
+    let report: Value = serde_json::from_str(&gone.output).unwrap();
+    assert_eq!((&report["answered"], &report["failed"]), (&json!(0), &json!(100)), "{report:#}");
+}
+
+#[test]
+fn load_refuses_requests_that_are_not_json() {
+    let dir = tempfile::tempdir().unwrap();
+    let requests = dir.path().join("requests.jsonl");
+    let load = || turret(&["load", "--requests", text(&requests)]).expect(1);
+    load().says(&["requests.jsonl", "No such file"]);
+    fs::write(&requests, "\n").unwrap();
+    load().says(&["requests.jsonl: holds no requests"]);
+    fs::write(&requests, "{}\n{\"k\":\n").unwrap();
+    load().says(&["requests.jsonl:2: not JSON"]);
+}
+
+#[test]
+fn retrieve_asks_a_node_and_prints_its_answer_or_its_refusal() {
+    let cluster = Cluster::start(&["a"]);
+    let url = cluster.nodes[0].http.as_str();
+    let retrieve = |arguments: &[&str]| turret(&[&["retrieve", "--url", url], arguments].concat());
+    let answer: Value =
+        serde_json::from_str(&retrieve(&["--user", "u1", "-k", "3", "--json"]).expect(0).output).unwrap();
+    assert_eq!(answer["candidates"].as_array().map(Vec::len), Some(3), "{answer:#}");
+    let interest = format!("{}:0.9", world().interests[0]);
+    let table = retrieve(&["--user", "u1", "--interest", &interest, "-k", "3"]).expect(0);
+    let first = table.output.lines().next().unwrap_or_default();
+    assert!(["ad", "score", "advertiser", "shard"].iter().all(|column| first.contains(column)), "{table:#?}");
+    assert!(table.output.contains("6/6 shards, 100.0 % of the ads"), "{table:#?}");
+    assert!(table.output.contains("context used"), "{table:#?}");
+    retrieve(&["-k", "0"]).expect(1).says(&["400 (invalid_request): k: 0 is not in 1..=2000"]);
+    retrieve(&["--surface", "moon"]).expect(1).says(&["400 (invalid_request): surface: unknown variant `moon`"]);
+    turret(&["retrieve", "--url", "http://127.0.0.1:9"]).expect(1).says(&["cannot reach http://127.0.0.1:9"]);
+    cluster.assert_no_panic();
+}
+
+#[test]
+fn a_node_that_is_asked_to_stop_stops_at_once() {
+    for signal in [Signal::Interrupt, Signal::Terminate] {
+        let mut cluster = Cluster::start(&["a", "b"]);
+        // Callers that keep a connection open and say nothing do not hold it up.
+        let address = cluster.nodes[0].http.strip_prefix("http://").expect("an address").to_owned();
+        let idle = TcpStream::connect(&address).unwrap();
+        get(&format!("{}/livez", cluster.nodes[0].http)).expect(200);
+        let process = cluster.process(0);
+        process.signal(signal);
+        let ended = process.wait(STOP_TIME);
+        assert_eq!(ended.code(), Some(0), "{signal:?}: {ended}\n{}", process.log());
+        assert!(process.log().contains("node stopped"), "{}", process.log());
+        drop(idle);
+        // It comes back over the same directory: it has closed what it had open.
+        cluster.nodes[0].forget();
+        cluster.restart(0);
+        cluster.wait_joined();
+        cluster.assert_no_panic();
+    }
+}
+
+#[test]
+fn an_interrupted_training_leaves_the_model_that_was_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("world.toml");
+    let settings = config_of(&world().dir);
+    let models = dir.path().join("models");
+    let own = settings
+        .replace(&format!("models = \"{}/models\"", text(&world().dir)), &format!("models = \"{}\"", text(&models)));
+    assert_ne!(own, settings);
+    fs::write(&config, own).unwrap();
+    let train =
+        |rest: &[&str]| [&["train", "--config", text(&config), "--only", "contextual"], rest].concat().join("\n");
+    let interrupt = || {
+        let arguments = train(&["--steps", "10000000"]);
+        let mut process = Process::start(dir.path(), "train", &arguments.split('\n').collect::<Vec<_>>());
+        // Reading this little takes a fraction of a second; after two it trains.
+        wait_until("the training is at work", Duration::from_secs(60), || {
+            assert_eq!(process.ended(), None, "{}", process.log());
+            (catches_interrupts(process.id()) && cpu_seconds(process.id()) > 2.0).then_some(())
+        });
+        process.signal(Signal::Interrupt);
+        assert_eq!(process.wait(Duration::from_secs(30)).code(), Some(130), "{}", process.log());
+        assert_eq!(process.output(), "");
+        assert_eq!(process.log(), "", "an interruption needs no explanation");
+    };
+    interrupt();
+    assert_eq!(files(&models), BTreeMap::new());
+    turret(&train(&["--steps", "10"]).split('\n').collect::<Vec<_>>()).expect(0);
+    let before = files(&models);
+    assert_eq!(before.len(), 3, "{:?}", before.keys());
+    interrupt();
+    assert_eq!(files(&models), before);
+}
+
+/// Whether a process has a handler for Ctrl-C, by what Linux says of it.
+fn catches_interrupts(process: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or_default();
+    // SIGINT is signal 2, the second bit.
+    u64::from_str_radix(caught.trim(), 16).is_ok_and(|signals| signals & 2 != 0)
+}
+
+/// The time that a process has computed for: user time, in hundredths of a second on every Linux.
+fn cpu_seconds(process: u32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    // The name before it, in brackets, may hold anything.
+    let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
+    fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
+}
+
+#[test]
+fn one_seed_gives_identical_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = |name: &str, seed: &str| {
+        let target = dir.path().join(name);
+        let size = ["--users", "200", "--ads", "150", "--advertisers", "9", "--days", "5", "--seed", seed, "--json"];
+        let finished = turret(&[&["synth", text(&target)], &size[..]].concat()).expect(0);
+        (serde_json::from_str::<Value>(&finished.output).unwrap(), files(&target))
+    };
+    let (told, first) = made("first", "7");
+    assert_eq!((&told["users"], &told["ads"]), (&json!(200), &json!(150)), "{told:#}");
+    assert!(first.len() >= 9, "{:?}", first.keys());
+    assert_eq!((told, first.clone()), made("second", "7"));
+    let (_, other) = made("third", "8");
+    assert!(first.keys().eq(other.keys()));
+    assert_ne!(first["events.parquet"], other["events.parquet"]);
+}
+
+/// Every file below `dir`, by its path there; none where it is not there.
+fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let Ok(entries) = fs::read_dir(dir) else { return found };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if entry.path().is_dir() {
+            found.extend(files(&entry.path()).into_iter().map(|(path, bytes)| (format!("{name}/{path}"), bytes)));
+        } else {
+            found.insert(name, fs::read(entry.path()).unwrap());
+        }
+    }
+    found
+}

@@ -190,6 +190,13 @@ impl Drop for Cluster {
 }
 
 impl Node {
+    /// Lets go of a process that has ended.
+    pub(crate) fn forget(&mut self) {
+        let ended = self.process.as_mut().is_some_and(|process| process.ended().is_some());
+        assert!(ended, "node {} runs", self.name);
+        self.process = None;
+    }
+
     /// Asks for ads; the answer must come, whatever it is.
     #[track_caller]
     pub(crate) fn ask(&self, body: &Value) -> Reply {

@@ -91,7 +91,7 @@ fn shapes_that_the_interface_does_not_have_are_refused() {
     let tried = Tried::start();
     let check = |name: &str, value: Value, rule: &str| tried.refuses_field(name, value, name, rule);
     check("surface", json!("billboard"), "unknown variant `billboard`");
-    check("surface", json!(null), "invalid type");
+    check("surface", json!(null), "expected value");
     check("k", json!("ten"), "invalid type");
     check("user_id", json!(["u1"]), "an id");
     check("user_id", json!(""), "must not be empty");
@@ -138,16 +138,20 @@ fn confidences_that_are_no_share_are_refused() {
 fn bodies_that_are_not_json_are_refused() {
     let tried = Tried::start();
     tried.refuses("", "body", "is empty");
-    tried.refuses("k=5", "body", "line 1 column 1");
-    tried.refuses("[]", "body", "invalid");
-    tried.refuses("\"home\"", "body", "invalid type");
+    for other in ["k=5", " \n", "[]", r#"["r1", "u1", "home"]"#, "\"home\"", "null", "\u{feff}{}"] {
+        tried.refuses(other, "body", "must be a JSON object");
+    }
+    tried.refuses("{k: 5}", "body", "line 1 column 2");
     tried.refuses("{\"k\": 5", "body", "EOF");
+    tried.refuses("{\"context\": {\"subject\"", "context", "EOF");
     tried.refuses(request_of("u1").to_string() + "{}", "body", "trailing characters");
-    tried.refuses(vec![0xff; 100], "body", "line 1 column 1");
+    tried.refuses(vec![0xff; 100], "body", "must be a JSON object");
+    tried.refuses(b"{\"user_id\": \"\xff\"}", "user_id", "unicode");
     // Deeper than any reader should follow.
-    tried.refuses("[".repeat(1_000_000), "body", "invalid");
+    tried.refuses("[".repeat(1_000_000), "body", "must be a JSON object");
     let deep = format!("{}{}", r#"{"not":"#.repeat(100_000), "}".repeat(100_000));
-    tried.refuses(format!(r#"{{"surface":"home","k":5,"filter":{deep}}}"#), "filter.not.not", "recursion limit");
+    let field = format!("filter{}", ".not".repeat(126));
+    tried.refuses(format!(r#"{{"surface":"home","k":5,"filter":{deep}}}"#), &field, "recursion limit");
     tried.is_well();
 }
 
