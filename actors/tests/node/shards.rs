@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::task::JoinSet;
 use turret_actors::generation::shard_file;
@@ -12,13 +12,11 @@ use turret_actors::retrieve::gather::Candidate;
 use turret_retrieval::ids::ShardId;
 
 use crate::world::published::{ADS, SHARDS};
-use crate::world::{World, ask, retrieve, until, with_node};
+use crate::world::{World, ask, retrieve, until, until_grown, with_node};
 
 const VICTIM: ShardId = ShardId(1);
 /// Retrievals at once.
 const TASKS: u64 = 8;
-/// Deaths in a row: the wait before a restart doubles, so that some retrieval falls into it.
-const KILLS: u64 = 3;
 const K: usize = 20;
 /// The model's rows are computed in batches, whose sizes differ from one run to the next.
 const TOLERANCE: f32 = 1e-4;
@@ -59,36 +57,33 @@ fn is_full(answer: &Answer, whole: &[Candidate], shard_ads: &[u64]) -> bool {
 #[test]
 fn a_shard_killed_under_load_costs_partial_answers_that_say_so() {
     with_node(async |world| {
-        let (stop, shard_ads) = (Arc::new(AtomicBool::new(false)), world.generation.manifest.shard_ads.clone());
+        let stop = Arc::new(AtomicBool::new(false));
+        let (full, partial) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let mut before = Vec::new();
         let mut tasks = JoinSet::new();
         for user in 0..TASKS {
             before.push(whole(world, user).await);
         }
         for (user, whole) in (0..TASKS).zip(before.clone()) {
-            let (retriever, stop, shard_ads) = (world.node.retriever.clone(), stop.clone(), shard_ads.clone());
+            let (retriever, shard_ads) = (world.node.retriever.clone(), world.generation.manifest.shard_ads.clone());
+            let (stop, full, partial) = (stop.clone(), full.clone(), partial.clone());
             tasks.spawn(async move {
-                let (mut full, mut partial) = (0u64, 0u64);
                 while !stop.load(Ordering::Relaxed) {
                     let answer = retrieve(&retriever, ask(Some(user), K)).await.expect("no retrieval fails");
-                    let counted = if is_full(&answer, &whole, &shard_ads) { &mut full } else { &mut partial };
-                    *counted += 1;
+                    let counted = if is_full(&answer, &whole, &shard_ads) { &full } else { &partial };
+                    counted.fetch_add(1, Ordering::Relaxed);
                 }
-                (full, partial)
             });
         }
         let group = groups::index(VICTIM, &world.generation.manifest.id);
-        for _ in 0..KILLS {
-            let killed = world.kill(&group).await;
-            world.back(&group, killed).await;
-        }
+        until_grown("there is load", &full, 10 * TASKS).await;
+        let kills = world.kill_until_felt(&group, &partial).await;
+        until_grown("there are full answers again", &full, 10 * TASKS).await;
         stop.store(true, Ordering::Relaxed);
-        for (full, partial) in tasks.join_all().await {
-            assert!(full > 0 && partial > 0, "{full} full and {partial} partial answers");
-        }
+        tasks.join_all().await;
 
-        assert_eq!(world.restarts("index_shard"), KILLS);
-        assert_eq!(world.metrics.restarts(), KILLS, "something else was restarted too");
+        assert_eq!(world.restarts("index_shard"), kills);
+        assert_eq!(world.metrics.restarts(), kills, "something else was restarted too");
         for (user, before) in (0..TASKS).zip(before) {
             assert_eq!(whole(world, user).await, before);
         }

@@ -1,7 +1,7 @@
 //! User partitions: events, refresh, and a partition that is killed.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use turret_actors::groups;
@@ -14,10 +14,9 @@ use turret_retrieval::tier::{History, Tier};
 
 use crate::answers::view;
 use crate::world::published::{ADS, AFTER_MS, MODEL, PARTITIONS, USERS, history};
-use crate::world::{World, ask, retrieve, until, with_node};
+use crate::world::{World, ask, retrieve, until, until_grown, with_node};
 
 const USER: u64 = 11;
-const KILLS: u64 = 3;
 /// Events offered one by one while the partition is killed.
 const EVENTS_MAX: u64 = 400;
 /// States are kept as `f16`.
@@ -50,23 +49,24 @@ async fn refresh(world: &World, run: u64) -> RefreshStatus {
 fn a_killed_partition_lowers_the_tier_and_loses_nothing_acknowledged() {
     with_node(async |world| {
         let stop = Arc::new(AtomicBool::new(false));
+        let (known, unknown) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let (retriever, stopped) = (world.node.retriever.clone(), stop.clone());
+        let counted = (known.clone(), unknown.clone());
         let asks = tokio::spawn(async move {
-            let (mut known, mut unknown) = (0u64, 0u64);
+            let (known, unknown) = counted;
             while !stopped.load(Ordering::Relaxed) {
                 let answer = retrieve(&retriever, ask(Some(USER), 10)).await.expect("no retrieval fails");
                 let state = &answer.user_state;
                 assert!(answer.coverage.is_full(), "{:?}", answer.coverage);
                 if state.reason.is_none() {
                     assert_ne!(state.history, History::None);
-                    known += 1;
+                    known.fetch_add(1, Ordering::Relaxed);
                 } else {
                     assert!(matches!(state.reason, Some("partition_absent" | "partition_failed")), "{state:?}");
                     assert_eq!((state.history, state.tier), (History::None, Tier::Cold));
-                    unknown += 1;
+                    unknown.fetch_add(1, Ordering::Relaxed);
                 }
             }
-            (known, unknown)
         });
         let (retriever, stopped) = (world.node.retriever.clone(), stop.clone());
         let writes = tokio::spawn(async move {
@@ -90,18 +90,19 @@ fn a_killed_partition_lowers_the_tier_and_loses_nothing_acknowledged() {
         });
         assert!(world.append(USER, vec![event(EVENTS_MAX)]).await.added == 1);
         let group = groups::users(partition());
-        for _ in 0..KILLS {
-            let killed = world.kill(&group).await;
-            world.back(&group, killed).await;
-        }
+        until_grown("there is load", &known, 10).await;
+        let kills = world.kill_until_felt(&group, &unknown).await;
+        until_grown("the user is known again", &known, 10).await;
         stop.store(true, Ordering::Relaxed);
-        let (known, unknown) = asks.await.unwrap();
-        assert!(known > 0 && unknown > 0, "{known} answers knew the user, {unknown} did not");
+        asks.await.unwrap();
         let mut acknowledged = writes.await.unwrap();
         acknowledged.push(event(EVENTS_MAX));
 
-        assert!(world.restarts("user_partition") >= KILLS);
-        assert_eq!(world.metrics.user_lookups.with_label_values(&["unavailable"]).get(), unknown);
+        assert!(world.restarts("user_partition") >= kills);
+        assert_eq!(
+            world.metrics.user_lookups.with_label_values(&["unavailable"]).get(),
+            unknown.load(Ordering::Relaxed)
+        );
         let known = acknowledged.len() as u32;
         assert_eq!(world.append(USER, acknowledged).await, Appended { added: 0, known, dropped: 0 });
         let state = world.answer(ask(Some(USER), 10)).await.user_state;

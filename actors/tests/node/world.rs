@@ -1,6 +1,7 @@
 //! One node with every role, over a generation of its own, and what tests ask of it.
 
 use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -117,6 +118,12 @@ pub(crate) async fn retrieve(retriever: &Retriever, request: RetrieveRequest) ->
     timeout(DEADLINE + Duration::from_secs(2), retriever.retrieve(request)).await.expect("a retrieval hangs")
 }
 
+/// Waits until `counter` has grown by `more`.
+pub(crate) async fn until_grown(what: &str, counter: &AtomicU64, more: u64) {
+    let before = counter.load(Ordering::Relaxed);
+    until(what, async || counter.load(Ordering::Relaxed) >= before + more).await;
+}
+
 /// Waits until `holds`.
 pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let mut looks = interval(Duration::from_millis(2));
@@ -173,6 +180,21 @@ impl World {
             members.iter().any(|member| member.get_id() != killed && routed.contains(&member.get_id()))
         };
         until(&format!("{group} is served again"), served).await;
+    }
+
+    /// Kills the one member of `group` again and again, each time until it is back: three times, and on until `felt`
+    /// has counted a retrieval that felt it. Returns how often.
+    ///
+    /// The wait before a restart doubles, so that even on a slow machine some retrieval falls into one.
+    pub(crate) async fn kill_until_felt(&self, group: &str, felt: &AtomicU64) -> u64 {
+        let mut kills = 0;
+        while kills < 3 || felt.load(Ordering::Relaxed) == 0 {
+            assert!(kills < 8, "nobody felt {kills} deaths of {group}");
+            let killed = self.kill(group).await;
+            self.back(group, killed).await;
+            kills += 1;
+        }
+        kills
     }
 
     /// Whom the routing table names.
