@@ -2,6 +2,8 @@
 //!
 //! Nothing is shared with a running node but what its users have: a configuration, HTTP, signals, and its log.
 
+#![expect(clippy::unwrap_used, reason = "a test fails where its own preparations do")]
+
 mod answers;
 mod bad_input;
 mod client;

@@ -14,7 +14,7 @@ use crate::world::world;
 /// The node that suffers; it has no control role.
 const LOST: usize = 1;
 /// Short, so that a paused node costs little time, and long enough for a busy machine.
-const DEADLINE_MS: u64 = 400;
+const DEADLINE_MS: u64 = 600;
 
 /// A request for every partition's first user.
 fn requests() -> Vec<Value> {
