@@ -204,16 +204,9 @@ impl Node {
     }
 
     /// Asks for ads, and they must come, in time.
-    ///
-    /// `slack` is what a busy machine may add to the deadline; a node that does not keep it waits for something else.
     #[track_caller]
     pub(crate) fn retrieve(&self, body: &Value) -> Value {
-        let asked = Instant::now();
-        let answer = self.ask(body).expect(200).json();
-        let slack = Duration::from_millis(750);
-        let deadline = Duration::from_millis(body["deadline_ms"].as_u64().expect("tests name the deadline"));
-        assert!(asked.elapsed() < deadline + slack, "{:?} for {body}: {answer:#}", asked.elapsed());
-        answer
+        retrieve_at(&self.http, body)
     }
 
     /// What the operators' listener says.
@@ -236,6 +229,18 @@ impl Node {
 
 fn is_ready(http: &str) -> bool {
     try_send(reqwest::Method::GET, &format!("{http}/readyz"), None).is_ok_and(|reply| reply.status == 200)
+}
+
+/// Asks a node for ads, and they must come, in time.
+#[track_caller]
+pub(crate) fn retrieve_at(http: &str, body: &Value) -> Value {
+    // What a busy machine may add to the deadline; a node that takes longer waits for something else.
+    let slack = Duration::from_millis(750);
+    let asked = Instant::now();
+    let answer = post(&format!("{http}/v1/candidates:retrieve"), body).expect(200).json();
+    let deadline = Duration::from_millis(body["deadline_ms"].as_u64().expect("tests name the deadline"));
+    assert!(asked.elapsed() < deadline + slack, "{:?} for {body}: {answer:#}", asked.elapsed());
+    answer
 }
 
 /// A plain request for a user, with time enough for a busy machine.

@@ -1,13 +1,15 @@
 //! A node that is killed or paused: what is missing is said, nothing hangs, and it comes back.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 
 use reqwest::Method;
 use serde_json::{Value, json};
 use turret_retrieval::ids::ShardId;
 
 use crate::client::{put, send};
-use crate::harness::{Cluster, Node, READY_TIME, found, request_of, share_of};
+use crate::harness::{Cluster, Node, READY_TIME, found, request_of, retrieve_at, share_of};
 use crate::process::wait_until;
 use crate::world::world;
 
@@ -74,19 +76,7 @@ impl Scene {
     }
 
     fn check_coverage(&self, answer: &Value) {
-        let coverage = &answer["coverage"];
-        let asked = world().manifest.shards();
-        assert_eq!(coverage["shards"]["asked"], asked, "{coverage}");
-        assert_eq!(coverage["shards"]["answered"], asked as usize - self.lost.len(), "{coverage}");
-        let documents = coverage["documents"].as_f64().expect("a share");
-        assert!((documents - (1.0 - share_of(world(), &self.lost))).abs() < 1e-9, "{coverage}");
-        let reasons = coverage["reasons"].as_array().into_iter().flatten().filter_map(Value::as_str);
-        let named = reasons.map(|reason| {
-            let (why, shard) = reason.split_once(':').expect("a reason names its shard");
-            assert!(["shard_absent", "shard_timeout", "shard_failed"].contains(&why), "{reason}");
-            ShardId(shard.parse().expect("by number"))
-        });
-        assert_eq!(named.collect::<BTreeSet<_>>(), self.lost, "{coverage}");
+        assert_eq!(check_truthful(answer), self.lost, "{answer:#}");
     }
 
     /// Waits until the survivors know that the node is gone: they no longer wait for it.
@@ -128,6 +118,55 @@ impl Scene {
     }
 }
 
+/// Checks that what an answer says of its coverage adds up; returns the shards that it says are missing.
+#[track_caller]
+fn check_truthful(answer: &Value) -> BTreeSet<ShardId> {
+    let coverage = &answer["coverage"];
+    let reasons: Vec<&str> = coverage["reasons"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let named = reasons.iter().map(|reason| {
+        let (why, shard) = reason.split_once(':').expect("a reason names its shard");
+        assert!(["shard_absent", "shard_timeout", "shard_failed"].contains(&why), "{reason}");
+        ShardId(shard.parse().expect("by number"))
+    });
+    let missing: BTreeSet<ShardId> = named.collect();
+    assert_eq!(missing.len(), reasons.len(), "a shard is missing once: {coverage}");
+    let asked = world().manifest.shards();
+    assert_eq!(coverage["shards"]["asked"], asked, "{coverage}");
+    assert_eq!(coverage["shards"]["answered"], asked as usize - missing.len(), "{coverage}");
+    let documents = coverage["documents"].as_f64().expect("a share");
+    assert!((documents - (1.0 - share_of(world(), &missing))).abs() < 1e-9, "{coverage}");
+    let is_missing = |ad: &Value| missing.iter().any(|shard| ad["shard"] == shard.0);
+    assert!(!answer["candidates"].as_array().into_iter().flatten().any(is_missing), "{answer:#}");
+    missing
+}
+
+/// Does `work` while callers ask each of the nodes at `https` without a pause; returns what they were answered, always
+/// in time.
+fn under_load(https: &[String], work: impl FnOnce()) -> Vec<Value> {
+    /// Ends the asking, also when `work` fails.
+    struct Done<'a>(&'a AtomicBool);
+    impl Drop for Done<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let is_done = &AtomicBool::new(false);
+    let ask = |http| {
+        let mut answers = Vec::new();
+        while !is_done.load(Ordering::Relaxed) {
+            answers.extend(requests().iter().map(|request| retrieve_at(http, request)));
+        }
+        answers
+    };
+    std::thread::scope(|scope| {
+        let askers: Vec<_> = https.iter().map(|http| scope.spawn(move || ask(http))).collect();
+        let done = Done(is_done);
+        work();
+        drop(done);
+        askers.into_iter().flat_map(|asker| asker.join().expect("every answer came")).collect()
+    })
+}
+
 /// How many of the best ads of before are in shards that are still there.
 fn before_kept(before: &Value, lost: &BTreeSet<ShardId>) -> usize {
     let ads = before["candidates"].as_array().into_iter().flatten();
@@ -144,6 +183,60 @@ fn a_killed_node_is_missed_truthfully_and_rejoins() {
     scene.check_refusals();
     scene.cluster.restart(LOST);
     scene.check_recovered();
+}
+
+#[test]
+fn callers_see_no_error_while_a_node_dies_and_comes_back() {
+    let mut scene = Scene::set();
+    let https: Vec<String> = scene.survivors().map(|node| node.http.clone()).collect();
+    let answers = under_load(&https, || {
+        scene.cluster.kill(LOST);
+        scene.wait_noticed();
+        scene.cluster.restart(LOST);
+        scene.cluster.wait_joined();
+    });
+    let missing: Vec<BTreeSet<ShardId>> = answers.iter().map(check_truthful).collect();
+    assert!(missing.contains(&scene.lost), "the loss was seen in one of {} answers", answers.len());
+    scene.check_recovered();
+}
+
+#[test]
+fn acknowledged_events_survive_a_kill_in_the_middle_of_writes() {
+    let mut cluster = Cluster::start(&["a", "b"]);
+    let user = world().users_of(&cluster.partitions_of(LOST), 1).remove(0);
+    let url = format!("{}/v1/users/{user}/events", cluster.nodes[0].http);
+    let event = |number: i64| {
+        let at = 1_768_300_000_000 + number;
+        json!({ "events": [{ "item_id": "item1", "event_type": "view", "timestamp_ms": at }] }).to_string().into_bytes()
+    };
+    let (report, acknowledged) = mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // Until the node is gone, and no longer than a log keeps.
+            for number in 0..150 {
+                let reply = send(Method::PUT, &url, Some(event(number)));
+                if reply.status != 200 {
+                    assert_eq!(reply.expect(503).json()["code"], "partition_unavailable");
+                    break;
+                }
+                report.send(number).expect("the test listens");
+            }
+        });
+        // In the middle: some are acknowledged, and the next is on its way.
+        for _ in 0..20 {
+            acknowledged.recv_timeout(READY_TIME).expect("events are acknowledged");
+        }
+        cluster.kill(LOST);
+    });
+    drop(report);
+    let count = 20 + acknowledged.iter().count() as i64;
+    cluster.restart(LOST);
+    cluster.wait_joined();
+    for number in 0..count {
+        let reply = send(Method::PUT, &url, Some(event(number))).expect(200).json();
+        assert_eq!(reply["known"], 1, "event {number} of {count}: {reply}");
+    }
+    cluster.assert_no_panic();
 }
 
 #[test]
