@@ -4,15 +4,15 @@
 //! `index/<shard>/<generation>` when it can serve, and answers searches from worker threads. Never mixes generations.
 //! When it dies, its group loses a member at once, searches in flight end as failed, and the supervisor loads it anew.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use tokio::time::Instant;
-use turret_index::{IndexSettings, OpenError, Search, ShardIndex};
-use turret_retrieval::ids::{GenerationId, ShardId};
+use turret_index::{IndexSettings, Search, ShardIndex};
+use turret_retrieval::ids::ShardId;
 
+use crate::generation::{Generation, shard_file};
 use crate::groups;
 use crate::metrics::Metrics;
 use crate::offload::{Offload, Panicked};
@@ -39,12 +39,8 @@ pub enum Note {
 pub struct IndexShard {
     /// The shard.
     pub shard: ShardId,
-    /// The generation.
-    pub generation: GenerationId,
-    /// When the generation was made, for the metric.
-    pub created_at_ms: i64,
-    /// The shard's file.
-    pub path: PathBuf,
+    /// The generation that it is of.
+    pub generation: Generation,
     /// How to index it.
     pub settings: IndexSettings,
     /// Where searches run.
@@ -66,12 +62,12 @@ impl Actor for IndexShard {
     type Arguments = ();
 
     async fn pre_start(&self, myself: ActorRef<Msg>, (): ()) -> Result<State, ActorProcessingErr> {
-        let (path, settings) = (self.path.clone(), self.settings.clone());
-        let load = move || ShardIndex::open(&path, &settings, &mut |_| std::ops::ControlFlow::Continue(()));
-        let tell = move |loaded: Result<Result<ShardIndex, OpenError>, Panicked>| {
+        let own = self.clone();
+        let load = move || own.load();
+        let tell = move |loaded: Result<Result<ShardIndex, String>, Panicked>| {
             let news = match loaded {
                 Ok(Ok(index)) => Note::Loaded(Box::new(index)),
-                Ok(Err(error)) => Note::LoadFailed(error.to_string()),
+                Ok(Err(why)) => Note::LoadFailed(why),
                 Err(Panicked) => Note::LoadFailed("loading panicked".to_owned()),
             };
             note(&myself, news);
@@ -92,12 +88,23 @@ impl Actor for IndexShard {
 }
 
 impl IndexShard {
+    /// Blocking: makes sure that the file is the one that was published, and reads it.
+    fn load(&self) -> Result<ShardIndex, String> {
+        let file = shard_file(self.shard);
+        self.generation.verify(|path| path == file).map_err(|error| error.to_string())?;
+        let mut go_on = |_: _| std::ops::ControlFlow::Continue(());
+        ShardIndex::open(&self.generation.dir.join(file), &self.settings, &mut go_on).map_err(|error| error.to_string())
+    }
+
     fn loaded(&self, index: Box<ShardIndex>, myself: &ActorRef<Msg>, state: &mut State) {
         let shard = self.shard.to_string();
         tracing::info!(shard, ads = index.len(), backend = ?index.backend(), "shard serves");
-        self.metrics.index_generation.with_label_values(&[&shard]).set(self.created_at_ms as f64 / 1e3);
+        self.metrics
+            .index_generation
+            .with_label_values(&[&shard])
+            .set(self.generation.manifest.created_at_ms as f64 / 1e3);
         state.index = Some(Arc::from(index));
-        ractor::pg::join(groups::index(self.shard, &self.generation), vec![myself.get_cell()]);
+        ractor::pg::join(groups::index(self.shard, &self.generation.manifest.id), vec![myself.get_cell()]);
     }
 
     fn search(&self, ask: Wire<SearchAsk>, reply: Reply, myself: &ActorRef<Msg>, state: &State) {
@@ -139,8 +146,9 @@ impl IndexShard {
             self.metrics.wire_rejected.with_label_values(&["index"]).inc();
             Refusal::Unreadable(error.to_string())
         })?;
-        if ask.generation != self.generation {
-            let (serving, asked) = (self.generation.to_string(), ask.generation.to_string());
+        let serving = &self.generation.manifest.id;
+        if ask.generation != *serving {
+            let (serving, asked) = (serving.to_string(), ask.generation.to_string());
             return Err(Refusal::OtherVersion { serving, asked });
         }
         match &state.index {

@@ -12,11 +12,11 @@ use ractor_cluster::node::NodeConnectionMode;
 use ractor_cluster::{NodeServer, NodeServerMessage};
 use tokio::task::JoinHandle;
 use turret_index::IndexSettings;
-use turret_retrieval::ids::{NodeName, ShardId};
+use turret_retrieval::ids::NodeName;
 use turret_store::StoreSettings;
 
 use crate::admin::{self, Admin, Placed};
-use crate::generation::{Generation, GenerationError, shard_file, users_file};
+use crate::generation::{Generation, GenerationError, MODEL_DIR};
 use crate::groups;
 use crate::index_shard::IndexShard;
 use crate::inference_worker::InferenceWorker;
@@ -123,7 +123,8 @@ impl Node {
     /// When the generation is not sound, or the cluster port is taken.
     pub async fn start(settings: NodeSettings, generation: Generation, metrics: Metrics) -> Result<Self, StartError> {
         let placed = place(&settings, &generation);
-        generation.verify(|path| is_needed(path, &placed))?;
+        // Without its model a node is of no use. A damaged shard or snapshot costs that alone; its actor finds out.
+        generation.verify(|path| placed.inference && path.starts_with(MODEL_DIR))?;
         let manifest = generation.manifest.clone();
         let (table, routing) = routing::channel(manifest.clone());
         let searches = Offload::new("search", settings.search_threads, settings.search_queue)?;
@@ -171,9 +172,7 @@ impl Node {
                 partition: *partition,
                 dir: settings.data_dir.join(format!("users/{:04}", partition.0)),
                 settings: settings.store.clone(),
-                generation: manifest.id.clone(),
-                snapshot: generation.dir.join(users_file(*partition)),
-                encoder: manifest.versions.encoder.clone(),
+                generation: generation.clone(),
                 work: searches.clone(),
                 loads: loads.clone(),
                 routing: routing.clone(),
@@ -185,9 +184,7 @@ impl Node {
         let shards = placed.shards.iter().map(|shard| {
             let actor = IndexShard {
                 shard: *shard,
-                generation: manifest.id.clone(),
-                created_at_ms: manifest.created_at_ms,
-                path: generation.dir.join(shard_file(*shard)),
+                generation: generation.clone(),
                 settings: settings.index.clone(),
                 searches: searches.clone(),
                 loads: loads.clone(),
@@ -288,14 +285,6 @@ fn inference_worker(
         thread: Offload::new("inference", 1, 1)?,
         metrics: metrics.clone(),
     })
-}
-
-/// Whether this node reads the file of a generation: what it does not read it need not have.
-fn is_needed(path: &str, placed: &Placed) -> bool {
-    let is_shard = |shard: &ShardId| path == shard_file(*shard);
-    placed.shards.iter().any(is_shard)
-        || placed.partitions.iter().any(|partition| path == users_file(*partition))
-        || (placed.inference && path.starts_with("model/"))
 }
 
 /// Starts the transport, where there are peers.

@@ -8,9 +8,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, BytesConvertable, RpcReplyPort};
-use turret_retrieval::ids::{EncoderVersion, GenerationId, PartitionId};
+use turret_retrieval::ids::PartitionId;
 use turret_store::{PartitionStore, StoreSettings};
 
+use crate::generation::{Generation, users_file};
 use crate::groups;
 use crate::metrics::Metrics;
 use crate::offload::{Offload, Panicked};
@@ -49,12 +50,8 @@ pub struct UserPartition {
     pub dir: PathBuf,
     /// How to open it.
     pub settings: StoreSettings,
-    /// The generation whose snapshot is imported first.
-    pub generation: GenerationId,
-    /// That snapshot's file.
-    pub snapshot: PathBuf,
-    /// The encoder whose states a refresh makes.
-    pub encoder: EncoderVersion,
+    /// The generation whose snapshot is imported first, and whose encoder a refresh asks.
+    pub generation: Generation,
     /// Where the store is read and written.
     pub work: Offload,
     /// Where opening runs: it may take long.
@@ -112,10 +109,15 @@ impl UserPartition {
     /// Blocking: opens the store and makes sure that it holds the generation's snapshot.
     fn open(&self) -> Result<PartitionStore, String> {
         let store = PartitionStore::open(&self.dir, self.settings.clone()).map_err(|error| error.to_string())?;
-        let mut go_on = |_: u64| std::ops::ControlFlow::Continue(());
-        store
-            .import_snapshot(&self.snapshot, &self.generation, &mut go_on)
-            .map_err(|error| format!("{}: {error}", self.snapshot.display()))?;
+        let id = &self.generation.manifest.id;
+        if !store.has_imported(id).map_err(|error| error.to_string())? {
+            let file = users_file(self.partition);
+            self.generation.verify(|path| path == file).map_err(|error| error.to_string())?;
+            let mut go_on = |_: u64| std::ops::ControlFlow::Continue(());
+            store
+                .import_snapshot(&self.generation.dir.join(file), id, &mut go_on)
+                .map_err(|error| error.to_string())?;
+        }
         Ok(store)
     }
 

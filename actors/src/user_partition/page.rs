@@ -28,7 +28,7 @@ pub(super) async fn refresh(
     ask: RefreshPageAsk,
 ) -> Result<RefreshedPage, Refusal> {
     let limit = ask.users_max.clamp(1, PAGE_USERS_MAX) as usize;
-    let (reader, encoder) = (store.clone(), own.encoder.clone());
+    let (reader, encoder) = (store.clone(), own.generation.manifest.versions.encoder.clone());
     let page = own
         .work
         .run(move || reader.dirty_users(&encoder, ask.after.as_ref(), limit))
@@ -38,7 +38,8 @@ pub(super) async fn refresh(
     let mut refreshed = 0;
     for users in page.users.chunks(ENCODE_ROWS_MAX) {
         let histories = users.iter().map(|user| user.events.clone()).collect();
-        let vectors = encode(own, EncodeAsk { encoder: own.encoder.clone(), histories }).await?;
+        let vectors =
+            encode(own, EncodeAsk { encoder: own.generation.manifest.versions.encoder.clone(), histories }).await?;
         if vectors.len() != users.len() {
             return Err(Refusal::Failed(format!("{} states for {} users", vectors.len(), users.len())));
         }
@@ -48,7 +49,7 @@ pub(super) async fn refresh(
             .zip(vectors)
             .map(|(dirty, vector)| {
                 let state = SequenceState {
-                    encoder: own.encoder.clone(),
+                    encoder: own.generation.manifest.versions.encoder.clone(),
                     made_at_ms,
                     covers_until_ms: dirty.events.last().map_or(0, |event| event.timestamp_ms),
                     covers_events: dirty.events_total,

@@ -11,6 +11,12 @@ pub(crate) const TABLE: &str = "table";
 /// The standard deviation of a new embedding.
 const EMBEDDING_DEVIATION: f32 = 0.05;
 
+/// Matrices at the end of a residual branch.
+const CLOSES_RESIDUAL: [&str; 4] = ["projection.weight", "contract.weight", "head.output.weight", "ads.output.weight"];
+/// They start small, so that at first a query is the state of its latest event and an ad embedding its item's vector,
+/// which share the table: then items of one interest are near each other before anything is learnt.
+const RESIDUAL_SCALE: f32 = 0.2;
+
 /// One dense tensor.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Parameter {
@@ -85,7 +91,8 @@ pub(crate) fn initial(settings: &ModelSettings, content_dimension: usize, random
             vec![0.0; count]
         } else if name.ends_with(".weight") {
             let deviation = (2.0 / shape.iter().sum::<usize>() as f32).sqrt();
-            normal(count, deviation, random)
+            let closes = CLOSES_RESIDUAL.iter().any(|part| name.ends_with(part));
+            normal(count, if closes { RESIDUAL_SCALE * deviation } else { deviation }, random)
         } else {
             normal(count, EMBEDDING_DEVIATION, random)
         };

@@ -62,9 +62,9 @@ pub(crate) fn world(users: u64, clock: Clock) -> Dataset {
     let person = |user: u64| User {
         id: UserId::from(user),
         demographics: Demographics {
-            age: (user % 3 > 0).then_some(20 + (user % 40) as u8),
+            age: (!user.is_multiple_of(3)).then_some(20 + (user % 40) as u8),
             country: Some("BR".into()),
-            gender: Some(if user / CATEGORIES % 2 == 0 { "female" } else { "male" }.into()),
+            gender: Some(if (user / CATEGORIES).is_multiple_of(2) { "female" } else { "male" }.into()),
         },
     };
     Dataset::new(items, ads, (0..users).map(person).collect(), clock, rows)

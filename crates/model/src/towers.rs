@@ -166,19 +166,21 @@ impl Network {
     /// Query embeddings, [rows, dimension], of unit length.
     pub(crate) fn head(&self, inputs: HeadEmbeddings, drop: Dropout) -> Result<Tensor> {
         let [age, country, gender] = inputs.demographics;
-        let mut parts = vec![inputs.state];
+        let state = inputs.state;
+        let mut parts = vec![state.clone()];
         if let (Some(layer), Some(context), Some(given)) = (&self.context, &inputs.context, &inputs.context_given) {
             let context = layer.apply(context, Activation::Gelu)?;
             parts.push(dropout(&context, drop.context, drop.seed)?.broadcast_mul(given)?);
         }
         parts.extend([age, country, gender]);
         let hidden = self.head[0].apply(&Tensor::cat(&parts, 1)?, Activation::Gelu)?;
-        unit_rows(&self.head[1].apply(&hidden, Activation::Identity)?)
+        unit_rows(&(state + self.head[1].apply(&hidden, Activation::Identity)?)?)
     }
 
     /// Ad embeddings, [rows, dimension], of unit length, out of item vectors.
     pub(crate) fn ads(&self, items: &Tensor) -> Result<Tensor> {
-        let hidden = self.ads[0].apply(&self.ads_norm.apply(items)?, Activation::Gelu)?;
+        let items = self.ads_norm.apply(items)?;
+        let hidden = self.ads[0].apply(&items, Activation::Gelu)?;
         unit_rows(&(items + self.ads[1].apply(&hidden, Activation::Identity)?)?)
     }
 }

@@ -41,6 +41,14 @@ impl From<sled::Error> for ImportError {
 }
 
 impl PartitionStore {
+    /// Whether `generation`'s snapshot was imported already, so that its file is not needed.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn has_imported(&self, generation: &GenerationId) -> Result<bool, ReadError> {
+        Ok(self.imports.contains_key(generation.as_str())?)
+    }
+
     /// Joins the users of `generation`'s snapshot to the store; a snapshot that was imported already is left alone.
     ///
     /// Events are joined by union and demographics that the store lacks are filled in. A state of the snapshot counts
@@ -56,8 +64,7 @@ impl PartitionStore {
         generation: &GenerationId,
         observe: &mut dyn FnMut(u64) -> ControlFlow<()>,
     ) -> Result<(), ImportError> {
-        let marker = generation.as_str().as_bytes();
-        if self.imports.contains_key(marker)? {
+        if self.has_imported(generation)? {
             return Ok(());
         }
         let mut reader = SnapshotReader::open(path)?;
@@ -71,7 +78,7 @@ impl PartitionStore {
         }
         self.flush()?;
         // Only after everything it stands for is on the disk.
-        self.imports.insert(marker, &[])?;
+        self.imports.insert(generation.as_str(), &[])?;
         self.flush()?;
         Ok(())
     }

@@ -80,14 +80,8 @@ fn check(spoil: impl FnOnce(&Copy), parts: &[&str]) {
 }
 
 #[test]
-fn a_damaged_file_is_named_and_not_served() {
-    for file in [
-        "model/tensors.safetensors",
-        "model/model.json",
-        "model/catalogue.postcard",
-        "shards/0003.shard",
-        "users/0002.users",
-    ] {
+fn a_damaged_model_is_named_and_not_served() {
+    for file in ["model/tensors.safetensors", "model/model.json", "model/catalogue.postcard"] {
         let rule = "is not the file that was published";
         check(|copy| copy.cut(file), &[file, rule]);
         check(|copy| copy.flip(file), &[file, rule]);
@@ -150,12 +144,10 @@ fn a_port_that_is_taken_is_named() {
     running.assert_no_panic();
 }
 
-/// What a shard needs is only known when it is loaded, after the node has started: it serves the rest, and says so.
-#[test]
-fn a_shard_that_was_published_broken_is_missing_and_the_node_not_ready() {
+/// A shard is read after the node has started: where it cannot be, the node serves the rest, and says so.
+fn check_missing_shard(spoil: impl FnOnce(&Copy)) {
     let copy = Copy::of_world();
-    copy.cut("shards/0003.shard");
-    copy.accept("shards/0003.shard");
+    spoil(&copy);
     let mut cluster = Cluster::configured(&["a"], copy.dir.path());
     cluster.restart(0);
     let node = &cluster.nodes[0];
@@ -182,4 +174,48 @@ fn a_shard_that_was_published_broken_is_missing_and_the_node_not_ready() {
     let ended = cluster.process(0);
     ended.signal(crate::process::Signal::Interrupt);
     assert_eq!(ended.wait(Duration::from_secs(10)).code(), Some(0));
+}
+
+#[test]
+fn a_shard_that_was_published_broken_is_missing_and_the_node_not_ready() {
+    check_missing_shard(|copy| {
+        copy.cut("shards/0003.shard");
+        copy.accept("shards/0003.shard");
+    });
+}
+
+#[test]
+fn a_shard_that_is_not_the_published_one_is_missing_and_the_node_not_ready() {
+    check_missing_shard(|copy| copy.flip("shards/0003.shard"));
+}
+
+#[test]
+fn a_shard_that_is_not_there_is_missing_and_the_node_not_ready() {
+    check_missing_shard(|copy| fs::remove_file(copy.file("shards/0003.shard")).unwrap());
+}
+
+/// Without its users' snapshot a partition does not serve: their answers are less personal, and say so.
+#[test]
+fn a_snapshot_that_is_damaged_costs_its_users_their_state_and_nobody_else() {
+    let copy = Copy::of_world();
+    copy.cut("users/0002.users");
+    let mut cluster = Cluster::configured(&["a"], copy.dir.path());
+    cluster.restart(0);
+    let node = &cluster.nodes[0];
+    let ask = |partition: usize| {
+        let url = format!("{}/v1/candidates:retrieve", node.http);
+        let body = request_of(&world().user_of_each_partition()[partition]).to_string().into_bytes();
+        let answer = crate::client::try_send(reqwest::Method::POST, &url, Some(body)).ok()?;
+        (answer.status == 200).then(|| answer.json())
+    };
+    let others_are_whole = || ask(1).filter(|answer| answer["status"] == "full");
+    wait_until("another partition serves", READY_TIME, others_are_whole);
+    let answer = ask(2).expect("an answer");
+    assert_eq!(answer["status"], "degraded", "{answer:#}");
+    assert_eq!(answer["user_state"]["history"], "none", "{answer:#}");
+    assert!(answer["user_state"]["reason"].is_string(), "{answer:#}");
+    assert_eq!(answer["coverage"]["documents"], 1.0, "{answer:#}");
+    assert_eq!(get(&format!("{}/readyz", node.http)).expect(503).json()["code"], "not_ready");
+    assert!(cluster.process(0).log().contains("0002.users"), "the log names the file");
+    cluster.assert_no_panic();
 }
