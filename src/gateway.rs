@@ -2,10 +2,12 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use turret_actors::metrics::Metrics;
-use turret_actors::node::Node;
+use turret_actors::node::{Node, Role};
+use turret_retrieval::budget::DEADLINE_MAX;
 use turret_retrieval::ids::NodeName;
 
 mod admin;
@@ -26,6 +28,8 @@ pub struct Gateway {
     pub metrics: Metrics,
     /// Where they are registered.
     pub registry: prometheus::Registry,
+    /// What the node does: without the gateway role it answers no callers.
+    pub roles: Vec<Role>,
     /// The deadline of a request that names none, in milliseconds.
     pub deadline_ms: u64,
 }
@@ -34,6 +38,9 @@ pub struct Gateway {
 const BODY_BYTES_MAX: usize = 1 << 20;
 /// Connections held at once by callers, and by operators: together below the usual limit of 1,024 open files.
 const CONNECTIONS_MAX: (usize, usize) = (768, 32);
+
+/// How long running requests may take after the node was asked to stop: as long as the longest deadline.
+const DRAIN: Duration = DEADLINE_MAX;
 
 /// Why a listener could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -79,12 +86,15 @@ impl Listeners {
     /// Answers until `stop` resolves, then lets running requests end.
     pub async fn serve(self, gateway: Arc<Gateway>, stop: impl Future<Output = ()> + Clone + Send + 'static) {
         use axum::routing::{get, post, put};
-        let http = axum::Router::new()
-            .route("/v1/candidates:retrieve", post(retrieve::retrieve))
-            .route("/v1/users/{id}/events", put(events::put))
+        let mut http = axum::Router::new()
             .route("/livez", get(health::livez))
             .route("/readyz", get(health::readyz))
             .route("/metrics", get(health::metrics));
+        if gateway.roles.contains(&Role::Gateway) {
+            http = http
+                .route("/v1/candidates:retrieve", post(retrieve::retrieve))
+                .route("/v1/users/{id}/events", put(events::put));
+        }
         let admin = axum::Router::new()
             .route("/admin/refresh", post(admin::refresh))
             .route("/admin/status", get(admin::status));
@@ -99,13 +109,24 @@ impl Listeners {
         let http_listener = listener::Limited::new(self.http, CONNECTIONS_MAX.0);
         let admin_listener = listener::Limited::new(self.admin, CONNECTIONS_MAX.1);
         let (stop_http, stop_admin) = (stop.clone(), stop);
-        let serving = tokio::join!(
-            axum::serve(http_listener, http).with_graceful_shutdown(stop_http).into_future(),
-            axum::serve(admin_listener, admin).with_graceful_shutdown(stop_admin).into_future(),
-        );
-        // axum's serve never returns an error today; its signature allows one.
-        for error in [serving.0.err(), serving.1.err()].into_iter().flatten() {
-            tracing::error!(%error, "listener ended");
+        let drained = stop_http.clone();
+        let serving = async {
+            tokio::join!(
+                axum::serve(http_listener, http).with_graceful_shutdown(stop_http).into_future(),
+                axum::serve(admin_listener, admin).with_graceful_shutdown(stop_admin).into_future(),
+            )
+        };
+        tokio::select! {
+            // axum's serve never returns an error today; its signature allows one.
+            ended = serving => {
+                for error in [ended.0.err(), ended.1.err()].into_iter().flatten() {
+                    tracing::error!(%error, "listener ended");
+                }
+            }
+            // A caller that never finishes its request must not keep the node.
+            () = async { drained.await; tokio::time::sleep(DRAIN).await } => {
+                tracing::warn!("connections were cut off");
+            }
         }
     }
 }

@@ -139,12 +139,17 @@ impl Generation {
         Ok(Self { dir: dir.to_owned(), manifest: Arc::new(manifest) })
     }
 
-    /// Reads every file that `wanted` accepts and compares its digest.
+    /// Reads every file whose path begins with `part` and compares its digest.
     ///
     /// # Errors
-    /// Names the first file that is absent or not what was published.
-    pub fn verify(&self, wanted: impl Fn(&str) -> bool) -> Result<(), GenerationError> {
-        for file in self.manifest.files.iter().filter(|file| wanted(&file.path)) {
+    /// Names the first file that is absent or not what was published; or says that nothing of that name was.
+    pub fn verify(&self, part: &str) -> Result<(), GenerationError> {
+        let mut files = self.manifest.files.iter().filter(|file| file.path.starts_with(part)).peekable();
+        if files.peek().is_none() {
+            let rule = format!("files: none is of {part}");
+            return Err(GenerationError::Malformed { path: self.dir.join(MANIFEST), rule });
+        }
+        for file in files {
             let path = self.dir.join(&file.path);
             let read = |source| GenerationError::Read { path: path.clone(), source };
             let (found, _) = Digest::of_reader(File::open(&path).map_err(read)?).map_err(read)?;

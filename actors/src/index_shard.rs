@@ -91,7 +91,7 @@ impl IndexShard {
     /// Blocking: makes sure that the file is the one that was published, and reads it.
     fn load(&self) -> Result<ShardIndex, String> {
         let file = shard_file(self.shard);
-        self.generation.verify(|path| path == file).map_err(|error| error.to_string())?;
+        self.generation.verify(&file).map_err(|error| error.to_string())?;
         let mut go_on = |_: _| std::ops::ControlFlow::Continue(());
         ShardIndex::open(&self.generation.dir.join(file), &self.settings, &mut go_on).map_err(|error| error.to_string())
     }

@@ -94,12 +94,12 @@ impl Membership {
         let Ok(CallResult::Success(sessions)) = asked else { return };
         for (name, link) in &mut state.peers {
             link.session = session_of(name, sessions.values());
-            if link.asking {
+            let connected = link.session.is_some();
+            if link.asking || (!connected && !link.peer.may_dial()) {
                 continue;
             }
             link.asking = true;
             let (own, myself, name) = (self.clone(), myself.clone(), name.clone());
-            let connected = link.session.is_some();
             // One at a time per peer, and each ends by its own timeout.
             tokio::spawn(async move {
                 let event = if connected { health(&name).await } else { own.dial(&name).await };
@@ -163,7 +163,8 @@ async fn health(name: &NodeName) -> PeerEvent {
     let peer: ActorRef<admin::Msg> = cell.into();
     let ping = |reply| -> admin::Msg { Inbox::Request(AdminRequest::Ping(Wire::new(()), reply)) };
     match peer.call(ping, Some(HEALTH_TIMEOUT)).await {
-        Ok(CallResult::Success(_)) => PeerEvent::Answered,
+        // A peer of another wire version answers, and cannot be understood.
+        Ok(CallResult::Success(answer)) => answer.open().map_or(PeerEvent::Missed, |_| PeerEvent::Answered),
         Ok(CallResult::Timeout | CallResult::SenderError) | Err(_) => PeerEvent::Missed,
     }
 }

@@ -32,7 +32,7 @@ use crate::retrieve::Retriever;
 use crate::routing::{self, Routing, RoutingReader};
 use crate::supervisor::{Child, Supervisor};
 use crate::user_partition::UserPartition;
-use crate::wire::{Inbox, Wire};
+use crate::wire::{FRAME_BYTES_MAX, Inbox, Wire};
 
 /// What a node does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,9 +97,6 @@ pub enum StartError {
     /// An actor did not start; the cluster port is taken, as a rule.
     #[error("actor did not start: {0}")]
     Spawn(#[from] SpawnErr),
-    /// The system refused the process a connection.
-    #[error("actor could not be reached: {0}")]
-    Reach(String),
 }
 
 /// A running node.
@@ -113,6 +110,10 @@ pub struct Node {
     roots: tokio::sync::Mutex<Vec<(ActorCell, JoinHandle<()>)>>,
 }
 
+/// Threads that append events and refresh states; they mostly wait for the disk.
+const STORE_THREADS: usize = 2;
+/// Appends that may wait for them.
+const STORE_QUEUE: usize = 256;
 /// How long a call from HTTP to an admin actor may take.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -124,10 +125,14 @@ impl Node {
     pub async fn start(settings: NodeSettings, generation: Generation, metrics: Metrics) -> Result<Self, StartError> {
         let placed = place(&settings, &generation);
         // Without its model a node is of no use. A damaged shard or snapshot costs that alone; its actor finds out.
-        generation.verify(|path| placed.inference && path.starts_with(MODEL_DIR))?;
+        if placed.inference {
+            generation.verify(MODEL_DIR)?;
+        }
         let manifest = generation.manifest.clone();
         let (table, routing) = routing::channel(manifest.clone());
         let searches = Offload::new("search", settings.search_threads, settings.search_queue)?;
+        let reads = Offload::new("users", settings.search_threads, settings.search_queue)?;
+        let writes = Offload::new("store", STORE_THREADS, STORE_QUEUE)?;
         let loads = Offload::new("load", 1, 4_096)?;
         // Before the first actor starts, so that a model that is refused leaves none behind.
         let worker = placed.inference.then(|| inference_worker(&settings, &generation, &metrics)).transpose()?;
@@ -173,7 +178,8 @@ impl Node {
                 dir: settings.data_dir.join(format!("users/{:04}", partition.0)),
                 settings: settings.store.clone(),
                 generation: generation.clone(),
-                work: searches.clone(),
+                reads: reads.clone(),
+                writes: writes.clone(),
                 loads: loads.clone(),
                 routing: routing.clone(),
                 metrics: metrics.clone(),
@@ -305,7 +311,8 @@ async fn join(
         None,
         Some(NodeConnectionMode::Isolated),
     )
-    .with_listen_addr(address.ip());
+    .with_listen_addr(address.ip())
+    .with_max_inbound_frame_size(FRAME_BYTES_MAX);
     let (transport, ended): (ActorRef<NodeServerMessage>, _) =
         Actor::spawn(Some(groups::actor("node_server", &settings.name)), server, ()).await?;
     roots.push((transport.get_cell(), ended));

@@ -28,10 +28,6 @@ mod scatter;
 
 use gather::{Candidate, ShardPlan};
 
-/// The age, in milliseconds, from which a state is stale even when nothing newer is known: a day and a half, so that
-/// a daily refresh that runs late does not mark every user.
-const STALE_AFTER_MS: i64 = 36 * 3_600_000;
-
 /// What is asked.
 #[derive(Clone, Debug)]
 pub struct RetrieveRequest {
@@ -212,8 +208,11 @@ impl Retriever {
     async fn look_up(&self, table: &RoutingTable, request: &RetrieveRequest) -> LookedUp {
         let Some(user) = &request.user else { return LookedUp::default() };
         let (result, looked_up) = match view(table, user, request.budget).await {
-            Ok(Some(view)) if view.state.is_some() => ("found", LookedUp { view: Some(view), reason: None }),
-            Ok(view) => ("missing", LookedUp { view, reason: None }),
+            Ok(view) => {
+                let state = view.as_ref().and_then(|view| view.state.as_ref());
+                let worth = state.map_or("missing", |state| if state.is_current { "fresh" } else { "stale" });
+                (worth, LookedUp { view, reason: None })
+            }
             Err(reason) => ("unavailable", LookedUp { view: None, reason: Some(reason) }),
         };
         self.metrics.user_lookups.with_label_values(&[result]).inc();
@@ -229,7 +228,7 @@ impl Retriever {
         demographics: Demographics,
     ) -> Result<(UnitVector, bool), Rejection> {
         let mut why = "none is known".to_owned();
-        for worker in &table.inference {
+        for (left, worker) in (1u32..=table.inference.len() as u32).rev().zip(&table.inference) {
             let remaining = request.budget.remaining(Instant::now().into_std());
             if remaining.is_zero() {
                 return Err(Rejection::DeadlineExceeded { stage: "embed" });
@@ -243,16 +242,21 @@ impl Retriever {
             };
             let embed =
                 |reply| -> inference_worker::Msg { Inbox::Request(InferenceRequest::Embed(Wire::new(ask), reply)) };
-            match worker.call(embed, Some(remaining)).await {
+            // A silent worker must not take the time of those behind it.
+            let patience = if left == 1 { remaining } else { remaining / (left + 1) };
+            match worker.call(embed, Some(patience)).await {
                 Ok(CallResult::Success(answer)) => match answer.open() {
                     Ok(Ok(embedded)) => return Ok((embedded.vector, embedded.context_used)),
                     Ok(Err(Refusal::Expired)) => return Err(Rejection::DeadlineExceeded { stage: "embed" }),
                     Ok(Err(refusal)) => why = refusal.to_string(),
                     Err(error) => why = error.to_string(),
                 },
-                Ok(CallResult::Timeout) => return Err(Rejection::DeadlineExceeded { stage: "embed" }),
+                Ok(CallResult::Timeout) => "no answer in time".clone_into(&mut why),
                 Ok(CallResult::SenderError) | Err(_) => "the worker ended".clone_into(&mut why),
             }
+        }
+        if request.budget.remaining(Instant::now().into_std()) < TIMER_TICK {
+            return Err(Rejection::DeadlineExceeded { stage: "embed" });
         }
         Err(Rejection::NoInference { why })
     }
@@ -262,6 +266,15 @@ impl Retriever {
         self.metrics.stage_duration.with_label_values(&[stage]).observe(took.as_secs_f64());
         took
     }
+}
+
+/// The granularity of tokio's timers.
+const TIMER_TICK: Duration = Duration::from_millis(1);
+
+/// Whether a reply port that was dropped means that time was up: a remote call's own timer drops it at the same moment
+/// as the caller's ends, and either may be first.
+fn is_late(asked: Instant, patience: Duration) -> bool {
+    asked.elapsed() + TIMER_TICK >= patience
 }
 
 #[derive(Default)]
@@ -281,6 +294,7 @@ async fn view(table: &RoutingTable, user: &UserId, budget: Budget) -> Result<Opt
     let patience = budget.remaining(Instant::now().into_std()) / 3;
     let ask = ViewAsk { user: user.clone(), encoder: table.manifest.versions.encoder.clone() };
     let view = |reply| -> user_partition::Msg { Inbox::Request(UserRequest::View(Wire::new(ask), reply)) };
+    let asked = Instant::now();
     match holder.call(view, Some(patience)).await {
         Ok(CallResult::Success(answer)) => match answer.open() {
             Ok(Ok(view)) => Ok(view),
@@ -288,6 +302,7 @@ async fn view(table: &RoutingTable, user: &UserId, budget: Budget) -> Result<Opt
             Ok(Err(_)) | Err(_) => Err("partition_failed"),
         },
         Ok(CallResult::Timeout) => Err("partition_timeout"),
+        Ok(CallResult::SenderError) if is_late(asked, patience) => Err("partition_timeout"),
         Ok(CallResult::SenderError) | Err(_) => Err("partition_failed"),
     }
 }
@@ -312,8 +327,8 @@ fn judge(looked_up: &LookedUp, request: &RetrieveRequest, encoder: &EncoderVersi
         user_state.reason = Some("state_too_old");
         return (None, user_state);
     }
-    let is_fresh = state.is_current && age_ms <= STALE_AFTER_MS;
-    user_state.history = if is_fresh { History::Fresh } else { History::Stale };
+    // A state depends on the events alone: while there is no newer one, making it again would change nothing.
+    user_state.history = if state.is_current { History::Fresh } else { History::Stale };
     user_state.age_ms = Some(age_ms);
     user_state.encoder = Some(encoder.clone());
     (Some(state.vector.clone()), user_state)

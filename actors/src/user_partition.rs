@@ -52,8 +52,10 @@ pub struct UserPartition {
     pub settings: StoreSettings,
     /// The generation whose snapshot is imported first, and whose encoder a refresh asks.
     pub generation: Generation,
-    /// Where the store is read and written.
-    pub work: Offload,
+    /// Where requests read the store.
+    pub reads: Offload,
+    /// Where events are appended and states refreshed: a flush must not hold up a request.
+    pub writes: Offload,
     /// Where opening runs: it may take long.
     pub loads: Offload,
     /// Where the refresh finds an inference worker.
@@ -112,7 +114,7 @@ impl UserPartition {
         let id = &self.generation.manifest.id;
         if !store.has_imported(id).map_err(|error| error.to_string())? {
             let file = users_file(self.partition);
-            self.generation.verify(|path| path == file).map_err(|error| error.to_string())?;
+            self.generation.verify(&file).map_err(|error| error.to_string())?;
             let mut go_on = |_: u64| std::ops::ControlFlow::Continue(());
             store
                 .import_snapshot(&self.generation.dir.join(file), id, &mut go_on)
@@ -129,7 +131,7 @@ impl UserPartition {
     }
 
     fn view(&self, ask: Wire<ViewAsk>, reply: Reply<Option<UserView>>, myself: &ActorRef<Msg>, state: &State) {
-        self.on_store(ask, reply, myself, state, |store, ask| {
+        self.on_store(&self.reads, (ask, reply), myself, state, |store, ask| {
             let view = store.view(&ask.user, &ask.encoder).map_err(|error| Refusal::Failed(error.to_string()))?;
             Ok(view.map(|view| UserView {
                 demographics: view.demographics,
@@ -143,7 +145,7 @@ impl UserPartition {
     }
 
     fn append(&self, ask: Wire<AppendAsk>, reply: Reply<Appended>, myself: &ActorRef<Msg>, state: &State) {
-        self.on_store(ask, reply, myself, state, |store, ask| {
+        self.on_store(&self.writes, (ask, reply), myself, state, |store, ask| {
             let outcome =
                 store.append_events(&[(ask.user, ask.events)]).map_err(|error| Refusal::Failed(error.to_string()))?;
             let appended = outcome.first().ok_or_else(|| Refusal::Failed("the store answered nothing".to_owned()))?;
@@ -186,11 +188,11 @@ impl UserPartition {
         Ok((ask, state.store.clone().ok_or(Refusal::Starting)?))
     }
 
-    /// Runs `work` on a worker thread, which replies.
+    /// Runs `work` on one of `threads`, which replies.
     fn on_store<A, T>(
         &self,
-        ask: Wire<A>,
-        reply: Reply<T>,
+        threads: &Offload,
+        (ask, reply): (Wire<A>, Reply<T>),
         myself: &ActorRef<Msg>,
         state: &State,
         work: impl FnOnce(&PartitionStore, A) -> Result<T, Refusal> + Send + 'static,
@@ -203,7 +205,7 @@ impl UserPartition {
             Ok(admitted) => admitted,
             Err(refusal) => return answer(reply, Err(refusal)),
         };
-        let Ok(slot) = self.work.reserve() else {
+        let Ok(slot) = threads.reserve() else {
             return answer(reply, Err(Refusal::Overloaded));
         };
         let myself = myself.clone();

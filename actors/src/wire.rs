@@ -12,6 +12,8 @@ pub const WIRE_VERSION: u8 = 1;
 
 /// The largest message that is sent, in bytes: a larger frame would close the peer's whole session.
 pub const MESSAGE_BYTES_MAX: usize = 1 << 20;
+/// The largest frame that the transport accepts: a message and what ractor_cluster puts around it.
+pub const FRAME_BYTES_MAX: u64 = (MESSAGE_BYTES_MAX + (64 << 10)) as u64;
 
 /// Why a message could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

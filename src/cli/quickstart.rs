@@ -10,8 +10,9 @@ use serde_json::Value;
 use turret_actors::generation::Generation;
 use turret_data::DataSource;
 use turret_data::marketplace::MarketplaceSettings;
-use turret_model::{EvaluationReport, Model, ModelSettings};
+use turret_model::{EvaluationReport, Model};
 use turret_retrieval::dataset::Dataset;
+use turret_retrieval::digest::Digest;
 
 use super::load::open_loop::{Latency, Plan};
 use super::progress::watch_interrupts;
@@ -81,6 +82,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
         node.admin.set_port(0);
     }
     watch_interrupts()?;
+    forget_another_world(&config.data_dir)?;
     let dir = config.data.as_ref().context("single.toml has [data]")?.dir.clone();
     marketplace(&dir, narrator)?;
     // Only now, because which files there are decides what is read.
@@ -108,20 +110,34 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// How large the marketplace is.
+fn settings() -> MarketplaceSettings {
+    MarketplaceSettings { users: 20_000, ads: 5_000, advertisers: 200, days: 21, seed: 1, start_ms: synth::START_MS }
+}
+
+/// Removes what an earlier run made under other settings; what was made under these is kept.
+fn forget_another_world(dir: &Path) -> anyhow::Result<()> {
+    let made_from = dir.join("made-from");
+    let now = Digest::of(format!("{CONFIG}{:?}", settings()).as_bytes()).to_string();
+    if std::fs::read_to_string(&made_from).is_ok_and(|before| before == now) {
+        return Ok(());
+    }
+    let clear = || {
+        if dir.exists() {
+            std::fs::remove_dir_all(dir)?;
+        }
+        std::fs::create_dir_all(dir)?;
+        std::fs::write(&made_from, &now)
+    };
+    clear().with_context(|| format!("cannot prepare {}", dir.display()))
+}
+
 fn marketplace(dir: &Path, narrator: Narrator) -> anyhow::Result<()> {
     if dir.join("events.parquet").is_file() {
         narrator.say(format!("marketplace   {} (kept)", dir.display()));
         return Ok(());
     }
-    let settings = MarketplaceSettings {
-        users: 20_000,
-        ads: 5_000,
-        advertisers: 200,
-        days: 21,
-        seed: 1,
-        start_ms: synth::START_MS,
-    };
-    let made = synth::generate(&settings, dir)?;
+    let made = synth::generate(&settings(), dir)?;
     narrator.say(format!(
         "marketplace   {}: {} users, {} ads, {} events",
         dir.display(),
@@ -132,16 +148,13 @@ fn marketplace(dir: &Path, narrator: Narrator) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The model that an earlier run left, if it is of the same settings; else a new one.
+/// The model that an earlier run left, or a new one.
 fn model(config: &Config, dataset: &Dataset, kind: Kind, narrator: Narrator) -> anyhow::Result<Model> {
     let dir = model_dir(&config.models, kind);
     if dir.is_dir() {
         let model = Model::load(&dir).with_context(|| format!("remove {} to train again", dir.display()))?;
-        let wanted = ModelSettings { kind: model.settings().kind, ..config.model.clone() };
-        if *model.settings() == wanted {
-            narrator.say(format!("{:13} {} (kept)", kind.name(), dir.display()));
-            return Ok(model);
-        }
+        narrator.say(format!("{:13} {} (kept)", kind.name(), dir.display()));
+        return Ok(model);
     }
     let (model, record) = train::train(config, dataset, kind)?;
     narrator.say(train::summary(kind, &record, &dir));
@@ -152,8 +165,8 @@ fn model(config: &Config, dataset: &Dataset, kind: Kind, narrator: Narrator) -> 
 fn generation(config: &Config, dataset: &Dataset, model: &Model, narrator: Narrator) -> anyhow::Result<()> {
     if let Ok(current) = Generation::current(&config.generations) {
         let (manifest, versions) = (&current.manifest, &current.manifest.versions);
-        let same_model = versions.encoder == *model.encoder_version() && *versions.head == *model.head_version();
-        if same_model && manifest.shards() == config.index.shards && manifest.partitions() == config.users.partitions {
+        // A run that was broken off may have trained anew and not published.
+        if versions.encoder == *model.encoder_version() && *versions.head == *model.head_version() {
             narrator.say(format!("generation    {} (kept)", manifest.id));
             return Ok(());
         }
@@ -226,7 +239,7 @@ fn report(outcome: &Outcome) {
     say(format!("\n{}", evaluate::render(&outcome.evaluation)));
     let latency = &outcome.latency_us;
     say(format!(
-        "\nlatency over HTTP at {RATE} requests/s, k = 100, 4 shards, in µs: p50 {}, p90 {}, p99 {}",
+        "\nlatency over HTTP at {RATE} requests/s, k = 100, in µs: p50 {}, p90 {}, p99 {}",
         latency.p50, latency.p90, latency.p99
     ));
     let dir = outcome.dir.display();

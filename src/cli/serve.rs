@@ -86,7 +86,8 @@ pub(super) async fn start(config: &Config, name: &NodeName) -> anyhow::Result<Ru
     let metrics = Metrics::new(&registry)?;
     let node = Node::start(config.node_settings(own), generation, metrics.clone()).await?;
     let members = config.nodes.iter().map(|node| node.name.clone()).collect();
-    let gateway = Gateway { node, members, metrics, registry, deadline_ms: config.gateway.deadline_ms };
+    let (roles, deadline_ms) = (own.roles.clone(), config.gateway.deadline_ms);
+    let gateway = Gateway { node, members, metrics, registry, roles, deadline_ms };
     let (http, admin) = (listeners.http_address(), listeners.admin_address());
     Ok(Running { gateway: Arc::new(gateway), http, admin, generation: id, listeners })
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
+use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{Path, State};
 use serde::Deserialize;
 use turret_actors::protocol::{AppendAsk, Appended};
@@ -30,9 +30,10 @@ struct EventsBody {
 /// Answers when the events are on disk: `{"added": 2, "known": 0, "dropped": 0}`.
 pub(super) async fn put(
     State(gateway): State<Arc<Gateway>>,
-    Path(user): Path<String>,
+    user: Result<Path<String>, PathRejection>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Appended>, Problem> {
+    let Path(user) = user.map_err(|_| Problem::invalid("user_id", "must be UTF-8"))?;
     let user = UserId::new(&user).map_err(|error| Problem::invalid("user_id", error.to_string()))?;
     let EventsBody { events } = read(body)?;
     if events.is_empty() || events.len() > EVENTS_MAX {

@@ -5,10 +5,12 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, Sleep};
 
 /// Accepts connections while fewer than its limit are open; those beyond wait in the system's backlog.
 pub(super) struct Limited {
@@ -31,7 +33,7 @@ impl axum::serve::Listener for Limited {
         let (stream, address) = axum::serve::Listener::accept(&mut self.listener).await;
         // An answer is one write; waiting for more would only delay it. Where it cannot be set, answers are later.
         drop(stream.set_nodelay(true));
-        (Connection { stream, _permit: permit }, address)
+        (Connection { stream, idle: Box::pin(tokio::time::sleep(IDLE)), _permit: permit }, address)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -39,15 +41,24 @@ impl axum::serve::Listener for Limited {
     }
 }
 
+/// A connection on which nothing is read for this long is closed: its place is somebody else's.
+const IDLE: Duration = Duration::from_secs(60);
+
 /// A connection that gives its place back when it closes.
 pub(super) struct Connection {
     stream: TcpStream,
+    idle: Pin<Box<Sleep>>,
     _permit: OwnedSemaphorePermit,
 }
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if read.is_ready() {
+            self.idle.as_mut().reset(Instant::now() + IDLE);
+            return read;
+        }
+        self.idle.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 

@@ -10,7 +10,7 @@ use axum::extract::rejection::BytesRejection;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use turret_actors::retrieve::{Answer, RetrieveRequest};
-use turret_retrieval::budget::Budget;
+use turret_retrieval::budget::{Budget, DEADLINE_MAX};
 use turret_retrieval::coverage::Coverage;
 use turret_retrieval::filter::Filter;
 use turret_retrieval::generation::Manifest;
@@ -26,7 +26,7 @@ mod shape;
 use shape::{AnswerBody, RetrieveBody};
 
 /// The longest deadline accepted, in milliseconds.
-const DEADLINE_MS_MAX: u64 = 10_000;
+const DEADLINE_MS_MAX: u64 = DEADLINE_MAX.as_millis() as u64;
 /// The longest search query accepted, in bytes.
 const QUERY_BYTES_MAX: usize = 1_024;
 
@@ -63,7 +63,7 @@ async fn answer(
 
 fn outcome(answer: &Answer) -> &'static str {
     use turret_retrieval::tier::Tier;
-    match (answer.coverage.is_full(), answer.user_state.tier) {
+    match (answer.coverage.is_full() && answer.user_state.reason.is_none(), answer.user_state.tier) {
         (false, _) => "partial",
         (true, Tier::Cold) => "cold",
         (true, Tier::Fresh | Tier::Stale | Tier::ContextOnly | Tier::Demographic) => "full",

@@ -7,6 +7,9 @@
 /// Missed health calls in a row after which a peer is down.
 pub const MISSES_DOWN: u32 = 3;
 
+/// Dials after which the wait grows no more: 16 looks, 8 seconds.
+pub const DIALS_COUNTED: u32 = 4;
+
 /// What we believe of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerState {
@@ -57,6 +60,9 @@ pub enum PeerEffect {
 pub struct Peer {
     connected: bool,
     misses: u32,
+    // Dials since it was last up, and looks at it since the last dial.
+    dials: u32,
+    skipped: u32,
 }
 
 impl Peer {
@@ -64,16 +70,29 @@ impl Peer {
     pub fn state(&self) -> PeerState {
         match self {
             Self { connected: false, .. } => PeerState::Down,
-            Self { misses: 0, .. } => PeerState::Up,
+            Self { connected: true, misses: 0, .. } => PeerState::Up,
             Self { .. } => PeerState::Suspect,
         }
+    }
+
+    /// Whether it is time to dial it: at once at first, then after twice as many looks each time, up to
+    /// 2^[`DIALS_COUNTED`]. Called once for each look at a peer that is not connected.
+    pub fn may_dial(&mut self) -> bool {
+        if self.dials == 0 || self.skipped + 1 >= 1 << self.dials {
+            self.skipped = 0;
+            return true;
+        }
+        self.skipped += 1;
+        false
     }
 
     /// Takes news in.
     pub fn step(&mut self, event: PeerEvent) -> PeerEffect {
         match event {
-            PeerEvent::Disconnected => *self = Self::default(),
-            PeerEvent::Answered => *self = Self { connected: true, misses: 0 },
+            PeerEvent::Disconnected => {
+                *self = Self { dials: (self.dials + 1).min(DIALS_COUNTED), ..Self::default() };
+            }
+            PeerEvent::Answered => *self = Self { connected: true, ..Self::default() },
             PeerEvent::Missed => {
                 self.misses += 1;
                 if self.misses >= MISSES_DOWN {
@@ -89,6 +108,26 @@ impl Peer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_peer_that_stays_away_is_dialled_ever_more_rarely_and_at_once_after_it_was_up() {
+        let mut peer = Peer::default();
+        let dialled: Vec<u32> = (0..60)
+            .filter(|_| {
+                let dials = peer.may_dial();
+                if dials {
+                    peer.step(PeerEvent::Disconnected);
+                }
+                dials
+            })
+            .collect();
+        assert_eq!(dialled, [0, 2, 6, 14, 30, 46]);
+        peer.step(PeerEvent::Answered);
+        for _ in 0..MISSES_DOWN {
+            peer.step(PeerEvent::Missed);
+        }
+        assert!(peer.may_dial());
+    }
 
     #[test]
     fn three_misses_in_a_row_close_the_connection() {

@@ -12,7 +12,7 @@ use turret_retrieval::ids::ShardId;
 use turret_retrieval::vector::UnitVector;
 
 use super::gather::{Gather, outcome_of};
-use super::{Rejection, RetrieveRequest};
+use super::{Rejection, RetrieveRequest, is_late};
 use crate::index_shard;
 use crate::protocol::{IndexRequest, SearchAsk, SearchReply};
 use crate::routing::RoutingTable;
@@ -62,6 +62,7 @@ async fn search(
     patience: Duration,
 ) -> (ShardId, Result<SearchReply, ShardOutcome>) {
     let search = |reply| -> index_shard::Msg { Inbox::Request(IndexRequest::Search(Wire::new(ask), reply)) };
+    let asked = Instant::now();
     let answer = match replica.call(search, Some(patience)).await {
         Ok(CallResult::Success(answer)) => match answer.open() {
             Ok(Ok(reply)) => Ok(reply),
@@ -75,6 +76,7 @@ async fn search(
             }
         },
         Ok(CallResult::Timeout) => Err(ShardOutcome::Timeout),
+        Ok(CallResult::SenderError) if is_late(asked, patience) => Err(ShardOutcome::Timeout),
         Ok(CallResult::SenderError) | Err(_) => Err(ShardOutcome::Failed),
     };
     (shard, answer)

@@ -13,13 +13,11 @@ use crate::protocol::{ENCODE_ROWS_MAX, EncodeAsk, InferenceRequest, RefreshPageA
 use crate::wire::{Inbox, Wire};
 
 /// How long one chunk may wait for an inference worker that is busy with online work.
-const ENCODE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A page has at most 16 chunks of the refresh's 256 users, and its caller waits for a minute.
+const ENCODE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The most users in one page.
 const PAGE_USERS_MAX: u32 = 1_024;
-
-/// Users scanned for one page, dirty or not: bounds the time between two replies.
-const _: () = assert!(ENCODE_ROWS_MAX as u32 <= PAGE_USERS_MAX);
 
 /// Recomputes the states of the next users with new events. A crash repeats at most this page.
 pub(super) async fn refresh(
@@ -30,7 +28,7 @@ pub(super) async fn refresh(
     let limit = ask.users_max.clamp(1, PAGE_USERS_MAX) as usize;
     let (reader, encoder) = (store.clone(), own.generation.manifest.versions.encoder.clone());
     let page = own
-        .work
+        .writes
         .run(move || reader.dirty_users(&encoder, ask.after.as_ref(), limit))
         .await
         .map_err(panicked)?
@@ -60,7 +58,7 @@ pub(super) async fn refresh(
             .collect::<Vec<_>>();
         refreshed += states.len() as u32;
         let writer = store.clone();
-        own.work
+        own.writes
             .run(move || writer.put_states(&states))
             .await
             .map_err(panicked)?

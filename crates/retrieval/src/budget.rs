@@ -24,9 +24,4 @@ impl Budget {
     pub fn remaining(&self, now: Instant) -> Duration {
         self.ends.saturating_duration_since(now)
     }
-
-    /// The instant at which nothing is left.
-    pub fn ends(&self) -> Instant {
-        self.ends
-    }
 }

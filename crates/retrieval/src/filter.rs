@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::item::{Attribute, AttributeKind};
 
+mod depth;
 mod json;
 
 pub use json::FilterError;
@@ -23,11 +24,11 @@ pub const VALUES_MAX: usize = 1_000;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Filter {
     /// All hold; true where empty.
-    And(Vec<Filter>),
+    And(#[serde(deserialize_with = "depth::deeper")] Vec<Filter>),
     /// At least one holds; false where empty.
-    Or(Vec<Filter>),
+    Or(#[serde(deserialize_with = "depth::deeper")] Vec<Filter>),
     /// Does not hold.
-    Not(Box<Filter>),
+    Not(#[serde(deserialize_with = "depth::deeper")] Box<Filter>),
     /// A keyword attribute equals one of these (`eq`, `in`), or a keywords attribute contains one of them (`has`,
     /// `in`).
     AnyOf {

@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum History {
-    /// A state of the serving encoder, made after the user's last known event and within the allowed age.
+    /// A state of the serving encoder that covers every known event of the user.
     Fresh,
-    /// A state of the serving encoder that is older than the user's last known event or than a day.
+    /// A state of the serving encoder that does not cover the latest events.
     Stale,
     /// No usable state.
     None,

@@ -16,9 +16,9 @@ use crate::SequenceState;
 use crate::event_log::union;
 use crate::record::{LogRecord, RecordError, StateRecord, UserRecord, decode, encode};
 
-/// The most bytes in the log of one user. Far below the size at which sled moves a value to a file of its own, which it
-/// does not flush.
-const LOG_BYTES_MAX: usize = 96 << 10;
+/// The most bytes in the log of one user: sixteen of them fit into one message of a refresh, and it is far below the size
+/// at which sled moves a value to a file of its own, which it does not flush.
+const LOG_BYTES_MAX: usize = 48 << 10;
 /// Users looked at for one page of dirty ones.
 const SCAN_MAX: usize = 20_000;
 /// Encoder versions whose states are kept: the one that serves, and the next.
@@ -29,7 +29,7 @@ const SEPARATOR: u8 = 0;
 /// How a partition is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreSettings {
-    /// The latest events kept for each user; at most 96 KiB of them.
+    /// The latest events kept for each user; at most 48 KiB of them.
     pub events_per_user_max: usize,
     /// Memory for pages.
     pub cache_bytes: u64,
