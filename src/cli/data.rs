@@ -22,7 +22,7 @@ pub(super) enum Command {
         /// The directory
         #[arg(required_unless_present = "config")]
         dir: Option<PathBuf>,
-        /// A configuration file whose [data] is checked
+        /// A configuration file whose `data` section is checked
         #[arg(long, value_name = "FILE", conflicts_with = "dir")]
         config: Option<PathBuf>,
         /// Print the report as JSON

@@ -13,7 +13,7 @@ pub(crate) enum Activation {
     Gelu,
 }
 
-/// `activation(x W + b)`: x is [rows, in], W [in, out], b [out].
+/// `activation(x W + b)`, with x of shape `[rows, in]`, W `[in, out]` and b `[out]`.
 pub(crate) fn affine(x: &Tensor, weight: &Tensor, bias: &Tensor, activation: Activation) -> Result<Tensor> {
     x.matmul(weight)?.apply_op2(bias, BiasActivation(activation))
 }
