@@ -131,7 +131,6 @@ fn write_parts(
         shard_ads: shards.iter().map(|ads| ads.len() as u64).collect(),
         partition_users,
         attributes,
-        recall_at_build: None,
         files,
     };
     manifest.check()?;

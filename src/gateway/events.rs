@@ -1,7 +1,7 @@
 //! `PUT /v1/users/{id}/events`: new events of one user.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Json;
 use axum::body::Bytes;
@@ -18,6 +18,8 @@ use super::problem::Problem;
 
 /// The most events in one request.
 const EVENTS_MAX: usize = 1_000;
+/// How far ahead the sender's clock may be. An event of the far future would stay a user's latest for good.
+const AHEAD_MS_MAX: i64 = 86_400_000;
 /// For the flush, on whichever node holds the user.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -39,8 +41,11 @@ pub(super) async fn put(
     if events.is_empty() || events.len() > EVENTS_MAX {
         return Err(Problem::invalid("events", format!("must hold 1 to {EVENTS_MAX} events, holds {}", events.len())));
     }
-    if let Some(i) = events.iter().position(|event| event.timestamp_ms < 0) {
-        return Err(Problem::invalid(format!("events[{i}].timestamp_ms"), "must not be negative"));
+    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(i64::MAX, |since| since.as_millis() as i64);
+    let times = 0..=now_ms.saturating_add(AHEAD_MS_MAX);
+    if let Some(i) = events.iter().position(|event| !times.contains(&event.timestamp_ms)) {
+        let rule = "is not in milliseconds since 1970, or more than a day ahead";
+        return Err(Problem::invalid(format!("events[{i}].timestamp_ms"), rule));
     }
     Ok(Json(gateway.node.retriever.append(AppendAsk { user, events }, WRITE_TIMEOUT).await?))
 }

@@ -94,15 +94,19 @@ impl Model {
     /// Writes the model as directory `dir`, in place of what is there, flushed. Returns the files, relative to it.
     ///
     /// # Errors
-    /// When something cannot be written; what was there stays.
+    /// When something cannot be written; what was there stays (where the process is killed between two renames, as
+    /// `<dir>.old`).
     pub fn save(&self, dir: &Path) -> Result<Vec<PathBuf>, SaveError> {
         let fail = |path: &Path| {
             let path = path.to_owned();
             move |source| SaveError::Disk { path, source }
         };
-        let temporary = dir.with_extension("tmp");
-        if temporary.exists() {
-            fs::remove_dir_all(&temporary).map_err(fail(&temporary))?;
+        let (temporary, replaced) = (beside(dir, "tmp"), beside(dir, "old"));
+        for left in [&temporary, &replaced] {
+            // Of a run that was killed.
+            if left.exists() {
+                fs::remove_dir_all(left).map_err(fail(left))?;
+            }
         }
         fs::create_dir_all(&temporary).map_err(fail(&temporary))?;
         let write = |name: &str, bytes: &[u8]| {
@@ -127,12 +131,16 @@ impl Model {
         };
         let text = serde_json::to_vec_pretty(&manifest).expect("a manifest of strings and numbers is JSON");
         write(MANIFEST, &text)?;
+        File::open(&temporary).and_then(|temporary| temporary.sync_all()).map_err(fail(&temporary))?;
         if dir.exists() {
-            fs::remove_dir_all(dir).map_err(fail(dir))?;
+            fs::rename(dir, &replaced).map_err(fail(dir))?;
         }
         fs::rename(&temporary, dir).map_err(fail(dir))?;
         if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             File::open(parent).and_then(|parent| parent.sync_all()).map_err(fail(parent))?;
+        }
+        if replaced.exists() {
+            fs::remove_dir_all(&replaced).map_err(fail(&replaced))?;
         }
         Ok([MANIFEST, TENSORS, CATALOGUE].map(PathBuf::from).into())
     }
@@ -191,6 +199,14 @@ impl Model {
         Model::new(manifest.settings, features, Catalogue::new(items), manifest.timed, parameters, table)
             .map_err(|error| malformed(&path, error.to_string()))
     }
+}
+
+/// `dir` with `.suffix` after its name.
+fn beside(dir: &Path, suffix: &str) -> PathBuf {
+    let mut name = dir.file_name().unwrap_or_default().to_owned();
+    name.push(".");
+    name.push(suffix);
+    dir.with_file_name(name)
 }
 
 fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>, LoadError> {

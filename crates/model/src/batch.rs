@@ -73,7 +73,9 @@ impl<'a> Batches<'a> {
             self.column(drawn, &mut items);
         }
         for item in &items {
-            candidates.push_row(self.catalogue.item(*item), !chance(random, self.training.id_drop));
+            // An item that is never a positive would only be pushed away by its id: its other features speak for it.
+            let with_id = self.sampler.item_share(*item) > 0.0 && !chance(random, self.training.id_drop);
+            candidates.push_row(self.catalogue.item(*item), with_id);
         }
         let softmax = self.softmax(&items, targets);
         Batch { histories, states, head, candidates, softmax }
@@ -140,7 +142,10 @@ impl<'a> Batches<'a> {
             return None;
         }
         let settings = &self.training.synthetic_context;
-        let neighbour = self.sampler.neighbour(positive).map(|event| self.feature_of(event));
+        let item_of = |event: usize| self.data.events()[event].item;
+        // A repeated item is the label itself.
+        let neighbour = self.sampler.neighbour(positive).filter(|event| item_of(*event) != item_of(positive));
+        let neighbour = neighbour.map(|event| self.feature_of(event));
         let from_label = chance(random, settings.label_share);
         let source = if from_label { Some(self.feature_of(positive)) } else { neighbour };
         let mut interests = Vec::new();

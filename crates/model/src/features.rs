@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use turret_retrieval::dataset::Dataset;
 use turret_retrieval::digest::Digest;
 use turret_retrieval::event::EventType;
-use turret_retrieval::hashing::stable_hash;
+use turret_retrieval::hashing::{reduce, stable_hash};
 use turret_retrieval::ids::{AdvertiserId, InterestId, ItemId};
 use turret_retrieval::user::Demographics;
 
@@ -166,11 +166,6 @@ impl Features {
         self.starts.end as usize
     }
 
-    /// The rows of hashed item ids and advertisers: those that may belong to nothing seen in training.
-    pub(crate) fn hashed_rows(&self) -> usize {
-        self.starts.interests as usize
-    }
-
     /// The two rows of an item id.
     pub(crate) fn id(&self, id: &ItemId) -> [u32; 2] {
         [SEEDS[0], SEEDS[1]].map(|seed| reduce(stable_hash(seed, id.as_str().as_bytes()), self.schema.id_buckets))
@@ -242,11 +237,6 @@ impl Features {
     pub(crate) fn unknown_demographics(&self) -> [u32; 3] {
         [self.starts.countries - 1, self.starts.genders - 1, self.starts.end - 1]
     }
-}
-
-/// Maps a hash to `0..buckets` by multiply and shift.
-fn reduce(hash: u64, buckets: u32) -> u32 {
-    ((u128::from(hash) * u128::from(buckets)) >> 64) as u32
 }
 
 #[cfg(test)]

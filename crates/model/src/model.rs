@@ -84,7 +84,7 @@ impl Model {
         parameters: Vec<Parameter>,
         table: Vec<f32>,
     ) -> CandleResult<Self> {
-        let versions = Versions::of(&features, &catalogue, &parameters, &table);
+        let versions = Versions::of((&settings, timed), (&features, &catalogue), &parameters, &table);
         let table = Tensor::from_vec(table, (features.rows(), settings.dimension), &Device::Cpu)?;
         let mut find = |name: &str| {
             let parameter = parameters.iter().find(|parameter| parameter.name == name)?;
@@ -251,9 +251,16 @@ fn unit_vectors(rows: &Tensor) -> Result<Vec<UnitVector>, ModelError> {
 }
 
 impl Versions {
-    fn of(features: &Features, catalogue: &Catalogue, parameters: &[Parameter], table: &[f32]) -> Self {
+    fn of(
+        settings: (&ModelSettings, bool),
+        (features, catalogue): (&Features, &Catalogue),
+        parameters: &[Parameter],
+        table: &[f32],
+    ) -> Self {
         let schema = features.schema.digest();
         let mut shared = Digester::default();
+        // Some of them, such as what attends to what, change results and no tensor.
+        shared.update(&serde_json::to_vec(&settings).expect("settings are JSON"));
         shared.update(schema.to_string().as_bytes());
         let add = |digester: &mut Digester, values: &[f32]| {
             for values in values.chunks(4_096) {

@@ -144,10 +144,9 @@ impl SparseTable {
         })
     }
 
-    /// The values, with those of the first `hashed` rows that no step ever pulled set to zero: an id that was never
-    /// trained must not speak.
-    pub(crate) fn finish(mut self, hashed: usize) -> Vec<f32> {
-        for row in (0..hashed).filter(|row| self.pulled_at[*row] == 0) {
+    /// The values, with those of rows that no step ever pulled set to zero: what was never trained must not speak.
+    pub(crate) fn finish(mut self) -> Vec<f32> {
+        for row in (0..self.pulled_at.len()).filter(|row| self.pulled_at[*row] == 0) {
             self.values[row * self.width..][..self.width].fill(0.0);
         }
         self.values

@@ -70,7 +70,8 @@ pub enum Objective {
 pub enum HistoryGap {
     /// Anywhere before the positive.
     None,
-    /// At a midnight (UTC) before the positive, because serving uses the state of the last daily run.
+    /// At the midnight (UTC) before the positive, because serving uses the state of the last daily run; the window does
+    /// not matter then.
     Day,
 }
 
@@ -210,7 +211,9 @@ impl ModelSettings {
         require((1..=8192).contains(&self.head_hidden), "head_hidden", "is not in 1..=8192")?;
         require((1..=1024).contains(&self.history_length_max), "history_length_max", "is not in 1..=1024")?;
         require((2..=1 << 26).contains(&self.id_buckets), "id_buckets", "is not in 2..=67108864")?;
-        require((1..=1 << 24).contains(&self.advertiser_buckets), "advertiser_buckets", "is not in 1..=16777216")
+        require((1..=1 << 24).contains(&self.advertiser_buckets), "advertiser_buckets", "is not in 1..=16777216")?;
+        let table = (self.id_buckets as usize + self.advertiser_buckets as usize) * self.dimension;
+        require(table <= 1 << 30, "id_buckets", "buckets x dimension is more than 1073741824")
     }
 }
 
@@ -223,6 +226,8 @@ impl TrainingSettings {
         require((1..=10_000_000).contains(&self.steps), "steps", "is not in 1..=10000000")?;
         require((1..=65_536).contains(&self.batch_size), "batch_size", "is not in 1..=65536")?;
         require(self.negatives <= 1_000_000, "negatives", "is not in 0..=1000000")?;
+        let scores = self.batch_size * (self.batch_size + self.negatives);
+        require(scores <= 1 << 30, "negatives", "batch_size x (batch_size + negatives) is more than 1073741824")?;
         require(self.learning_rate > 0.0 && self.learning_rate < 1.0, "learning_rate", "is not in (0, 1)")?;
         require(self.warmup_steps <= self.steps, "warmup_steps", "is more than steps")?;
         require(self.temperature > 0.0 && self.temperature < 10.0, "temperature", "is not in (0, 10)")?;
@@ -252,7 +257,9 @@ impl TrainingSettings {
             require(!below_one || share < 1.0, field, "must be below 1")?;
         }
         let dense_by_day = self.objective == Objective::DenseAllAction && self.history_gap == HistoryGap::Day;
-        require(!dense_by_day, "history_gap", "must be none where every position predicts")
+        require(!dense_by_day, "history_gap", "must be none where every position predicts")?;
+        let next_by_day = self.objective == Objective::NextAction && self.history_gap == HistoryGap::Day;
+        require(!next_by_day, "history_gap", "must be none where only the next event is predicted")
     }
 }
 

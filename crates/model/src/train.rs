@@ -132,7 +132,7 @@ pub fn train(
         settings: training.clone(),
         seconds: started.elapsed().as_secs_f64(),
     };
-    let table = run.table.finish(features.hashed_rows());
+    let table = run.table.finish();
     let timed = data.clock == Clock::Milliseconds;
     let model = Model::new(model.clone(), features, catalogue, timed, run.parameters, table)?;
     Ok((model, record))

@@ -17,6 +17,8 @@ pub use json::FilterError;
 pub const DEPTH_MAX: usize = 16;
 /// The most nodes in one expression.
 pub const NODES_MAX: usize = 256;
+/// The most different values in all of one expression's `in`.
+pub const ALL_VALUES_MAX: usize = 4_000;
 /// The most values in one `in`.
 pub const VALUES_MAX: usize = 1_000;
 

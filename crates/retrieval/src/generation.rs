@@ -33,8 +33,6 @@ pub struct Manifest {
     pub partition_users: Vec<u64>,
     /// The attributes that filters may name.
     pub attributes: BTreeMap<Box<str>, AttributeKind>,
-    /// recall@100 of the index against an exact scan, measured when it was built; absent where the index is exact.
-    pub recall_at_build: Option<f64>,
     /// Every file of the generation but this one.
     pub files: Vec<File>,
 }

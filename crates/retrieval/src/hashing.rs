@@ -13,7 +13,7 @@ pub fn stable_hash(seed: u64, bytes: &[u8]) -> u64 {
 }
 
 /// Maps a hash to `0..buckets` without the bias of a remainder (Lemire's multiply-shift reduction).
-fn reduce(hash: u64, buckets: u32) -> u32 {
+pub fn reduce(hash: u64, buckets: u32) -> u32 {
     ((u128::from(hash) * u128::from(buckets)) >> 64) as u32
 }
 

@@ -5,19 +5,59 @@ use std::collections::HashSet;
 use turret_retrieval::event::{Event, EventType};
 use turret_retrieval::ids::{EventId, ItemId};
 
-/// What makes two events one: the caller's id, or else all fields.
-#[derive(PartialEq, Eq, Hash)]
-enum Identity<'a> {
-    Named(&'a EventId),
-    Fields(&'a ItemId, EventType, i64),
+/// The fields that identify an event without an id.
+type Fields<'a> = (&'a ItemId, EventType, i64);
+
+/// Events that are there. Two are one if they have the same id, or the same fields and not both an id: what came with an
+/// id once may come without it from elsewhere.
+#[derive(Default)]
+struct Seen<'a> {
+    ids: HashSet<&'a EventId>,
+    fields: HashSet<Fields<'a>>,
+    unnamed: HashSet<Fields<'a>>,
 }
 
-impl<'a> Identity<'a> {
-    fn of(event: &'a Event) -> Self {
+impl<'a> Seen<'a> {
+    fn of(events: &'a [Event]) -> Self {
+        let mut seen = Self::default();
+        events.iter().for_each(|event| seen.insert(event));
+        seen
+    }
+
+    fn holds(&self, event: &Event) -> bool {
+        let fields = (&event.item_id, event.event_type, event.timestamp_ms);
         match &event.event_id {
-            Some(id) => Self::Named(id),
-            None => Self::Fields(&event.item_id, event.event_type, event.timestamp_ms),
+            Some(id) => self.ids.contains(id) || self.unnamed.contains(&fields),
+            None => self.fields.contains(&fields),
         }
+    }
+
+    fn insert(&mut self, event: &'a Event) {
+        let fields = (&event.item_id, event.event_type, event.timestamp_ms);
+        self.fields.insert(fields);
+        match &event.event_id {
+            Some(id) => drop(self.ids.insert(id)),
+            None => drop(self.unnamed.insert(fields)),
+        }
+    }
+}
+
+/// How much of a log is kept: its latest events, within both bounds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) events_max: usize,
+    pub(crate) bytes_max: usize,
+}
+
+impl Bounds {
+    /// How many of `events`, from the end, are within the bounds.
+    fn kept<'a>(self, events: impl DoubleEndedIterator<Item = &'a Event>) -> usize {
+        let mut bytes = 0;
+        let fits = |event: &&Event| {
+            bytes += postcard::to_stdvec(event).map_or(usize::MAX, |encoded| encoded.len());
+            bytes <= self.bytes_max
+        };
+        events.rev().take(self.events_max).take_while(fits).count()
     }
 }
 
@@ -34,24 +74,24 @@ pub(crate) struct Union {
     pub(crate) dropped: u32,
 }
 
-/// By time; of one time by the other fields.
-fn order(event: &Event) -> (i64, &ItemId, EventType, Option<&EventId>) {
-    (event.timestamp_ms, &event.item_id, event.event_type, event.event_id.as_ref())
-}
-
-/// Joins `offered` to `log`, keeping the latest `events_max`.
-pub(crate) fn union(log: Vec<Event>, offered: &[Event], events_max: usize) -> Union {
-    let mut seen: HashSet<Identity<'_>> = log.iter().map(Identity::of).collect();
-    let fresh: Vec<Event> = offered.iter().filter(|event| seen.insert(Identity::of(event))).cloned().collect();
+/// Joins `offered` to `log`, keeping the latest events within `bounds`.
+pub(crate) fn union(log: Vec<Event>, offered: &[Event], bounds: Bounds) -> Union {
+    let mut seen = Seen::of(&log);
+    let mut fresh: Vec<Event> = Vec::new();
+    for event in offered {
+        if !seen.holds(event) {
+            seen.insert(event);
+            fresh.push(event.clone());
+        }
+    }
     drop(seen);
-    let known = offered.len() - fresh.len();
-    let old = log.len();
+    let (known, offered_new) = (offered.len() - fresh.len(), fresh.len());
     let mut all: Vec<(bool, Event)> = log.into_iter().map(|event| (false, event)).collect();
     all.extend(fresh.into_iter().map(|event| (true, event)));
     // A total order, so that the result does not depend on who came first, and what was dropped stays dropped.
     all.sort_by(|(_, a), (_, b)| order(a).cmp(&order(b)));
-    let offered_new = all.len() - old;
-    let kept: Vec<(bool, Event)> = all.split_off(all.len().saturating_sub(events_max));
+    let kept = bounds.kept(all.iter().map(|(_, event)| event));
+    let kept: Vec<(bool, Event)> = all.split_off(all.len() - kept);
     let added = kept.iter().filter(|(is_new, _)| *is_new).count();
     Union {
         log: kept.into_iter().map(|(_, event)| event).collect(),
@@ -61,10 +101,15 @@ pub(crate) fn union(log: Vec<Event>, offered: &[Event], events_max: usize) -> Un
     }
 }
 
+/// By time; of one time by the other fields.
+fn order(event: &Event) -> (i64, &ItemId, EventType, Option<&EventId>) {
+    (event.timestamp_ms, &event.item_id, event.event_type, event.event_id.as_ref())
+}
+
 /// Whether every event of `log` is among `others`.
 pub(crate) fn is_subset(log: &[Event], others: &[Event]) -> bool {
-    let others: HashSet<Identity<'_>> = others.iter().map(Identity::of).collect();
-    log.iter().all(|event| others.contains(&Identity::of(event)))
+    let others = Seen::of(others);
+    log.iter().all(|event| others.holds(event))
 }
 
 #[cfg(test)]
@@ -72,6 +117,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn events(events_max: usize) -> Bounds {
+        Bounds { events_max, bytes_max: 1 << 20 }
+    }
 
     fn event(item: u64, at: i64, id: Option<u64>) -> Event {
         Event {
@@ -86,13 +135,37 @@ mod tests {
     fn a_repeated_delivery_is_known_and_an_event_too_old_is_dropped() {
         let log = vec![event(1, 10, None), event(2, 20, Some(7))];
         let offered = [event(1, 10, None), event(9, 99, Some(7)), event(3, 5, None), event(4, 15, None)];
-        let union = union(log, &offered, 3);
+        let union = union(log, &offered, events(3));
         assert_eq!(union.log.iter().map(|event| event.timestamp_ms).collect::<Vec<_>>(), [10, 15, 20]);
         assert_eq!((union.added, union.known, union.dropped), (1, 2, 1));
     }
 
+    #[test]
+    fn an_event_with_an_id_is_known_when_it_comes_without_and_the_other_way_round() {
+        let check = |first: Option<u64>, second: Option<u64>, known| {
+            let union = union(vec![event(1, 10, first)], &[event(1, 10, second)], events(9));
+            assert_eq!(union.known, known, "{first:?} {second:?}");
+        };
+        check(Some(7), None, 1);
+        check(None, Some(7), 1);
+        check(None, None, 1);
+        // Two deliveries that their sender tells apart.
+        check(Some(7), Some(8), 0);
+    }
+
+    #[test]
+    fn what_exceeds_the_bytes_is_dropped_and_stays_dropped() {
+        let bounds = Bounds { events_max: 100, bytes_max: 20 };
+        let offered: Vec<Event> = (0..10).map(|at| event(1, at, None)).collect();
+        let once = union(vec![], &offered, bounds);
+        assert!(once.added > 0 && once.dropped > 0, "{once:?}");
+        let again = union(once.log.clone(), &offered, bounds);
+        assert_eq!((again.added, again.dropped), (0, once.dropped));
+        assert_eq!(again.log, once.log);
+    }
+
     /// An id always names the same event.
-    fn events() -> impl Strategy<Value = Vec<Event>> {
+    fn batches() -> impl Strategy<Value = Vec<Event>> {
         let named = (0u64..5).prop_map(|id| event(id, id as i64, Some(id)));
         let unnamed = (0u64..6, 0i64..8).prop_map(|(item, at)| event(item, at, None));
         prop::collection::vec(prop_oneof![named, unnamed], 0..20)
@@ -100,13 +173,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_union_is_sorted_bounded_and_idempotent(first in events(), second in events(), max in 1usize..12) {
-            let once = union(union(vec![], &first, max).log, &second, max);
+        fn the_union_is_sorted_bounded_and_idempotent(first in batches(), second in batches(), max in 1usize..12) {
+            let once = union(union(vec![], &first, events(max)).log, &second, events(max));
             prop_assert!(once.log.len() <= max);
             prop_assert!(once.log.is_sorted_by_key(|event| event.timestamp_ms));
             prop_assert_eq!(once.added + once.known + once.dropped, second.len() as u32);
             prop_assert!(is_subset(&once.log, &[first, second.clone()].concat()));
-            let again = union(once.log.clone(), &second, max);
+            let again = union(once.log.clone(), &second, events(max));
             prop_assert_eq!(again.added, 0);
             prop_assert_eq!(again.log, once.log);
         }

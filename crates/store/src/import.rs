@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use turret_retrieval::ids::GenerationId;
 
 use crate::event_log::{is_subset, union};
-use crate::partition::{PartitionStore, ReadError, WriteError, bounded, read, state_key};
+use crate::partition::{PartitionStore, ReadError, WriteError, read, state_key};
 use crate::record::{LogRecord, StateRecord, UserRecord, encode};
 use crate::snapshot::{SnapshotError, SnapshotReader, SnapshotUser};
 
@@ -89,7 +89,7 @@ impl PartitionStore {
         let is_new = stored.is_none();
         let mut record = stored.unwrap_or_default();
         let log: LogRecord = read(&self.logs, key)?.unwrap_or_default();
-        let union = union(log.events, &shipped.events, self.settings().events_per_user_max);
+        let union = union(log.events, &shipped.events, self.bounds());
         let is_covered = is_subset(&union.log, &shipped.events);
         if union.added > 0 {
             record.events_total += u64::from(union.added);
@@ -98,15 +98,21 @@ impl PartitionStore {
         record.events_total = record.events_total.max(union.log.len() as u64);
         record.demographics = record.demographics.or(&shipped.demographics);
         let total = record.events_total;
-        if union.added > 0 {
-            self.logs.insert(key, bounded(union.log))?;
-        }
+        // The count first: cut off here, it is too large, and a state too few events; never the other way round.
         self.users.insert(key, encode(&record))?;
+        if union.added > 0 {
+            self.logs.insert(key, encode(&LogRecord { events: union.log }))?;
+        }
         self.users_count.fetch_add(u64::from(is_new), Ordering::Relaxed);
         if let Some(mut state) = shipped.state {
             state.covers_events = if is_covered { total } else { total.saturating_sub(1) };
             let kept: Option<StateRecord> = read(&self.states, &state_key(&shipped.user, &state.encoder))?;
-            if kept.is_none_or(|kept| kept.covers_events < state.covers_events) {
+            // A state that knows later events is kept, even where this one knows more of the earlier ones.
+            let is_better = |kept: StateRecord| {
+                state.covers_until_ms >= kept.covers_until_ms
+                    && (state.covers_events, state.made_at_ms) > (kept.covers_events, kept.made_at_ms)
+            };
+            if kept.is_none_or(is_better) {
                 self.put_state(&shipped.user, &state)?;
             }
         }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use sled::transaction::{ConflictableTransactionError, TransactionError, Transactional};
 use sled::{Db, Tree};
@@ -13,7 +13,7 @@ use turret_retrieval::ids::{EncoderVersion, UserId};
 use turret_retrieval::user::Demographics;
 
 use crate::SequenceState;
-use crate::event_log::union;
+use crate::event_log::{Bounds, union};
 use crate::record::{LogRecord, RecordError, StateRecord, UserRecord, decode, encode};
 
 /// The most bytes in the log of one user: sixteen of them fit into one message of a refresh, and it is far below the size
@@ -47,6 +47,7 @@ pub struct PartitionStore {
     pub(crate) states: Tree,
     pub(crate) imports: Tree,
     pub(crate) users_count: AtomicU64,
+    poisoned: AtomicBool,
     settings: StoreSettings,
 }
 
@@ -135,6 +136,9 @@ pub enum WriteError {
     /// The log cannot be flushed.
     #[error("the log cannot be flushed: {0}")]
     Flush(#[source] io::Error),
+    /// It could not be flushed before; the store must be opened again.
+    #[error("an earlier flush failed")]
+    Poisoned,
 }
 
 impl PartitionStore {
@@ -150,7 +154,7 @@ impl PartitionStore {
         let (users, logs, states, imports) = (tree("users")?, tree("logs")?, tree("states")?, tree("imports")?);
         let file = File::open(dir.join("db")).map_err(|error| fail(sled::Error::Io(error)))?;
         let users_count = AtomicU64::new(users.len() as u64);
-        Ok(Self { db, file, users, logs, states, imports, users_count, settings })
+        Ok(Self { db, file, users, logs, states, imports, users_count, poisoned: AtomicBool::new(false), settings })
     }
 
     /// Appends events, one batch of users with one flush; what it returns is on the disk.
@@ -177,11 +181,11 @@ impl PartitionStore {
             let stored = users.get(key)?;
             let mut record = stored.as_deref().map_or(Ok(UserRecord::default()), decode).map_err(refuse)?;
             let log = logs.get(key)?.as_deref().map_or(Ok(LogRecord::default()), decode).map_err(refuse)?;
-            let union = union(log.events, events, self.settings.events_per_user_max);
+            let union = union(log.events, events, self.bounds());
             if union.added > 0 {
                 record.events_total += u64::from(union.added);
                 users.insert(key, encode(&record))?;
-                logs.insert(key, bounded(union.log))?;
+                logs.insert(key, encode(&LogRecord { events: union.log }))?;
             }
             let outcome = Appended { added: union.added, known: union.known, dropped: union.dropped };
             Ok((outcome, stored.is_none() && union.added > 0))
@@ -281,26 +285,23 @@ impl PartitionStore {
         StoreStats { users: self.users_count.load(Ordering::Relaxed) }
     }
 
-    pub(crate) fn settings(&self) -> &StoreSettings {
-        &self.settings
+    /// How much of a log is kept.
+    pub(crate) fn bounds(&self) -> Bounds {
+        Bounds { events_max: self.settings.events_per_user_max, bytes_max: LOG_BYTES_MAX }
     }
 
     /// Everything written before this call is on the disk when it returns.
     pub(crate) fn flush(&self) -> Result<(), WriteError> {
-        self.db.flush()?;
-        self.file.sync_data().map_err(WriteError::Flush)
-    }
-}
-
-/// Encodes a log, without its oldest events where it would be too large.
-pub(crate) fn bounded(mut events: Vec<Event>) -> Vec<u8> {
-    loop {
-        let bytes = encode(&LogRecord { events: events.clone() });
-        if bytes.len() <= LOG_BYTES_MAX {
-            return bytes;
+        if self.poisoned.load(Ordering::Acquire) {
+            return Err(WriteError::Poisoned);
         }
-        // One event is far smaller than the bound, so this ends.
-        events.drain(..events.len().div_ceil(8));
+        let flushed = self.db.flush().map_err(WriteError::Disk);
+        let flushed = flushed.and_then(|_| self.file.sync_data().map_err(WriteError::Flush));
+        if flushed.is_err() {
+            // The system tells of a lost write once; the next call would succeed over what is not on the disk.
+            self.poisoned.store(true, Ordering::Release);
+        }
+        flushed
     }
 }
 

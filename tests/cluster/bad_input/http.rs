@@ -195,7 +195,7 @@ fn events_that_break_a_rule_are_refused_and_none_is_written() {
     check(json!({ "events": vec![sound(); 1_001] }), "events", "holds 1001");
     check(json!({}), "body", "missing field `events`");
     check(second(event("event_type", json!("stare"))), "events[1].event_type", "unknown variant `stare`");
-    check(second(event("timestamp_ms", json!(-1))), "events[1].timestamp_ms", "must not be negative");
+    check(second(event("timestamp_ms", json!(-1))), "events[1].timestamp_ms", "is not in milliseconds since 1970");
     check(second(event("timestamp_ms", json!("now"))), "events[1].timestamp_ms", "invalid type");
     check(second(event("item_id", json!(""))), "events[1].item_id", "must not be empty");
     check(second(event("price", json!(3))), "events[1].price", "unknown field `price`");

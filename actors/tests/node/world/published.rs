@@ -79,7 +79,6 @@ pub(crate) fn publish(generations: &Path, id: &str) -> Generation {
         attributes: [("advertiser_id", AttributeKind::Keyword), ("status", AttributeKind::Keyword)]
             .map(|(name, kind)| (name.into(), kind))
             .into(),
-        recall_at_build: None,
         files: paths.iter().map(|path| published_file(&dir, path)).collect(),
     };
     write_manifest(&dir, &manifest);

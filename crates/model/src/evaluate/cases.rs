@@ -65,10 +65,10 @@ fn is_one_session(a: &Row, b: &Row) -> bool {
     a.session == b.session && (a.session.is_some() || b.at - a.at <= NEIGHBOUR_MS)
 }
 
-/// The last event, with the one before it as the context and what came before as the history.
+/// The last event, with the one before it as the context. An order has no midnight, so the history holds that too.
 fn of_last(data: &Dataset, user: u32) -> Option<Case> {
     let all = data.range_of(user);
-    (all.len() >= 3).then(|| Case { user, history: all.start..all.end - 2, context: all.end - 2, target: all.end - 1 })
+    (all.len() >= 3).then(|| Case { user, history: all.start..all.end - 1, context: all.end - 2, target: all.end - 1 })
 }
 
 /// For each case, the context event of another one.

@@ -69,10 +69,10 @@ fn without_sessions_half_an_hour_parts_them() {
 }
 
 #[test]
-fn leaving_one_out_keeps_the_context_out_of_the_history() {
+fn leaving_one_out_tests_the_last_event_and_knows_every_other() {
     let data = data(&[(0, 1, 0, None), (0, 2, 1, None), (0, 3, 2, None), (1, 4, 0, None)], Clock::Order);
     let cases = cases::of(&data, &Split::LeaveOneOut, None, &mut random());
-    assert_eq!(cases, [Case { user: 0, history: 0..1, context: 1, target: 2 }]);
+    assert_eq!(cases, [Case { user: 0, history: 0..2, context: 1, target: 2 }]);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{DEPTH_MAX, End, Filter, NODES_MAX, NumberRange, VALUES_MAX};
+use super::{ALL_VALUES_MAX, DEPTH_MAX, End, Filter, NODES_MAX, NumberRange, VALUES_MAX};
 use crate::ids::ID_BYTES_MAX;
 use crate::item::AttributeKind;
 
@@ -21,10 +21,11 @@ pub struct FilterError {
 struct Parser<'a> {
     attributes: &'a BTreeMap<Box<str>, AttributeKind>,
     nodes: usize,
+    values: usize,
 }
 
 pub(super) fn parse(value: &Value, attributes: &BTreeMap<Box<str>, AttributeKind>) -> Result<Filter, FilterError> {
-    Parser { attributes, nodes: 0 }.node(value, "filter", 1)
+    Parser { attributes, nodes: 0, values: 0 }.node(value, "filter", 1)
 }
 
 fn fail<T>(path: &str, rule: impl Into<String>) -> Result<T, FilterError> {
@@ -98,14 +99,20 @@ impl Parser<'_> {
         }
     }
 
-    fn any_of(&self, value: &Value, path: &str) -> Result<Filter, FilterError> {
+    fn any_of(&mut self, value: &Value, path: &str) -> Result<Filter, FilterError> {
         let (field, kind, inner) = self.field(value, path)?;
         if kind == AttributeKind::Number {
             return fail(path, format!("`{field}` is a number; use eq, lt, lte, gt or gte"));
         }
         match inner.as_array() {
             Some(list) if (1..=VALUES_MAX).contains(&list.len()) => {
-                let values = list.iter().map(|item| word(item, path)).collect::<Result<_, _>>()?;
+                let mut values: Vec<Box<str>> = list.iter().map(|item| word(item, path)).collect::<Result<_, _>>()?;
+                values.sort_unstable();
+                values.dedup();
+                self.values += values.len();
+                if self.values > ALL_VALUES_MAX {
+                    return fail(path, format!("more than {ALL_VALUES_MAX} values in the whole filter"));
+                }
                 Ok(Filter::AnyOf { field: field.into(), values })
             }
             _ => fail(path, format!("must be a list of 1 to {VALUES_MAX} values")),
