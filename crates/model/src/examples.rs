@@ -110,10 +110,7 @@ impl<'a> Sampler<'a> {
 
     /// Draws one example.
     pub(crate) fn draw(&self, random: &mut ChaCha8Rng) -> Example {
-        let total = *self.sums.last().expect("Sampler::new found a positive");
-        let at = random.random::<f64>() * total;
-        let drawn = self.sums.partition_point(|sum| *sum <= at);
-        let positive = self.positives[drawn.min(self.positives.len() - 1)];
+        let positive = self.positive_of(0..self.positives.len(), random);
         let user = self.data.events()[positive].user;
         let first = self.data.range_of(user).start;
         if self.settings.objective == Objective::DenseAllAction {
@@ -126,6 +123,14 @@ impl<'a> Sampler<'a> {
         let start = end.saturating_sub(self.history_max).max(first);
         let after = end.checked_sub(1).filter(|last| *last >= first);
         Example { user, history: start..end, predictions: vec![Prediction { after, positive }] }
+    }
+
+    /// Draws one of `positives[range]`, which is not empty, by weight.
+    fn positive_of(&self, range: Range<usize>, random: &mut ChaCha8Rng) -> usize {
+        let before = range.start.checked_sub(1).map_or(0.0, |before| self.sums[before]);
+        let at = before + random.random::<f64>() * (self.sums[range.end - 1] - before);
+        let drawn = self.sums[range.clone()].partition_point(|sum| *sum <= at);
+        self.positives[(range.start + drawn).min(range.end - 1)]
     }
 
     /// Where the history of `positive` ends: exclusive, so that the positive lies in the window after it.
@@ -160,13 +165,16 @@ impl<'a> Sampler<'a> {
                 }
                 Clock::Order => (after + 1 + self.settings.window_events as usize).min(last + 1),
             };
-            if end > after + 1 {
-                let positive = random.random_range(after + 1..end);
-                predictions.push(Prediction { after: Some(after), positive });
+            let of_window = |row: usize| self.positives.partition_point(|positive| *positive < row);
+            let window = of_window(after + 1)..of_window(end);
+            if !window.is_empty() {
+                predictions.push(Prediction { after: Some(after), positive: self.positive_of(window, random) });
             }
         }
         if predictions.is_empty() {
-            predictions.push(Prediction { after: None, positive: last });
+            // What was drawn lies in no window: it is predicted from the event before it, where there is one.
+            predictions
+                .push(Prediction { after: last.checked_sub(1).filter(|before| *before >= start), positive: last });
         }
         Example { user, history: start..last, predictions }
     }

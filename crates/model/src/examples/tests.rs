@@ -1,4 +1,5 @@
 use rand::SeedableRng;
+use turret_retrieval::event::EventType;
 
 use super::*;
 use crate::planted::{self, DAY_MS as DAY, SPLIT, world};
@@ -83,6 +84,23 @@ fn the_next_action_is_the_very_next_and_dense_predicts_from_every_position() {
     let dense = TrainingSettings { objective: Objective::DenseAllAction, ..next };
     let drawn = draws(&data, &SPLIT, &dense);
     assert!(drawn.iter().any(|example| example.predictions.len() > 10));
+}
+
+#[test]
+fn what_has_no_weight_is_never_predicted() {
+    let data = world(20, Clock::Milliseconds);
+    let weights = EventWeights { view: 0.0, ..planted::training(1).event_weights };
+    for objective in [Objective::AllAction, Objective::NextAction, Objective::DenseAllAction] {
+        let settings = TrainingSettings {
+            objective,
+            event_weights: weights,
+            history_gap: HistoryGap::None,
+            ..planted::training(1)
+        };
+        let drawn = draws(&data, &SPLIT, &settings);
+        let kinds = drawn.iter().flat_map(|example| &example.predictions).map(|p| data.events()[p.positive].kind);
+        assert!(kinds.into_iter().all(|kind| kind == EventType::Checkout), "{objective:?}");
+    }
 }
 
 #[test]
