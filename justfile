@@ -93,13 +93,17 @@ real: build
     {{ turret }} publish --config "$config"
     {{ turret }} serve --config "$config" &
     node=$!
-    # Until it has loaded, for a minute at most; the last refusal is printed.
+    # Until its answer is whole, for a minute at most; else the last refusal or answer is printed.
     for attempt in {1..60}; do
         kill -0 "$node" 2>/dev/null || { echo "real: the node ended before it answered" >&2; exit 1; }
-        ! {{ turret }} retrieve --url http://127.0.0.1:8101 --user 59 --interest 281 -k 5 2>"$dir/refusal" || exit 0
+        ask=({{ turret }} retrieve --url http://127.0.0.1:8101 --user 59 --interest 281 -k 5)
+        if "${ask[@]}" --json >"$dir/answer" 2>"$dir/refusal" && grep -q '"status": "full"' "$dir/answer"; then
+            "${ask[@]}"
+            exit 0
+        fi
         sleep 1
     done
-    cat "$dir/refusal" >&2
+    cat "$dir/refusal" "$dir/answer" >&2
     exit 1
 
 # Everything that must hold: the README's own commands, lint, docs, the quickstart, and the real data where it is

@@ -104,10 +104,20 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
         seconds: started.elapsed().as_secs_f64(),
     };
     if arguments.json {
-        return say_json(&outcome);
+        say_json(&outcome)?;
+    } else {
+        report(&outcome);
     }
-    report(&outcome);
-    Ok(())
+    check(&outcome.evaluation)
+}
+
+/// The marketplace is made so that context says more than history: a model that does not find that is broken.
+fn check(report: &EvaluationReport) -> anyhow::Result<()> {
+    let recall = |name: &str| report.arms.iter().find(|arm| arm.name == name).and_then(|arm| arm.recall_at(10));
+    match (recall("contextual"), recall("history only")) {
+        (Some(contextual), Some(history_only)) if contextual > history_only => Ok(()),
+        _ => bail!("the contextual model does not recall more than the history-only one: this build is broken"),
+    }
 }
 
 /// How large the marketplace is.
