@@ -33,6 +33,9 @@ pub(super) async fn refresh(
         .await
         .map_err(panicked)?
         .map_err(|error| Refusal::Failed(error.to_string()))?;
+    for user in &page.damaged {
+        tracing::error!(%user, partition = %own.partition, "records cannot be read; not refreshed");
+    }
     let mut refreshed = 0;
     for users in page.users.chunks(ENCODE_ROWS_MAX) {
         let histories = users.iter().map(|user| user.events.clone()).collect();

@@ -91,6 +91,8 @@ pub struct DirtyPage {
     pub users: Vec<Dirty>,
     /// Where the next page starts, after this user; none at the end.
     pub next: Option<UserId>,
+    /// Users passed over because a record of theirs cannot be read.
+    pub damaged: Vec<UserId>,
 }
 
 /// What a partition holds.
@@ -223,8 +225,10 @@ impl PartitionStore {
     ///
     /// At most `limit`; looks at a bounded number of users, so a page may be empty and still have a next one.
     ///
+    /// A user whose records cannot be read is passed over, so that the others are not kept waiting.
+    ///
     /// # Errors
-    /// When a record cannot be read.
+    /// When sled cannot read.
     pub fn dirty_users(
         &self,
         encoder: &EncoderVersion,
@@ -232,16 +236,14 @@ impl PartitionStore {
         limit: usize,
     ) -> Result<DirtyPage, ReadError> {
         let start = after.map_or(Bound::Unbounded, |user| Bound::Excluded(user.as_str().as_bytes()));
-        let mut page = DirtyPage { users: Vec::new(), next: None };
+        let mut page = DirtyPage { users: Vec::new(), next: None, damaged: Vec::new() };
         for (scanned, entry) in self.users.range::<&[u8], _>((start, Bound::Unbounded)).enumerate() {
             let (key, bytes) = entry?;
             let user = id_of(&key)?;
-            let total = decode::<UserRecord>(&bytes).map_err(|source| damaged(&key, source))?.events_total;
-            if total > 0 {
-                let state = read::<StateRecord>(&self.states, &state_key(&user, encoder))?;
-                if state.is_none_or(|state| state.covers_events < total) {
-                    page.users.push(Dirty { events: self.events(&user)?, user: user.clone(), events_total: total });
-                }
+            match self.dirty(&user, &bytes, encoder) {
+                Ok(dirty) => page.users.extend(dirty),
+                Err(ReadError::Record { .. }) => page.damaged.push(user.clone()),
+                Err(error @ ReadError::Disk(_)) => return Err(error),
             }
             if page.users.len() >= limit || scanned + 1 >= SCAN_MAX {
                 page.next = Some(user);
@@ -249,6 +251,17 @@ impl PartitionStore {
             }
         }
         Ok(page)
+    }
+
+    /// What a refresh needs of a user whose state by `encoder` does not cover all events.
+    fn dirty(&self, user: &UserId, record: &[u8], encoder: &EncoderVersion) -> Result<Option<Dirty>, ReadError> {
+        let record = decode::<UserRecord>(record).map_err(|source| damaged(user.as_str().as_bytes(), source))?;
+        let events_total = record.events_total;
+        let state = read::<StateRecord>(&self.states, &state_key(user, encoder))?;
+        if events_total == 0 || state.is_some_and(|state| state.covers_events >= events_total) {
+            return Ok(None);
+        }
+        Ok(Some(Dirty { user: user.clone(), events: self.events(user)?, events_total }))
     }
 
     /// Stores states with one flush, and forgets those of the oldest encoder beyond the second.

@@ -170,4 +170,9 @@ fn a_damaged_record_is_an_error_that_names_the_user() {
     let error = store.view(&UserId::new("u7").unwrap(), &EncoderVersion::from(1)).unwrap_err().to_string();
     assert_eq!(error, "user u7: record version 9 where 1 is read");
     assert!(store.append_events(&[(UserId::new("u7").unwrap(), vec![event(1, 1)])]).is_err());
+
+    // It keeps nobody else from being refreshed.
+    store.append_events(&[(UserId::new("u8").unwrap(), vec![event(1, 1)])]).unwrap();
+    let page = store.dirty_users(&EncoderVersion::from(1), None, 9).unwrap();
+    assert_eq!((users(&page), page.damaged.clone()), (vec!["u8"], vec![UserId::new("u7").unwrap()]));
 }
