@@ -1,6 +1,7 @@
-//! A whole data set in memory, its ids interned to dense rows.
+//! A data set in memory, its ids interned to dense rows; and a log that is read in parts, each a data set of its own.
 
-use std::ops::Range;
+use std::ops::{Deref, Range};
+use std::sync::Arc;
 
 use crate::event::EventType;
 use crate::item::{Ad, Item};
@@ -33,8 +34,8 @@ pub struct Row {
 /// A data set: what is read from Parquet, or generated, and what a model is trained on.
 #[derive(Debug)]
 pub struct Dataset {
-    /// Every item; an event's `item` indexes here.
-    pub items: Vec<Item>,
+    /// Every item; an event's `item` indexes here. The parts of one log share them.
+    pub items: Arc<[Item]>,
     /// Every ad. Where the data set has no ads, every item is one, under its own id.
     pub ads: Vec<Ad>,
     /// Every user; an event's `user` indexes here.
@@ -51,7 +52,14 @@ impl Dataset {
     ///
     /// # Panics
     /// When an event names a user or an item that does not exist: the reader interns both.
-    pub fn new(items: Vec<Item>, ads: Vec<Ad>, users: Vec<User>, clock: Clock, mut events: Vec<Row>) -> Self {
+    pub fn new(
+        items: impl Into<Arc<[Item]>>,
+        ads: Vec<Ad>,
+        users: Vec<User>,
+        clock: Clock,
+        mut events: Vec<Row>,
+    ) -> Self {
+        let items = items.into();
         let in_range = |row: &Row| (row.user as usize) < users.len() && (row.item as usize) < items.len();
         assert!(events.iter().all(in_range), "an event names a row that does not exist");
         events.sort_by_key(|row| (row.user, row.at));
@@ -78,6 +86,80 @@ impl Dataset {
     /// The events of `user`, oldest first.
     pub fn events_of(&self, user: u32) -> &[Row] {
         &self.events[self.range_of(user)]
+    }
+}
+
+/// A log of events that need not fit into memory, split by user into parts that do.
+///
+/// All events of a user are in one part, and every part is a fair sample of the users, as a hash makes it. What is
+/// bounded by tables rather than by the log, the items, is in memory throughout.
+pub trait Parts: Sync {
+    /// Every item, shared by all parts.
+    fn items(&self) -> &[Item];
+
+    /// What the events' `at` counts, in every part.
+    fn clock(&self) -> Clock;
+
+    /// How many parts there are, at least one. It is the same on every call.
+    fn count(&self) -> usize;
+
+    /// Reads part `number`, counted from 0: the same events on every call, with users of its own. Its ads may be left
+    /// out. Called from another thread than the one that uses the part before it.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    ///
+    /// # Panics
+    /// May panic where `number` is not below [`count`](Self::count).
+    fn read(&self, number: usize) -> Result<Part<'_>, PartError>;
+}
+
+/// A part of a log in memory.
+#[derive(Debug)]
+pub enum Part<'a> {
+    /// The whole log, which is in memory anyway.
+    Whole(&'a Dataset),
+    /// Read for this use, and freed after it.
+    Read(Box<Dataset>),
+}
+
+impl Deref for Part<'_> {
+    type Target = Dataset;
+
+    fn deref(&self) -> &Dataset {
+        match self {
+            Self::Whole(data) => data,
+            Self::Read(data) => data,
+        }
+    }
+}
+
+/// Why a part of a log was not read.
+#[derive(Debug, thiserror::Error)]
+#[error("part {number} of the log: {source}")]
+pub struct PartError {
+    /// Which part.
+    pub number: usize,
+    /// What its reader says.
+    pub source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+/// The case of one part.
+impl Parts for Dataset {
+    fn items(&self) -> &[Item] {
+        &self.items
+    }
+
+    fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    fn count(&self) -> usize {
+        1
+    }
+
+    fn read(&self, _: usize) -> Result<Part<'_>, PartError> {
+        Ok(Part::Whole(self))
     }
 }
 

@@ -75,7 +75,7 @@ impl Counts {
             }
             Baseline::CategoryPopularity => {
                 let subject = &data.items[context as usize].interests;
-                for (score, item) in scores.iter_mut().zip(&data.items) {
+                for (score, item) in scores.iter_mut().zip(&*data.items) {
                     if item.interests.iter().any(|own| subject.iter().any(|its| its.id == own.id)) {
                         *score += 1.0;
                     }
