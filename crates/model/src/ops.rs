@@ -4,13 +4,15 @@
 //! pass and say nothing; what is here has one, allocates less, and skips padding altogether. Matrix products stay
 //! candle's. Reductions run over chunks of a fixed size, so results do not depend on the number of threads.
 
-use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, bail};
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, Layout, Result, Shape, Storage, Tensor, WithDType, bail};
 use rayon::prelude::*;
 
 mod affine;
 mod attention;
 mod bag;
 mod dropout;
+mod lanes;
 mod layer_norm;
 mod softmax;
 mod unit;
@@ -44,6 +46,22 @@ pub(crate) fn with_values<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> Result<R
     }
 }
 
+/// The matrix product of two matrices, each a storage with its layout; row-major.
+fn product(
+    (left, left_layout): (&CpuStorage, &Layout),
+    (right, right_layout): (&CpuStorage, &Layout),
+) -> Result<Vec<f32>> {
+    let (&[rows, inner], &[_, columns]) = (left_layout.dims(), right_layout.dims()) else {
+        bail!("a product of tensors that are not matrices");
+    };
+    f32::cpu_storage_data(left.matmul(right, (1, rows, columns, inner), left_layout, right_layout)?)
+}
+
+/// The layout of the transpose, [columns, rows], of a contiguous matrix [rows, columns].
+fn transposed(rows: usize, columns: usize) -> Layout {
+    Layout::new(Shape::from((columns, rows)), vec![1, columns], 0)
+}
+
 /// Calls `f(first row, rows)` on disjoint chunks of whole rows of `out`, in parallel.
 fn for_row_chunks(out: &mut [f32], width: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
     if out.len() <= CHUNK_ROWS * width {
@@ -64,14 +82,17 @@ fn add_scaled(y: &mut [f32], scale: f32, x: &[f32]) {
 /// `e^x` to about 2e-7 relative, in operations that vectorise.
 #[inline]
 fn exp(x: f32) -> f32 {
+    // Adding it rounds to a whole number, which then stands in the lowest bits.
+    const ROUND: f32 = 12_582_912.0;
     let x = x.clamp(-87.0, 88.0);
-    let n = (x * std::f32::consts::LOG2_E).round_ties_even();
+    let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
+    let n = shifted - ROUND;
     let r = n.mul_add(2.121_944_4e-4, n.mul_add(-0.693_359_4, x));
     let p = 1.987_569_1e-4_f32;
     let p = p.mul_add(r, 1.398_2e-3).mul_add(r, 8.333_452e-3).mul_add(r, 4.166_579_6e-2);
     let p = p.mul_add(r, 1.666_666_5e-1).mul_add(r, 0.5);
     let y = (p * r).mul_add(r, r) + 1.0;
-    f32::from_bits(((n as i32 + 127) << 23) as u32) * y
+    f32::from_bits(shifted.to_bits().wrapping_add(127) << 23) * y
 }
 
 #[cfg(test)]

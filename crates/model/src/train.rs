@@ -1,7 +1,6 @@
 //! Training: draw, embed, score, step.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::time::Instant;
 
 use candle_core::{Device, Tensor, Var};
@@ -222,8 +221,7 @@ impl<'a> Run<'a> {
         let states = states(batch.histories, &batch.states, table, &network, drop)?;
         let queries = network.head(batch.head.embed(states, table, &network)?, drop)?;
         let ads = network.ads(&batch.candidates.embed(table, &network)?)?;
-        let scores = queries.matmul(&ads.t()?)?;
-        let loss = sampled_softmax(&scores, &Arc::new(batch.softmax))?;
+        let loss = sampled_softmax(&queries, &ads, &batch.softmax)?;
         Ok(Pass { loss, leaf, variables })
     }
 }

@@ -1,11 +1,15 @@
-//! The sampled softmax: cross entropy of scores against each row's positive, corrected for how candidates were drawn.
+//! The sampled softmax: cross entropy of queries against ads, corrected for how candidates were drawn.
 
-use std::sync::Arc;
-
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use super::{exp, slice, with_values};
+use super::lanes::{largest, sum};
+use super::{add_scaled, exp, product, transposed, with_values};
+
+/// Rows whose scores are computed at once, few enough that they stay in cache.
+const BLOCK_ROWS: usize = 128;
+/// The rows fall into at most so many strands, each with a sum of its own for the ads' gradient.
+const STRANDS: usize = 16;
 
 /// What turns scores into logits: `score / temperature` plus the correction of the column.
 ///
@@ -22,70 +26,130 @@ pub(crate) struct SampledSoftmax {
     pub(crate) as_negative: Vec<f32>,
 }
 
-/// The mean loss over the rows of `scores` [rows, columns].
-pub(crate) fn sampled_softmax(scores: &Tensor, softmax: &Arc<SampledSoftmax>) -> Result<Tensor> {
-    let (rows, columns) = scores.dims2()?;
+/// The mean loss over the rows of `queries` [rows, width], whose scores are the inner products with `ads`
+/// [columns, width].
+///
+/// The scores never exist as a whole: each block of rows is scored, and leaves its part of the loss and of both
+/// gradients while it is in cache.
+pub(crate) fn sampled_softmax(queries: &Tensor, ads: &Tensor, softmax: &SampledSoftmax) -> Result<Tensor> {
+    let ((rows, width), (columns, ads_width)) = (queries.dims2()?, ads.dims2()?);
     let covers = softmax.as_positive.len() == columns && softmax.as_negative.len() == columns;
-    if rows == 0 || softmax.targets.len() != rows || !covers {
+    if rows == 0 || softmax.targets.len() != rows || !covers || width != ads_width {
         bail!("scores of {rows} x {columns} do not fit {} targets", softmax.targets.len());
     }
-    scores.contiguous()?.apply_op1(Loss(softmax.clone()))
+    let loss = with_values(queries, |queries| {
+        with_values(ads, |values| {
+            // Products take storage, and what is inside a tensor is not ours to take.
+            let ads = CpuStorage::F32(values.to_vec());
+            softmax.loss(queries, &ads, (columns, width))
+        })
+    })?;
+    queries.apply_op2(ads, loss)
 }
 
-struct Loss(Arc<SampledSoftmax>);
-
-impl Loss {
-    /// Fills `logits` and returns their largest and the sum of exponentials above it.
-    fn logits(&self, row: usize, scores: &[f32], logits: &mut [f32]) -> (f32, f32) {
-        let softmax = &*self.0;
-        let scale = 1.0 / softmax.temperature;
-        for ((logit, score), correction) in logits.iter_mut().zip(scores).zip(&softmax.as_negative) {
-            *logit = score.mul_add(scale, *correction);
+impl SampledSoftmax {
+    fn loss(&self, queries: &[f32], ads: &CpuStorage, (columns, width): (usize, usize)) -> Result<Loss> {
+        let rows = self.targets.len();
+        let strand_rows = rows.div_ceil(STRANDS).max(BLOCK_ROWS);
+        let mut grad_queries = vec![0.0; queries.len()];
+        let strands: Vec<(f64, Vec<f32>)> = queries
+            .par_chunks(strand_rows * width)
+            .zip(grad_queries.par_chunks_mut(strand_rows * width))
+            .zip(self.targets.par_chunks(strand_rows))
+            .map(|((queries, grad_queries), targets)| {
+                self.strand(queries, grad_queries, targets, ads, (columns, width))
+            })
+            .collect::<Result<_>>()?;
+        let mut total = 0.0;
+        let mut grad_ads = vec![0.0; columns * width];
+        for (loss, grad) in &strands {
+            total += loss;
+            add_scaled(&mut grad_ads, 1.0, grad);
         }
-        let target = softmax.targets[row] as usize;
-        logits[target] = scores[target].mul_add(scale, softmax.as_positive[target]);
-        let top = logits.iter().fold(f32::MIN, |top, logit| if *logit > top { *logit } else { top });
-        (top, logits.iter().map(|logit| exp(logit - top)).sum())
+        Ok(Loss { mean: (total / rows as f64) as f32, grad_queries, grad_ads })
+    }
+
+    /// The loss summed over the rows of a strand, and the ads' gradient from them; fills that of its queries.
+    fn strand(
+        &self,
+        queries: &[f32],
+        grad_queries: &mut [f32],
+        targets: &[u32],
+        ads: &CpuStorage,
+        (columns, width): (usize, usize),
+    ) -> Result<(f64, Vec<f32>)> {
+        let ads_layout = Layout::contiguous((columns, width));
+        let mut loss = 0.0;
+        let mut grad_ads = Vec::new();
+        let blocks = queries.chunks(BLOCK_ROWS * width).zip(grad_queries.chunks_mut(BLOCK_ROWS * width));
+        for ((queries, grad_queries), targets) in blocks.zip(targets.chunks(BLOCK_ROWS)) {
+            let rows = targets.len();
+            let queries = CpuStorage::F32(queries.to_vec());
+            let queries_layout = Layout::contiguous((rows, width));
+            let mut scores = product((&queries, &queries_layout), (ads, &transposed(columns, width)))?;
+            for (row, target) in scores.chunks_exact_mut(columns).zip(targets) {
+                loss += f64::from(self.row(row, *target as usize));
+            }
+            let scores = CpuStorage::F32(scores);
+            let scores_layout = Layout::contiguous((rows, columns));
+            grad_queries.copy_from_slice(&product((&scores, &scores_layout), (ads, &ads_layout))?);
+            let part = product((&scores, &transposed(rows, columns)), (&queries, &queries_layout))?;
+            if grad_ads.is_empty() {
+                grad_ads = part;
+            } else {
+                add_scaled(&mut grad_ads, 1.0, &part);
+            }
+        }
+        Ok((loss, grad_ads))
+    }
+
+    /// The loss of one row, whose scores become their gradient.
+    fn row(&self, row: &mut [f32], target: usize) -> f32 {
+        let scale = 1.0 / self.temperature;
+        let positive = row[target].mul_add(scale, self.as_positive[target]);
+        for (logit, correction) in row.iter_mut().zip(&self.as_negative) {
+            *logit = logit.mul_add(scale, *correction);
+        }
+        row[target] = positive;
+        let top = largest(row);
+        row.iter_mut().for_each(|logit| *logit = exp(*logit - top));
+        let sum = sum(row);
+        let each = scale / self.targets.len() as f32;
+        let share = each / sum;
+        row.iter_mut().for_each(|weight| *weight *= share);
+        row[target] -= each;
+        top + sum.ln() - positive
     }
 }
 
-impl CustomOp1 for Loss {
+/// The loss and its gradients, all computed in one pass.
+struct Loss {
+    mean: f32,
+    grad_queries: Vec<f32>,
+    grad_ads: Vec<f32>,
+}
+
+impl CustomOp2 for Loss {
     fn name(&self) -> &'static str {
         "sampled-softmax"
     }
 
-    fn cpu_fwd(&self, scores: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let scores = slice(scores, layout)?;
-        let columns = self.0.as_positive.len();
-        let losses: Vec<f32> = scores
-            .par_chunks(columns)
-            .enumerate()
-            .map_init(
-                || vec![0.0; columns],
-                |logits, (row, scores)| {
-                    let (top, sum) = self.logits(row, scores, logits);
-                    top + sum.ln() - logits[self.0.targets[row] as usize]
-                },
-            )
-            .collect();
-        let mean = losses.iter().map(|loss| f64::from(*loss)).sum::<f64>() / losses.len() as f64;
-        Ok((CpuStorage::F32(vec![mean as f32]), Shape::from(())))
+    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        Ok((CpuStorage::F32(vec![self.mean]), Shape::from(())))
     }
 
-    fn bwd(&self, scores: &Tensor, _result: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let rows = self.0.targets.len();
-        let columns = self.0.as_positive.len();
-        let each = grad.to_scalar::<f32>()? / (rows as f32 * self.0.temperature);
-        let values = with_values(scores, |scores| {
-            let mut out = vec![0.0; scores.len()];
-            out.par_chunks_mut(columns).zip(scores.par_chunks(columns)).enumerate().for_each(|(row, (out, scores))| {
-                let (top, sum) = self.logits(row, scores, out);
-                let scale = each / sum;
-                out.iter_mut().for_each(|x| *x = exp(*x - top) * scale);
-                out[self.0.targets[row] as usize] -= each;
-            });
-            Ok(out)
-        })?;
-        Tensor::from_vec(values, scores.shape(), scores.device()).map(Some)
+    fn bwd(
+        &self,
+        queries: &Tensor,
+        ads: &Tensor,
+        _result: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let scale = grad.to_scalar::<f32>()?;
+        let scaled = |values: &[f32], like: &Tensor| {
+            let values = values.iter().map(|value| value * scale).collect();
+            Tensor::from_vec(values, like.shape(), like.device()).map(Some)
+        };
+        Ok((scaled(&self.grad_queries, queries)?, scaled(&self.grad_ads, ads)?))
     }
 }

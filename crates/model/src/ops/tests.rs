@@ -83,15 +83,56 @@ fn bags_unit_rows_and_softmax_have_the_gradients_of_their_differences() {
 
     let x = variable((3, 5), 6);
     check("unit rows", std::slice::from_ref(&x), || unit_rows(&x));
+}
 
-    let scores = variable((3, 4), 7);
-    let softmax = std::sync::Arc::new(SampledSoftmax {
+fn softmax(rows: usize, columns: usize) -> SampledSoftmax {
+    let corrections = |by: usize| (0..columns).map(|column| ((column * by) % 7) as f32 / 10.0 - 0.3).collect();
+    SampledSoftmax {
         temperature: 0.5,
-        targets: vec![1, 3, 0],
-        as_positive: vec![0.1, -0.2, 0.3, 0.0],
-        as_negative: vec![0.5, 0.4, -0.3, 0.2],
-    });
-    check("softmax", std::slice::from_ref(&scores), || sampled_softmax(&scores, &softmax));
+        targets: (0..rows).map(|row| ((row * 5 + 1) % columns) as u32).collect(),
+        as_positive: corrections(3),
+        as_negative: corrections(5),
+    }
+}
+
+#[test]
+fn softmax_has_the_gradient_of_its_differences() {
+    let (queries, ads) = (variable((3, 5), 7), variable((4, 5), 8));
+    let settings = softmax(3, 4);
+    check("softmax", &[queries.clone(), ads.clone()], || sampled_softmax(&queries, &ads, &settings));
+}
+
+/// The loss by candle's own operations.
+fn plain_softmax(queries: &Tensor, ads: &Tensor, softmax: &SampledSoftmax) -> Tensor {
+    let (rows, columns) = (queries.dim(0).unwrap(), ads.dim(0).unwrap());
+    let mut corrections = softmax.as_negative.repeat(rows);
+    let mut is_target = vec![0.0f32; rows * columns];
+    for (row, target) in softmax.targets.iter().map(|target| *target as usize).enumerate() {
+        corrections[row * columns + target] = softmax.as_positive[target];
+        is_target[row * columns + target] = 1.0;
+    }
+    let matrix = |values: Vec<f32>| Tensor::from_vec(values, (rows, columns), &Device::Cpu).unwrap();
+    let scores = queries.matmul(&ads.t().unwrap()).unwrap();
+    let logits = ((scores / f64::from(softmax.temperature)).unwrap() + matrix(corrections)).unwrap();
+    let positives = (&logits * matrix(is_target)).unwrap().sum(1).unwrap();
+    (logits.log_sum_exp(1).unwrap() - positives).unwrap().mean_all().unwrap()
+}
+
+#[test]
+fn softmax_over_many_blocks_is_the_plain_one_and_scales_with_the_gradient_that_comes_in() {
+    // Rows and columns that fill neither blocks nor lanes.
+    let (queries, ads) = (variable((2_500, 6), 1), variable((37, 6), 2));
+    let settings = softmax(2_500, 37);
+    let mine = (sampled_softmax(&queries, &ads, &settings).unwrap() * 3.0).unwrap();
+    let plain = (plain_softmax(&queries, &ads, &settings) * 3.0).unwrap();
+    let value = |tensor: &Tensor| tensor.to_scalar::<f32>().unwrap();
+    assert!((value(&mine) - value(&plain)).abs() < 1e-4, "{mine} where {plain}");
+    let (mine, plain) = (mine.backward().unwrap(), plain.backward().unwrap());
+    for variable in [&queries, &ads] {
+        let (mine, plain) = (mine.get(variable).unwrap(), plain.get(variable).unwrap());
+        let largest = |x: &Tensor| value(&x.abs().unwrap().flatten_all().unwrap().max(0).unwrap());
+        assert!(largest(&(mine - plain).unwrap()) < 1e-4 * largest(plain));
+    }
 }
 
 #[test]
