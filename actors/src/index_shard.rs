@@ -161,9 +161,10 @@ impl IndexShard {
 fn run(index: &ShardIndex, ask: &SearchAsk) -> Result<SearchReply, Refusal> {
     let failed = |why: String| Refusal::Failed(why);
     ask.vector.check(index.dimension()).map_err(|error| failed(format!("vector: {error}")))?;
-    let search = Search { vector: &ask.vector, k: ask.k as usize, filter: ask.filter.as_ref() };
+    let (vector, baseline) = (&ask.vector, ask.without_context.as_ref());
+    let search = Search { vector, baseline, k: ask.k as usize, filter: ask.filter.as_ref() };
     let found = index.search(&search).map_err(|error| failed(error.to_string()))?;
-    Ok(SearchReply { hits: found.hits, exhausted: found.exhausted, plan: found.plan, selectivity: found.selectivity })
+    Ok(SearchReply { ads: found.ads, exhausted: found.exhausted, plan: found.plan, selectivity: found.selectivity })
 }
 
 fn answer(reply: Reply, result: Result<SearchReply, Refusal>) {

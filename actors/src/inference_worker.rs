@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use turret_model::{HeadInput, Model};
 use turret_retrieval::event::Event;
 use turret_retrieval::ids::GenerationId;
+use turret_retrieval::vector::UnitVector;
 
 use crate::groups;
 use crate::metrics::Metrics;
@@ -164,20 +165,39 @@ impl InferenceWorker {
     }
 }
 
-/// Embeds all rows at once; where that fails, each on its own, so that one bad row is one refusal.
+/// Embeds all rows at once, and again without their context those that ask what it did.
 fn embed_batch(model: &Model, rows: Vec<EmbedRow>) {
-    let inputs: Vec<HeadInput<'_>> = rows.iter().map(|(ask, _)| head_input(ask)).collect();
-    let vectors = match model.embed_queries(&inputs) {
-        Ok(vectors) => vectors.into_iter().map(Ok).collect(),
-        Err(_) => inputs.iter().map(|input| embed_one(model, input)).collect::<Vec<_>>(),
-    };
-    for ((ask, reply), vector) in rows.into_iter().zip(vectors) {
-        let context_used = ask.context.as_ref().is_some_and(|context| model.context_is_usable(context));
-        send(reply, vector.map(|vector| Embedded { vector, context_used }));
+    let is_used = |ask: &EmbedAsk| ask.context.as_ref().is_some_and(|context| model.context_is_usable(context));
+    let used: Vec<bool> = rows.iter().map(|(ask, _)| is_used(ask)).collect();
+    // Where no context is used, the embedding without it is the embedding.
+    let is_again = |ask: &EmbedAsk, used: bool| ask.compares_without_context && used;
+    let again = rows.iter().zip(&used).filter(|((ask, _), used)| is_again(ask, **used));
+    let again = again.map(|((ask, _), _)| HeadInput { context: None, ..head_input(ask) });
+    let inputs: Vec<HeadInput<'_>> = rows.iter().map(|(ask, _)| head_input(ask)).chain(again).collect();
+    let mut vectors = embed_all(model, &inputs);
+    let mut bare = vectors.split_off(rows.len()).into_iter();
+    for (((ask, reply), context_used), vector) in rows.into_iter().zip(used).zip(vectors) {
+        let bare = if is_again(&ask, context_used) { bare.next() } else { None };
+        let embedded = vector.and_then(|vector| {
+            let without_context = match bare {
+                Some(bare) => Some(bare?),
+                None => ask.compares_without_context.then(|| vector.clone()),
+            };
+            Ok(Embedded { vector, without_context, context_used })
+        });
+        send(reply, embedded);
     }
 }
 
-fn embed_one(model: &Model, input: &HeadInput<'_>) -> Result<turret_retrieval::vector::UnitVector, Refusal> {
+/// Embeds all inputs at once; where that fails, each on its own, so that one bad input is one refusal.
+fn embed_all(model: &Model, inputs: &[HeadInput<'_>]) -> Vec<Result<UnitVector, Refusal>> {
+    match model.embed_queries(inputs) {
+        Ok(vectors) => vectors.into_iter().map(Ok).collect(),
+        Err(_) => inputs.iter().map(|input| embed_one(model, input)).collect(),
+    }
+}
+
+fn embed_one(model: &Model, input: &HeadInput<'_>) -> Result<UnitVector, Refusal> {
     let mut vectors =
         model.embed_queries(std::slice::from_ref(input)).map_err(|error| Refusal::Failed(error.to_string()))?;
     vectors.pop().ok_or_else(|| Refusal::Failed("the model answered nothing".to_owned()))

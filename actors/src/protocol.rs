@@ -6,12 +6,11 @@
 use ractor::RpcReplyPort;
 use ractor_cluster::RactorClusterMessage;
 use serde::{Deserialize, Serialize};
-use turret_index::Plan;
+use turret_index::{FoundAd, Plan};
 use turret_retrieval::context::Context;
 use turret_retrieval::event::Event;
 use turret_retrieval::filter::Filter;
 use turret_retrieval::ids::{EncoderVersion, GenerationId, NodeName, UserId};
-use turret_retrieval::topk::Hit;
 use turret_retrieval::user::Demographics;
 use turret_retrieval::vector::UnitVector;
 
@@ -60,6 +59,8 @@ pub struct SearchAsk {
     pub generation: GenerationId,
     /// The query embedding.
     pub vector: UnitVector,
+    /// The query embedding without the context, where the ads found are to be scored by it too.
+    pub without_context: Option<UnitVector>,
     /// How many ads, at most [`K_MAX`](turret_retrieval::topk::K_MAX).
     pub k: u32,
     /// Only ads that pass.
@@ -71,8 +72,8 @@ pub struct SearchAsk {
 /// The best ads of one shard.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SearchReply {
-    /// In the order of [`Hit`], with the advertiser where one is named.
-    pub hits: Vec<(Hit, Option<Box<str>>)>,
+    /// In the order of [`Hit`](turret_retrieval::topk::Hit); each baseline is the score without the context.
+    pub ads: Vec<FoundAd>,
     /// Fewer than `k` ads of the shard pass the filter, and all of them are here.
     pub exhausted: bool,
     /// How the shard searched.
@@ -184,6 +185,8 @@ pub struct EmbedAsk {
     pub context: Option<Context>,
     /// Who the user is.
     pub demographics: Demographics,
+    /// Whether the embedding without the context is wanted as well.
+    pub compares_without_context: bool,
     /// Microseconds left when this was sent.
     pub remaining_us: u64,
 }
@@ -193,6 +196,8 @@ pub struct EmbedAsk {
 pub struct Embedded {
     /// The embedding.
     pub vector: UnitVector,
+    /// The embedding of the same query without its context, where it was wanted; equal where no context was used.
+    pub without_context: Option<UnitVector>,
     /// Whether the model knew anything of the context given.
     pub context_used: bool,
 }

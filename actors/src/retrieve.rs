@@ -15,10 +15,11 @@ use turret_retrieval::hashing::partition_of;
 use turret_retrieval::ids::{EncoderVersion, UserId};
 use turret_retrieval::tier::{History, Tier};
 use turret_retrieval::user::Demographics;
-use turret_retrieval::vector::UnitVector;
 
 use crate::metrics::Metrics;
-use crate::protocol::{AppendAsk, Appended, EmbedAsk, InferenceRequest, Refusal, UserRequest, UserView, ViewAsk};
+use crate::protocol::{
+    AppendAsk, Appended, EmbedAsk, Embedded, InferenceRequest, Refusal, UserRequest, UserView, ViewAsk,
+};
 use crate::routing::{RoutingReader, RoutingTable};
 use crate::wire::{Inbox, Wire};
 use crate::{inference_worker, user_partition};
@@ -45,6 +46,8 @@ pub struct RetrieveRequest {
     pub budget: Budget,
     /// A state older than this is not used.
     pub max_state_age_ms: Option<i64>,
+    /// Whether each candidate is scored without the context as well.
+    pub compares_without_context: bool,
 }
 
 /// What is answered.
@@ -162,13 +165,13 @@ impl Retriever {
         let demographics_known = !demographics.is_unknown();
 
         let started = Instant::now();
-        let (vector, context_used) = self.embed(&table, &request, state, demographics).await?;
+        let query = self.embed(&table, &request, state, demographics).await?;
         timings.inference = self.observe("embed", started);
-        user_state.context_used = context_used;
-        user_state.tier = Tier::of(user_state.history, context_used, demographics_known);
+        user_state.context_used = query.context_used;
+        user_state.tier = Tier::of(user_state.history, query.context_used, demographics_known);
 
         let started = Instant::now();
-        let gather = scatter::scatter(&table, &request, vector).await?;
+        let gather = scatter::scatter(&table, &request, query).await?;
         timings.scatter = self.observe("scatter", started);
 
         let started = Instant::now();
@@ -226,7 +229,7 @@ impl Retriever {
         request: &RetrieveRequest,
         state: Option<Vec<f32>>,
         demographics: Demographics,
-    ) -> Result<(UnitVector, bool), Rejection> {
+    ) -> Result<Embedded, Rejection> {
         let mut why = "none is known".to_owned();
         for (left, worker) in (1u32..=table.inference.len() as u32).rev().zip(&table.inference) {
             let remaining = request.budget.remaining(Instant::now().into_std());
@@ -238,6 +241,7 @@ impl Retriever {
                 state: state.clone(),
                 context: request.context.clone(),
                 demographics: demographics.clone(),
+                compares_without_context: request.compares_without_context,
                 remaining_us: remaining.as_micros() as u64,
             };
             let embed =
@@ -246,7 +250,7 @@ impl Retriever {
             let patience = if left == 1 { remaining } else { remaining / (left + 1) };
             match worker.call(embed, Some(patience)).await {
                 Ok(CallResult::Success(answer)) => match answer.open() {
-                    Ok(Ok(embedded)) => return Ok((embedded.vector, embedded.context_used)),
+                    Ok(Ok(embedded)) => return Ok(embedded),
                     Ok(Err(Refusal::Expired)) => return Err(Rejection::DeadlineExceeded { stage: "embed" }),
                     Ok(Err(refusal)) => why = refusal.to_string(),
                     Err(error) => why = error.to_string(),

@@ -15,7 +15,7 @@ use turret_actors::protocol::{
     UserRequest, UserView, ViewAsk,
 };
 use turret_actors::wire::{WIRE_VERSION, Wire, WireError};
-use turret_index::Plan;
+use turret_index::{FoundAd, Plan};
 use turret_retrieval::context::{Context, Subject};
 use turret_retrieval::event::{Event, EventType};
 use turret_retrieval::filter::{End, Filter, NumberRange};
@@ -107,51 +107,67 @@ fn filter() -> Filter {
 
 #[test]
 fn the_version_is_the_one_that_the_bytes_are_of() {
-    assert_eq!(WIRE_VERSION, 1, "take the bytes of the new version over, then raise this");
+    assert_eq!(WIRE_VERSION, 2, "take the bytes of the new version over, then raise this");
 }
 
 #[test]
 fn messages_of_the_index() {
-    let ask = |filter| SearchAsk { generation: generation(), vector: vector(), k: 200, filter, remaining_us: 25_000 };
-    golden(ask(None), "010e672d323032362d31312d32332e320200000000000080bfc80100a8c301");
+    let ask = |filter| SearchAsk {
+        generation: generation(),
+        vector: vector(),
+        without_context: None,
+        k: 200,
+        filter,
+        remaining_us: 25_000,
+    };
+    golden(ask(None), "020e672d323032362d31312d32332e320200000000000080bf00c80100a8c301");
+    golden(
+        SearchAsk { without_context: Some(vector()), ..ask(None) },
+        "020e672d323032362d31312d32332e320200000000000080bf010200000000000080bfc80100a8c301",
+    );
     golden(
         ask(Some(filter())),
-        "010e672d323032362d31312d32332e320200000000000080bfc8010100020306737461747573010661637469766502010104076d696e5f6167650100000000000032400001000000000060504001a8c301",
+        "020e672d323032362d31312d32332e320200000000000080bf00c8010100020306737461747573010661637469766502010104076d696e5f6167650100000000000032400001000000000060504001a8c301",
     );
     let hit = |ad: &str, score| Hit { ad: AdId::new(ad).expect("an id"), score };
-    let reply = |plan, selectivity| {
-        let hits = vec![(hit("ad901", 0.8125), Some("adv12".into())), (hit("7", -0.5), None)];
-        Ok::<_, Refusal>(SearchReply { hits, exhausted: true, plan, selectivity })
+    let found = |hit, advertiser: Option<&str>, baseline_score| FoundAd {
+        hit,
+        advertiser: advertiser.map(Into::into),
+        baseline_score,
     };
-    golden(reply(Plan::Exact, None), "0100020561643930310000503f010561647631320137000000bf00010000");
+    let reply = |plan, selectivity| {
+        let ads = vec![found(hit("ad901", 0.8125), Some("adv12"), Some(0.5)), found(hit("7", -0.5), None, None)];
+        Ok::<_, Refusal>(SearchReply { ads, exhausted: true, plan, selectivity })
+    };
+    golden(reply(Plan::Exact, None), "0200020561643930310000503f01056164763132010000003f0137000000bf0000010000");
     golden(
         reply(Plan::ExactPostings, Some(0.25)),
-        "0100020561643930310000503f010561647631320137000000bf00010101000000000000d03f",
+        "0200020561643930310000503f01056164763132010000003f0137000000bf0000010101000000000000d03f",
     );
     golden(
         reply(Plan::InGraph, Some(0.5)),
-        "0100020561643930310000503f010561647631320137000000bf00010201000000000000e03f",
+        "0200020561643930310000503f01056164763132010000003f0137000000bf0000010201000000000000e03f",
     );
-    golden(reply(Plan::Graph, None), "0100020561643930310000503f010561647631320137000000bf00010300");
+    golden(reply(Plan::Graph, None), "0200020561643930310000503f01056164763132010000003f0137000000bf0000010300");
 }
 
 #[test]
 fn messages_of_the_user_partitions() {
-    golden(ViewAsk { user: user(), encoder: encoder() }, "0102753106656e632d3431");
+    golden(ViewAsk { user: user(), encoder: encoder() }, "0202753106656e632d3431");
     let view = |state| Ok::<_, Refusal>(Some(UserView { demographics: demographics(), state }));
     let state = StateView { vector: vec![0.5, -2.0], made_at_ms: 1_767_571_200_000, is_current: true };
-    golden(Ok::<Option<UserView>, Refusal>(None), "010000");
-    golden(view(None), "010001011d010255530000");
-    golden(view(Some(state)), "010001011d010255530001020000003f000000c080e0a0b7f16601");
+    golden(Ok::<Option<UserView>, Refusal>(None), "020000");
+    golden(view(None), "020001011d010255530000");
+    golden(view(Some(state)), "020001011d010255530001020000003f000000c080e0a0b7f16601");
     golden(
         AppendAsk { user: user(), events: events() },
-        "01027531040269310080e0a0b7f16601026531026932010100026933020000026934030200",
+        "02027531040269310080e0a0b7f16601026531026932010100026933020000026934030200",
     );
-    golden(Ok::<_, Refusal>(Appended { added: 300, known: 2, dropped: 1 }), "0100ac020201");
-    golden(RefreshPageAsk { after: None, users_max: 16 }, "010010");
-    golden(RefreshPageAsk { after: Some(user()), users_max: 16 }, "010102753110");
-    golden(Ok::<_, Refusal>(RefreshedPage { refreshed: 16, next: Some(user()) }), "01001001027531");
-    golden(Ok::<_, Refusal>(RefreshedPage { refreshed: 0, next: None }), "01000000");
+    golden(Ok::<_, Refusal>(Appended { added: 300, known: 2, dropped: 1 }), "0200ac020201");
+    golden(RefreshPageAsk { after: None, users_max: 16 }, "020010");
+    golden(RefreshPageAsk { after: Some(user()), users_max: 16 }, "020102753110");
+    golden(Ok::<_, Refusal>(RefreshedPage { refreshed: 16, next: Some(user()) }), "02001001027531");
+    golden(Ok::<_, Refusal>(RefreshedPage { refreshed: 0, next: None }), "02000000");
 }
 
 #[test]
@@ -163,29 +179,33 @@ fn messages_of_the_inference_workers() {
         state,
         context,
         demographics: demographics(),
+        compares_without_context: true,
         remaining_us: 25_000,
     };
-    golden(ask(None, None), "010e672d323032362d31312d32332e320000011d0102555300a8c301");
+    golden(ask(None, None), "020e672d323032362d31312d32332e320000011d010255530001a8c301");
     golden(
         ask(Some(vec![0.5]), Some(Context { subject: Some(subject), query: None })),
-        "010e672d323032362d31312d32332e3201010000003f0101010770696e35353231010d7374796c652f76696e746167650000403f00011d0102555300a8c301",
+        "020e672d323032362d31312d32332e3201010000003f0101010770696e35353231010d7374796c652f76696e746167650000403f00011d010255530001a8c301",
     );
     golden(
         ask(None, Some(Context { subject: None, query: Some("armchair".to_owned()) })),
-        "010e672d323032362d31312d32332e32000100010861726d6368616972011d0102555300a8c301",
+        "020e672d323032362d31312d32332e32000100010861726d6368616972011d010255530001a8c301",
     );
-    golden(Ok::<_, Refusal>(Embedded { vector: vector(), context_used: true }), "01000200000000000080bf01");
+    let embedded =
+        |without_context| Ok::<_, Refusal>(Embedded { vector: vector(), without_context, context_used: true });
+    golden(embedded(None), "02000200000000000080bf0001");
+    golden(embedded(Some(vector())), "02000200000000000080bf010200000000000080bf01");
     golden(
         EncodeAsk { encoder: encoder(), histories: vec![events(), vec![]] },
-        "0106656e632d343102040269310080e0a0b7f1660102653102693201010002693302000002693403020000",
+        "0206656e632d343102040269310080e0a0b7f1660102653102693201010002693302000002693403020000",
     );
-    golden(Ok::<_, Refusal>(vec![vec![0.5f32, -2.0], vec![]]), "010002020000003f000000c000");
+    golden(Ok::<_, Refusal>(vec![vec![0.5f32, -2.0], vec![]]), "020002020000003f000000c000");
 }
 
 #[test]
 fn messages_of_the_admin_actors() {
-    golden((), "01");
-    golden(node(), "010161");
+    golden((), "02");
+    golden(node(), "020161");
     let status = |refresh| NodeStatus {
         node: node(),
         generation: generation(),
@@ -195,7 +215,7 @@ fn messages_of_the_admin_actors() {
         partitions: vec![1],
         refresh,
     };
-    golden(status(None), "0101610e672d323032362d31312d32332e3201ac02020003010100");
+    golden(status(None), "0201610e672d323032362d31312d32332e3201ac02020003010100");
     let refresh = RefreshStatus {
         run: 2,
         running: true,
@@ -204,22 +224,22 @@ fn messages_of_the_admin_actors() {
         partitions_failed: 1,
         partitions: 4,
     };
-    golden(status(Some(refresh)), "0101610e672d323032362d31312d32332e3201ac020200030101010201e807030104");
-    golden(Ok::<_, Refusal>(RefreshStarted { run: 2, started: false }), "01000200");
+    golden(status(Some(refresh)), "0201610e672d323032362d31312d32332e3201ac020200030101010201e807030104");
+    golden(Ok::<_, Refusal>(RefreshStarted { run: 2, started: false }), "02000200");
 }
 
 #[test]
 fn every_refusal() {
     let refused = |refusal: Refusal| Err::<(), _>(refusal);
-    golden(refused(Refusal::Unreadable("malformed message".to_owned())), "010100116d616c666f726d6564206d657373616765");
+    golden(refused(Refusal::Unreadable("malformed message".to_owned())), "020100116d616c666f726d6564206d657373616765");
     golden(
         refused(Refusal::OtherVersion { serving: "g-1".to_owned(), asked: "g-2".to_owned() }),
-        "01010103672d3103672d32",
+        "02010103672d3103672d32",
     );
-    golden(refused(Refusal::Overloaded), "010102");
-    golden(refused(Refusal::Expired), "010103");
-    golden(refused(Refusal::Starting), "010104");
-    golden(refused(Refusal::Failed("why".to_owned())), "01010503776879");
+    golden(refused(Refusal::Overloaded), "020102");
+    golden(refused(Refusal::Expired), "020103");
+    golden(refused(Refusal::Starting), "020104");
+    golden(refused(Refusal::Failed("why".to_owned())), "02010503776879");
 }
 
 /// How a request reaches a peer: the name of its variant, and its arguments, each with its length before it.
@@ -243,33 +263,41 @@ async fn requests_are_framed_by_the_name_of_their_variant() {
         assert_eq!(found, (variant.to_owned(), args.to_owned()));
     };
     let refresh = RefreshPageAsk { after: None, users_max: 16 };
-    check(framed(AdminRequest::Ping(Wire::new(()), port())), "Ping", "000000000000000101");
-    check(framed(AdminRequest::Status(Wire::new(()), port())), "Status", "000000000000000101");
-    check(framed(AdminRequest::Refresh(Wire::new(()), port())), "Refresh", "000000000000000101");
-    check(framed(UserRequest::RefreshPage(Wire::new(refresh), port())), "RefreshPage", "0000000000000003010010");
+    check(framed(AdminRequest::Ping(Wire::new(()), port())), "Ping", "000000000000000102");
+    check(framed(AdminRequest::Status(Wire::new(()), port())), "Status", "000000000000000102");
+    check(framed(AdminRequest::Refresh(Wire::new(()), port())), "Refresh", "000000000000000102");
+    check(framed(UserRequest::RefreshPage(Wire::new(refresh), port())), "RefreshPage", "0000000000000003020010");
     let view = ViewAsk { user: user(), encoder: encoder() };
-    check(framed(UserRequest::View(Wire::new(view), port())), "View", "000000000000000b0102753106656e632d3431");
+    check(framed(UserRequest::View(Wire::new(view), port())), "View", "000000000000000b0202753106656e632d3431");
     let append = AppendAsk { user: user(), events: vec![] };
-    check(framed(UserRequest::Append(Wire::new(append), port())), "Append", "00000000000000050102753100");
+    check(framed(UserRequest::Append(Wire::new(append), port())), "Append", "00000000000000050202753100");
     let encode = EncodeAsk { encoder: encoder(), histories: vec![] };
-    check(framed(InferenceRequest::Encode(Wire::new(encode), port())), "Encode", "00000000000000090106656e632d343100");
+    check(framed(InferenceRequest::Encode(Wire::new(encode), port())), "Encode", "00000000000000090206656e632d343100");
     let embed = EmbedAsk {
         generation: generation(),
         state: None,
         context: None,
         demographics: Demographics::default(),
+        compares_without_context: false,
         remaining_us: 1,
     };
     check(
         framed(InferenceRequest::Embed(Wire::new(embed), port())),
         "Embed",
-        "0000000000000016010e672d323032362d31312d32332e32000000000001",
+        "0000000000000017020e672d323032362d31312d32332e3200000000000001",
     );
-    let search = SearchAsk { generation: generation(), vector: vector(), k: 1, filter: None, remaining_us: 1 };
+    let search = SearchAsk {
+        generation: generation(),
+        vector: vector(),
+        without_context: None,
+        k: 1,
+        filter: None,
+        remaining_us: 1,
+    };
     check(
         framed(IndexRequest::Search(Wire::new(search), port())),
         "Search",
-        "000000000000001c010e672d323032362d31312d32332e320200000000000080bf010001",
+        "000000000000001d020e672d323032362d31312d32332e320200000000000080bf00010001",
     );
 }
 

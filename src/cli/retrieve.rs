@@ -32,6 +32,12 @@ pub(super) struct Arguments {
     /// The subject pin itself; where the model knows it, its own interests are used
     #[arg(long, value_name = "ITEM")]
     subject: Option<String>,
+    /// What the user searches for; with --surface search
+    #[arg(long, value_name = "TEXT")]
+    query: Option<String>,
+    /// Also show what each ad would score without the context
+    #[arg(long)]
+    explain_scores: bool,
     /// How many ads
     #[arg(short, default_value_t = 10)]
     k: u64,
@@ -65,9 +71,13 @@ fn request(arguments: &Arguments) -> anyhow::Result<Value> {
     if let Some(user) = &arguments.user {
         body.insert("user_id".to_owned(), json!(user));
     }
-    if !interests.is_empty() || arguments.subject.is_some() {
-        let subject = json!({ "item_id": arguments.subject, "interests": interests });
-        body.insert("context".to_owned(), json!({ "subject": subject }));
+    let has_subject = !interests.is_empty() || arguments.subject.is_some();
+    if has_subject || arguments.query.is_some() {
+        let subject = has_subject.then(|| json!({ "item_id": arguments.subject, "interests": interests }));
+        body.insert("context".to_owned(), json!({ "subject": subject, "query": arguments.query }));
+    }
+    if arguments.explain_scores {
+        body.insert("explain".to_owned(), json!(["scores"]));
     }
     if let Some(filter) = &arguments.filter {
         let filter: Value = serde_json::from_str(filter)
@@ -106,19 +116,24 @@ pub(super) async fn post(url: &str, body: &Value) -> anyhow::Result<Value> {
 
 fn render(answer: &Value) -> String {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let rows: Vec<Vec<String>> = answer["candidates"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|candidate| {
-            let score = format!("{:.4}", candidate["score"].as_f64().unwrap_or_default());
-            let advertiser = candidate.get("advertiser_id").map_or_else(String::new, text);
-            vec![text(&candidate["ad_id"]), score, advertiser, candidate["shard"].to_string()]
-        })
-        .collect();
+    let score = |value: &Value| value.as_f64().map_or_else(String::new, |score| format!("{score:.4}"));
+    let candidates = answer["candidates"].as_array().map_or(&[][..], Vec::as_slice);
+    let is_compared = candidates.iter().any(|candidate| candidate.get("score_without_context").is_some());
+    let row = |candidate: &Value| {
+        let advertiser = candidate.get("advertiser_id").map_or_else(String::new, text);
+        let mut row = vec![text(&candidate["ad_id"]), score(&candidate["score"])];
+        row.extend(is_compared.then(|| score(&candidate["score_without_context"])));
+        row.extend([advertiser, candidate["shard"].to_string()]);
+        row
+    };
+    let rows: Vec<Vec<String>> = candidates.iter().map(row).collect();
+    let mut heads = vec!["ad", "score", "without context", "advertiser", "shard"];
+    if !is_compared {
+        heads.remove(2);
+    }
     let user = &answer["user_state"];
     let coverage = &answer["coverage"];
-    let mut lines = vec![table(&["ad", "score", "advertiser", "shard"], &rows), String::new()];
+    let mut lines = vec![table(&heads, &rows), String::new()];
     if answer["exhausted"] == json!(true) {
         lines.push("no further ads pass the filter".to_owned());
     }

@@ -23,7 +23,7 @@ use super::problem::Problem;
 
 mod shape;
 
-use shape::{AnswerBody, RetrieveBody};
+use shape::{AnswerBody, Explain, RetrieveBody};
 
 /// The longest deadline accepted, in milliseconds.
 const DEADLINE_MS_MAX: u64 = DEADLINE_MAX.as_millis() as u64;
@@ -127,5 +127,6 @@ fn validate(
         k: body.k as usize,
         budget: Budget::new(arrival, Duration::from_millis(deadline_ms)),
         max_state_age_ms,
+        compares_without_context: body.explain.contains(&Explain::Scores),
     })
 }

@@ -1,6 +1,6 @@
 //! Three nodes answer as one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use reqwest::Method;
@@ -45,6 +45,32 @@ fn three_nodes_answer_what_one_node_answers() {
     assert!(different.len() >= 40, "only {} different answers", different.len());
     one.assert_no_panic();
     three.assert_no_panic();
+}
+
+#[test]
+fn a_score_without_context_is_the_score_of_a_request_without_one() {
+    let cluster = Cluster::start(&["a"]);
+    let node = &cluster.nodes[0];
+    let mut request = request_of(&world().user_of_each_partition()[0]);
+    request["k"] = json!(2_000);
+    let scores = |answer: &Value, key: &str| -> BTreeMap<String, f64> {
+        let candidates = answer["candidates"].as_array().unwrap().iter();
+        candidates.filter_map(|ad| Some((ad["ad_id"].to_string(), ad.get(key)?.as_f64()?))).collect()
+    };
+    let bare = scores(&node.retrieve(&request), "score");
+    request["context"] = json!({ "subject": { "interests": [{ "id": world().interests[0], "confidence": 0.9 }] } });
+    let plain = node.retrieve(&request);
+    assert_eq!(plain["user_state"]["context"], "used", "{plain}");
+    assert!(scores(&plain, "score_without_context").is_empty(), "nobody asked");
+    request["explain"] = json!(["scores", "filter_plan"]);
+    let explained = node.retrieve(&request);
+    assert_eq!(scores(&explained, "score"), scores(&plain, "score"));
+    let without = scores(&explained, "score_without_context");
+    assert_eq!(without.len(), bare.len());
+    for (ad, score) in &without {
+        assert!((score - bare[ad]).abs() < 1e-5, "{ad}: {score} where {} is expected", bare[ad]);
+    }
+    cluster.assert_no_panic();
 }
 
 /// Who asks × what for × how: every combination.

@@ -1,5 +1,6 @@
 //! Pure: what the shards answered, put together.
 
+use turret_index::FoundAd;
 use turret_retrieval::coverage::{Coverage, ShardOutcome};
 use turret_retrieval::ids::ShardId;
 use turret_retrieval::merge::merge;
@@ -12,19 +13,26 @@ use crate::protocol::{Refusal, SearchReply};
 pub struct Candidate {
     /// The ad and its score.
     pub hit: Hit,
+    /// Its score for the same user without the context, where that was asked.
+    pub score_without_context: Option<f32>,
     /// The advertiser, where the ad names one.
     pub advertiser: Option<Box<str>>,
     /// The shard that found it.
     pub shard: ShardId,
 }
 
-/// The advertiser of an ad, and the shard that found it.
-type Origin = (Option<Box<str>>, ShardId);
+/// What stands beside a hit while the lists are merged.
+#[derive(Clone)]
+struct Beside {
+    score_without_context: Option<f32>,
+    advertiser: Option<Box<str>>,
+    shard: ShardId,
+}
 
 /// The answers of the shards of one request, as they come in.
 pub struct Gather {
     outcomes: Vec<Option<ShardOutcome>>,
-    lists: Vec<Vec<(Hit, Origin)>>,
+    lists: Vec<Vec<(Hit, Beside)>>,
     exhausted: bool,
     plans: Vec<ShardPlan>,
 }
@@ -67,9 +75,9 @@ impl Gather {
                 *slot = Some(ShardOutcome::Answered);
                 self.exhausted &= reply.exhausted;
                 self.plans.push(ShardPlan { shard, plan: reply.plan, selectivity: reply.selectivity });
-                let tagged = reply.hits.into_iter().map(|(hit, advertiser)| (hit, (advertiser, shard)));
                 // A score that is no number would make the order of the answer depend on chance.
-                self.lists.push(tagged.filter(|(hit, _)| hit.score.is_finite()).collect());
+                let sound = reply.ads.into_iter().filter(|ad| ad.hit.score.is_finite());
+                self.lists.push(sound.map(|ad| beside(ad, shard)).collect());
             }
             Err(outcome) => *slot = Some(outcome),
         }
@@ -89,12 +97,22 @@ impl Gather {
         let coverage = Coverage::of(&outcomes, shard_ads);
         let candidates = merge(&self.lists, k)
             .into_iter()
-            .map(|(hit, (advertiser, shard))| Candidate { hit, advertiser, shard })
+            .map(|(hit, Beside { score_without_context, advertiser, shard })| Candidate {
+                hit,
+                score_without_context,
+                advertiser,
+                shard,
+            })
             .collect::<Vec<_>>();
         self.plans.sort_by_key(|plan| plan.shard);
         let exhausted = self.exhausted && coverage.is_full() && candidates.len() < k;
         Gathered { candidates, coverage, exhausted, plans: self.plans }
     }
+}
+
+fn beside(ad: FoundAd, shard: ShardId) -> (Hit, Beside) {
+    let score_without_context = ad.baseline_score.filter(|score| score.is_finite());
+    (ad.hit, Beside { score_without_context, advertiser: ad.advertiser, shard })
 }
 
 /// What a shard's refusal means for coverage.
@@ -116,8 +134,17 @@ mod tests {
     use super::*;
 
     fn reply(ads: &[(u64, f32)], exhausted: bool) -> SearchReply {
-        let hits = ads.iter().map(|(ad, score)| (Hit { ad: AdId::from(*ad), score: *score }, None)).collect();
-        SearchReply { hits, exhausted, plan: turret_index::Plan::Exact, selectivity: None }
+        let found = |(ad, score): &(u64, f32)| FoundAd {
+            hit: Hit { ad: AdId::from(*ad), score: *score },
+            advertiser: None,
+            baseline_score: None,
+        };
+        SearchReply {
+            ads: ads.iter().map(found).collect(),
+            exhausted,
+            plan: turret_index::Plan::Exact,
+            selectivity: None,
+        }
     }
 
     #[test]

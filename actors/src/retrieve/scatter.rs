@@ -9,12 +9,11 @@ use ractor::rpc::CallResult;
 use tokio::time::Instant;
 use turret_retrieval::coverage::ShardOutcome;
 use turret_retrieval::ids::ShardId;
-use turret_retrieval::vector::UnitVector;
 
 use super::gather::{Gather, outcome_of};
 use super::{Rejection, RetrieveRequest, is_late};
 use crate::index_shard;
-use crate::protocol::{IndexRequest, SearchAsk, SearchReply};
+use crate::protocol::{Embedded, IndexRequest, SearchAsk, SearchReply};
 use crate::routing::RoutingTable;
 use crate::wire::{Inbox, Wire};
 
@@ -28,7 +27,7 @@ const RESERVE: Duration = Duration::from_micros(500);
 pub(super) async fn scatter(
     table: &RoutingTable,
     request: &RetrieveRequest,
-    vector: UnitVector,
+    query: Embedded,
 ) -> Result<Gather, Rejection> {
     let patience = request.budget.remaining(Instant::now().into_std()).saturating_sub(RESERVE);
     if patience.is_zero() {
@@ -36,7 +35,8 @@ pub(super) async fn scatter(
     }
     let ask = SearchAsk {
         generation: table.manifest.id.clone(),
-        vector,
+        vector: query.vector,
+        without_context: query.without_context,
         k: request.k as u32,
         filter: request.filter.clone(),
         remaining_us: patience.as_micros() as u64,

@@ -1,15 +1,18 @@
 //! What a sound node answers.
 
+use std::collections::BTreeMap;
+
 use ractor::ActorRef;
 use ractor::rpc::CallResult;
 use turret_actors::protocol::{UserRequest, UserView, ViewAsk};
+use turret_actors::retrieve::RetrieveRequest;
 use turret_actors::user_partition;
 use turret_actors::wire::{Inbox, Wire};
 use turret_model::HeadInput;
 use turret_retrieval::context::Context;
 use turret_retrieval::filter::Filter;
 use turret_retrieval::hashing::partition_of;
-use turret_retrieval::ids::UserId;
+use turret_retrieval::ids::{AdId, UserId};
 use turret_retrieval::item::{Ad, Item};
 use turret_retrieval::tier::{History, Tier};
 use turret_retrieval::topk::Hit;
@@ -71,6 +74,30 @@ fn an_answer_is_what_the_model_says() {
                 assert_eq!(answer.coverage.documents, 1.0);
                 assert_eq!(answer.coverage.reasons, [] as [&str; 0]);
             }
+        }
+    });
+}
+
+#[test]
+fn a_score_without_context_is_what_the_model_says_without_it() {
+    with_node(async |world| {
+        for (user, item) in [(17, Some(30)), (USERS - 1, Some(3)), (17, None), (17, Some(ADS))] {
+            let bare: BTreeMap<AdId, f32> =
+                ranking(world, user, None).await.into_iter().map(|hit| (hit.ad, hit.score)).collect();
+            let mut request = RetrieveRequest { context: item.map(looking_at), ..ask(Some(user), 50) };
+            let plain = world.answer(request.clone()).await.candidates;
+            assert!(plain.iter().all(|candidate| candidate.score_without_context.is_none()), "nobody asked");
+            request.compares_without_context = true;
+            let answer = world.answer(request).await;
+            let mut changed = 0;
+            for (candidate, plain) in answer.candidates.iter().zip(&plain) {
+                assert_eq!(candidate.hit.ad, plain.hit.ad, "the comparison decides nothing");
+                let without = candidate.score_without_context.expect("it was asked");
+                assert!((without - bare[&candidate.hit.ad]).abs() < TOLERANCE, "user {user}: {candidate:?}");
+                changed += u32::from((without - candidate.hit.score).abs() > TOLERANCE);
+            }
+            // An unknown item is no context.
+            assert_eq!(changed > 0, answer.user_state.context_used, "user {user} looking at {item:?}");
         }
     });
 }

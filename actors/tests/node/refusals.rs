@@ -36,6 +36,7 @@ fn search_ask(world: &World) -> SearchAsk {
     SearchAsk {
         generation: world.generation.manifest.id.clone(),
         vector: direction(MODEL.dimension()),
+        without_context: None,
         k: 5,
         filter: None,
         remaining_us: 5_000_000,
@@ -48,6 +49,7 @@ fn embed_ask(world: &World) -> EmbedAsk {
         state: None,
         context: None,
         demographics: Demographics::default(),
+        compares_without_context: false,
         remaining_us: 5_000_000,
     }
 }
@@ -153,6 +155,8 @@ fn a_search_that_breaks_a_rule_is_refused_with_the_rule() {
         check(of(forged(&[0.0; 16])), "length is zero").await;
         check(of(forged(&[f32::NAN; 16])), "component 0 is not finite").await;
         check(of(forged(&[])), "dimension 0 where 16 is expected").await;
+        let beside = SearchAsk { without_context: Some(forged(&[f32::NAN; 16])), ..sound.clone() };
+        check(beside, "baseline: component 0 is not finite").await;
         let late = search(world, Wire::new(SearchAsk { remaining_us: 0, ..sound })).await;
         assert_eq!(late, Err(Refusal::Expired));
         is_unharmed(world).await;

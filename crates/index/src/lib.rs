@@ -22,5 +22,6 @@ pub use planner::Plan;
 pub use rows::{ADS_MAX, DIMENSION_MAX, RowsError, ShardAd, ShardRows, UnitError};
 pub use settings::{Backend, IndexSettings};
 pub use shard::{
-    BuildError, FilterShapeError, Found, IndexStats, OpenError, Progress, Search, SearchError, ShardIndex, Stage,
+    BuildError, FilterShapeError, Found, FoundAd, IndexStats, OpenError, Progress, Search, SearchError, ShardIndex,
+    Stage,
 };

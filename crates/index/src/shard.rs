@@ -6,11 +6,12 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use roaring::RoaringBitmap;
-use turret_retrieval::filter::{DEPTH_MAX, Filter, NODES_MAX, VALUES_MAX};
+use serde::{Deserialize, Serialize};
+use turret_retrieval::filter::Filter;
 use turret_retrieval::ids::AdId;
 use turret_retrieval::item::AttributeKind;
 use turret_retrieval::topk::{Hit, K_MAX};
-use turret_retrieval::vector::UnitVector;
+use turret_retrieval::vector::{UnitVector, dot};
 
 use crate::attributes::Attributes;
 use crate::exact::{ScoredRow, best};
@@ -19,6 +20,11 @@ use crate::graph::{Graph, GraphError};
 use crate::planner::{Plan, Planner, Step};
 use crate::rows::{RowsError, ShardAd, ShardRows, UnitError, check_unit};
 use crate::settings::{Backend, IndexSettings};
+
+mod filter_shape;
+
+pub use filter_shape::FilterShapeError;
+use filter_shape::check_shape;
 
 /// The loaded index of one shard. Immutable: any number of threads may search it at once.
 pub struct ShardIndex {
@@ -43,17 +49,30 @@ struct ListedAd {
 pub struct Search<'a> {
     /// The query embedding, of the generation of the shard.
     pub vector: &'a UnitVector,
+    /// Another query embedding of that generation, by which the ads found are scored too. It has no part in finding them.
+    pub baseline: Option<&'a UnitVector>,
     /// How many ads, 1 to [`K_MAX`].
     pub k: usize,
     /// Only ads that pass.
     pub filter: Option<&'a Filter>,
 }
 
+/// An ad that was found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FoundAd {
+    /// The ad and its score.
+    pub hit: Hit,
+    /// The advertiser, where the ad names one.
+    pub advertiser: Option<Box<str>>,
+    /// Its score by [`Search::baseline`], where there was one.
+    pub baseline_score: Option<f32>,
+}
+
 /// The best ads of the shard, and how they were found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
-    /// In the order of [`Hit`], with the advertiser where one is named. `k` of them wherever so many ads pass.
-    pub hits: Vec<(Hit, Option<Box<str>>)>,
+    /// In the order of [`Hit`]. `k` of them wherever so many ads pass.
+    pub ads: Vec<FoundAd>,
     /// Fewer than `k` ads pass the filter, and all of them are here.
     pub exhausted: bool,
     /// How they were found.
@@ -140,32 +159,15 @@ pub enum SearchError {
     /// The query is not a unit vector of this index.
     #[error("vector: {0}")]
     Vector(#[from] UnitError),
+    /// The query to compare with is not a unit vector of this index.
+    #[error("baseline: {0}")]
+    Baseline(#[source] UnitError),
     /// The filter is larger than any that a parser lets through.
     #[error("filter: {0}")]
     Filter(#[from] FilterShapeError),
     /// The graph failed.
     #[error(transparent)]
     Graph(#[from] GraphError),
-}
-
-/// The bound that a filter exceeds.
-///
-/// Filters are parsed under these bounds, but one that came over the wire was not parsed here. Depth and conditions may
-/// be twice what the parser allows, so that a caller may wrap what it parsed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum FilterShapeError {
-    /// Nested too deep.
-    #[error("nested deeper than {}", 2 * DEPTH_MAX)]
-    Depth,
-    /// Too many conditions.
-    #[error("more than {} conditions", 2 * NODES_MAX)]
-    Conditions,
-    /// Too many values in one condition.
-    #[error("{found} values in one condition, the limit is {VALUES_MAX}")]
-    Values {
-        /// How many there were.
-        found: usize,
-    },
 }
 
 impl ShardIndex {
@@ -225,6 +227,9 @@ impl ShardIndex {
             return Err(SearchError::K { found: search.k });
         }
         check_unit(search.vector.as_slice(), self.dimension)?;
+        if let Some(baseline) = search.baseline {
+            check_unit(baseline.as_slice(), self.dimension).map_err(SearchError::Baseline)?;
+        }
         let passing = match search.filter {
             Some(filter) => {
                 check_shape(filter)?;
@@ -238,7 +243,7 @@ impl ShardIndex {
         let passing = passing.filter(|rows| (rows.len() as usize) < self.len());
         let (rows, plan, distances) = self.take(step, search, passing.as_ref())?;
         Ok(Found {
-            hits: rows.iter().map(|row| self.hit(row)).collect(),
+            ads: rows.iter().map(|row| self.found(row, search.baseline)).collect(),
             exhausted: count.unwrap_or(self.len()) < search.k,
             plan,
             selectivity: count.map(|count| count as f64 / self.len().max(1) as f64),
@@ -299,9 +304,15 @@ impl ShardIndex {
         }
     }
 
-    fn hit(&self, row: &ScoredRow) -> (Hit, Option<Box<str>>) {
+    fn found(&self, row: &ScoredRow, baseline: Option<&UnitVector>) -> FoundAd {
         let ad = &self.ads[row.row as usize];
-        (Hit { ad: ad.id.clone(), score: row.score }, ad.advertiser.clone())
+        let start = row.row as usize * self.dimension;
+        let vector = &self.vectors[start..start + self.dimension];
+        FoundAd {
+            hit: Hit { ad: ad.id.clone(), score: row.score },
+            advertiser: ad.advertiser.clone(),
+            baseline_score: baseline.map(|baseline| dot(baseline.as_slice(), vector)),
+        }
     }
 
     /// How many ads there are.
@@ -350,30 +361,6 @@ impl fmt::Debug for ShardIndex {
             .field("backend", &self.backend())
             .finish_non_exhaustive()
     }
-}
-
-/// Checks the size of a filter before anything recurses into it.
-fn check_shape(filter: &Filter) -> Result<(), FilterShapeError> {
-    let mut conditions = 0;
-    let mut left = vec![(filter, 1)];
-    while let Some((filter, depth)) = left.pop() {
-        conditions += 1;
-        if depth > 2 * DEPTH_MAX {
-            return Err(FilterShapeError::Depth);
-        }
-        if conditions > 2 * NODES_MAX {
-            return Err(FilterShapeError::Conditions);
-        }
-        match filter {
-            Filter::And(parts) | Filter::Or(parts) => left.extend(parts.iter().map(|part| (part, depth + 1))),
-            Filter::Not(part) => left.push((part, depth + 1)),
-            Filter::AnyOf { values, .. } if values.len() > VALUES_MAX => {
-                return Err(FilterShapeError::Values { found: values.len() });
-            }
-            Filter::AnyOf { .. } | Filter::Between { .. } => {}
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -43,6 +43,8 @@ pub(super) struct RetrieveBody {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Explain {
+    /// What each candidate would score without the context.
+    Scores,
     /// How each shard applied the filter.
     FilterPlan,
 }
@@ -89,6 +91,8 @@ struct CandidateBody {
     ad_id: AdId,
     score: f32,
     #[serde(skip_serializing_if = "Option::is_none")]
+    score_without_context: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     advertiser_id: Option<Box<str>>,
     shard: u32,
 }
@@ -123,6 +127,7 @@ impl AnswerBody {
         let candidates = answer.candidates.into_iter().map(|candidate| CandidateBody {
             ad_id: candidate.hit.ad,
             score: candidate.hit.score,
+            score_without_context: candidate.score_without_context,
             advertiser_id: candidate.advertiser,
             shard: candidate.shard.0,
         });

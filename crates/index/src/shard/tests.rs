@@ -41,11 +41,11 @@ fn queries(count: usize) -> Vec<UnitVector> {
 }
 
 fn search(index: &ShardIndex, vector: &UnitVector, k: usize, filter: Option<&Filter>) -> Found {
-    index.search(&Search { vector, k, filter }).unwrap()
+    index.search(&Search { vector, baseline: None, k, filter }).unwrap()
 }
 
 fn hits(found: &Found) -> Vec<Hit> {
-    found.hits.iter().map(|(hit, _)| hit.clone()).collect()
+    found.ads.iter().map(|ad| ad.hit.clone()).collect()
 }
 
 fn between(field: &str, low: f64, high: f64) -> Filter {
@@ -75,7 +75,7 @@ fn graph_and_scan_agree_on_every_score_to_the_bit() {
     for query in queries(20) {
         let all = brute_force(&ADS, &query, ROWS, None);
         let found = search(&GRAPH, &query, 50, None);
-        assert_eq!((found.plan, found.hits.len()), (Plan::Graph, 50));
+        assert_eq!((found.plan, found.ads.len()), (Plan::Graph, 50));
         assert!(hits(&found).is_sorted());
         for hit in hits(&found) {
             let exact = all.iter().find(|exact| exact.ad == hit.ad).unwrap();
@@ -87,9 +87,9 @@ fn graph_and_scan_agree_on_every_score_to_the_bit() {
 #[test]
 fn a_hit_names_its_advertiser() {
     let found = search(&GRAPH, &ADS[8].embedding, 1, None);
-    assert_eq!((found.hits[0].0.ad.as_str(), found.hits[0].1.as_deref()), ("0000008", Some("adv1")));
+    assert_eq!((found.ads[0].hit.ad.as_str(), found.ads[0].advertiser.as_deref()), ("0000008", Some("adv1")));
     let bare = index(ads(&[unit(&[1.0, 0.0])], |_| vec![]), &settings(Backend::Exact));
-    assert_eq!(search(&bare, &unit(&[1.0, 0.0]), 1, None).hits[0].1, None);
+    assert_eq!(search(&bare, &unit(&[1.0, 0.0]), 1, None).ads[0].advertiser, None);
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn equal_scores_are_ordered_by_ad_id() {
     for backend in [Backend::Exact, Backend::DiskAnn] {
         let index = index(same.clone(), &IndexSettings { search_list: 10, ..settings(backend) });
         let found = search(&index, &vector, 7, None);
-        assert_eq!(found.hits.len(), 7);
+        assert_eq!(found.ads.len(), 7);
         assert!(hits(&found).is_sorted_by(|a, b| a.score == b.score && a.ad < b.ad), "{found:?}");
         if backend == Backend::Exact {
             assert_eq!(hits(&found), brute_force(&same, &vector, 7, None));
@@ -116,7 +116,7 @@ fn an_empty_shard_answers_that_it_is_exhausted() {
         assert_eq!((empty.len(), empty.is_empty(), empty.backend()), (0, true, Backend::Exact));
         for (filter, selectivity) in [(None, None), (Some(&filter), Some(0.0))] {
             let found = search(&empty, &unit(&[1.0, 0.0, 0.0]), 5, filter);
-            assert!(found.hits.is_empty() && found.exhausted);
+            assert!(found.ads.is_empty() && found.exhausted);
             assert_eq!(found.selectivity, selectivity);
         }
     }
@@ -135,7 +135,23 @@ fn more_hits_than_ads_are_all_ads_and_exhausted() {
             let filter = any_of("half", &["yes"]);
             let found = search(&index, &query, 149, Some(&filter));
             assert_eq!(hits(&found), brute_force(&few, &query, 149, Some(&filter)));
-            assert!(found.exhausted && found.hits.len() < 149);
+            assert!(found.exhausted && found.ads.len() < 149);
+        }
+    }
+}
+
+#[test]
+fn a_baseline_scores_the_ads_found_and_finds_none() {
+    let [query, other] = &queries(2)[..] else { panic!("two queries") };
+    for index in [&EXACT, &GRAPH] {
+        let plain = search(index, query, 50, None);
+        assert!(plain.ads.iter().all(|ad| ad.baseline_score.is_none()));
+        let both = index.search(&Search { vector: query, baseline: Some(other), k: 50, filter: None }).unwrap();
+        assert_eq!(hits(&both), hits(&plain));
+        for ad in &both.ads {
+            let row: usize = ad.hit.ad.as_str().parse().unwrap();
+            let expected = dot(other.as_slice(), ADS[row].embedding.as_slice());
+            assert_eq!(ad.baseline_score.map(f32::to_bits), Some(expected.to_bits()), "{}", ad.hit.ad);
         }
     }
 }
@@ -144,11 +160,11 @@ fn more_hits_than_ads_are_all_ads_and_exhausted() {
 fn a_filter_that_nothing_passes_is_exhausted_and_one_that_all_pass_costs_nothing() {
     let query = &queries(1)[0];
     let nothing = search(&GRAPH, query, 10, Some(&any_of("half", &["maybe"])));
-    assert_eq!((nothing.hits.len(), nothing.exhausted, nothing.distances), (0, true, 0));
+    assert_eq!((nothing.ads.len(), nothing.exhausted, nothing.distances), (0, true, 0));
     assert_eq!((nothing.plan, nothing.selectivity), (Plan::ExactPostings, Some(0.0)));
     let all = search(&GRAPH, query, 10, Some(&any_of("tenth", &["all"])));
     assert_eq!((all.plan, all.selectivity), (Plan::Graph, Some(1.0)));
-    assert_eq!(all.hits, search(&GRAPH, query, 10, None).hits);
+    assert_eq!(all.ads, search(&GRAPH, query, 10, None).ads);
 }
 
 #[test]
@@ -158,15 +174,15 @@ fn ads_that_pass_but_lie_far_away_are_found_by_their_postings() {
     let filter = between("cluster", 20.0, 20.0);
     let found = search(&GRAPH, query, 20, Some(&filter));
     let exact = search(&EXACT, query, 20, Some(&filter));
-    assert_eq!((found.hits.len(), found.exhausted, found.plan), (20, false, Plan::ExactPostings));
-    assert_eq!(found.hits, exact.hits);
+    assert_eq!((found.ads.len(), found.exhausted, found.plan), (20, false, Plan::ExactPostings));
+    assert_eq!(found.ads, exact.ads);
 }
 
 #[test]
 fn bad_searches_name_the_rule() {
     let good = &queries(1)[0];
     let check = |vector: &UnitVector, k: usize, filter: Option<&Filter>, expected: &str| {
-        let error = GRAPH.search(&Search { vector, k, filter }).unwrap_err();
+        let error = GRAPH.search(&Search { vector, baseline: None, k, filter }).unwrap_err();
         assert_eq!(error.to_string(), expected);
     };
     let raw =
@@ -179,7 +195,10 @@ fn bad_searches_name_the_rule() {
     check(&raw(&[1.0; DIMENSION]), 5, None, "vector: length 4.898979485566356 is not 1");
     let zero = SearchError::Vector(VectorError::Zero.into());
     let vector = raw(&[0.0; DIMENSION]);
-    assert_eq!(EXACT.search(&Search { vector: &vector, k: 5, filter: None }), Err(zero));
+    assert_eq!(EXACT.search(&Search { vector: &vector, baseline: None, k: 5, filter: None }), Err(zero));
+    let baseline = Some(&vector);
+    let error = GRAPH.search(&Search { vector: good, baseline, k: 5, filter: None }).unwrap_err();
+    assert_eq!(error.to_string(), "baseline: length is zero");
 
     let deep = (0..40).fold(any_of("half", &["yes"]), |filter, _| Filter::Not(Box::new(filter)));
     check(good, 5, Some(&deep), "filter: nested deeper than 32");

@@ -21,9 +21,9 @@ fn recall(index: &ShardIndex, base: &[Vec<f32>], queries: &[Vec<f32>], truth: &[
     for (query, nearest) in queries.iter().zip(truth) {
         let unit = unit(query);
         let last = dot(unit.as_slice(), unit_of(base, nearest[k - 1]).as_slice());
-        let hits = search(index, &unit, k, None).hits;
+        let hits = search(index, &unit, k, None).ads;
         assert_eq!(hits.len(), k);
-        found += hits.iter().filter(|(hit, _)| hit.score >= last - 1e-6).count();
+        found += hits.iter().filter(|ad| ad.hit.score >= last - 1e-6).count();
     }
     found as f64 / (queries.len() * k) as f64
 }

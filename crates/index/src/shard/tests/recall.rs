@@ -12,14 +12,14 @@ fn recall(k: usize, filter: Option<&Filter>) -> (f64, usize) {
     for query in queries(QUERIES) {
         let exact = search(&EXACT, &query, k, filter);
         let answer = search(&GRAPH, &query, k, filter);
-        assert_eq!((answer.hits.len(), answer.selectivity), (exact.hits.len(), exact.selectivity));
-        for (hit, _) in &answer.hits {
+        assert_eq!((answer.ads.len(), answer.selectivity), (exact.ads.len(), exact.selectivity));
+        for FoundAd { hit, .. } in &answer.ads {
             let row: usize = hit.ad.as_str().parse().unwrap();
             assert!(filter.is_none_or(|filter| filter.matches(&ADS[row].ad.attributes)), "{} does not pass", hit.ad);
         }
         walked += usize::from(matches!(answer.plan, Plan::Graph | Plan::InGraph));
-        wanted += exact.hits.len();
-        found += exact.hits.iter().filter(|hit| answer.hits.contains(hit)).count();
+        wanted += exact.ads.len();
+        found += exact.ads.iter().filter(|hit| answer.ads.contains(hit)).count();
     }
     (f64::from(found as u32) / f64::from(wanted as u32), walked)
 }
@@ -74,7 +74,7 @@ fn a_list_too_short_for_the_filter_is_lengthened() {
     let filter = between("cluster", 10.0, 39.0);
     // Queries 10 to 39 lie where ads pass, 0 to 9 where none do.
     let answers: Vec<Found> = queries(40).iter().map(|query| search(&short, query, 1, Some(&filter))).collect();
-    assert!(answers.iter().all(|found| found.hits.len() == 1));
+    assert!(answers.iter().all(|found| found.ads.len() == 1));
     let passing = brute_force(&ADS, &queries(1)[0], ROWS, Some(&filter)).len() as u64;
     let scanned = answers[..10].iter().filter(|found| found.plan == Plan::ExactPostings).collect::<Vec<_>>();
     assert!(!scanned.is_empty());
