@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use turret_data::DataSource;
 use turret_model::{
-    Attention, EvaluationSettings, EventWeights, HistoryGap, ModelKind, ModelSettings, Objective, Split,
+    Attention, EvaluationSettings, EventWeights, Fusion, HistoryGap, ModelKind, ModelSettings, Objective, Split,
     SyntheticContext, TrainingSettings,
 };
 
@@ -51,8 +51,10 @@ pub(super) fn data(root: &Section<'_>, faults: &Faults) -> Option<DataSource> {
 
 pub(super) fn model(section: Section<'_>, events_per_user_max: usize) -> ModelSettings {
     let attention = [("causal", Attention::Causal), ("bidirectional", Attention::Bidirectional)];
+    let fusions = [("concat", Fusion::Concat), ("cross_attention", Fusion::CrossAttention)];
     let settings = ModelSettings {
         kind: ModelKind::Contextual,
+        fusion: section.choice("fusion", Fusion::Concat, &fusions),
         subject_item: section.flag("subject_item", false),
         dimension: section.size("dimension", 64, 1..=1_024),
         layers: section.size("layers", 2, 1..=16),
@@ -63,6 +65,7 @@ pub(super) fn model(section: Section<'_>, events_per_user_max: usize) -> ModelSe
         history_length_max: section.size("history_length_max", 100, 1..=1_024),
         id_buckets: section.size("id_buckets", 65_536, 2..=1 << 26) as u32,
         advertiser_buckets: section.size("advertiser_buckets", 4_096, 1..=1 << 24) as u32,
+        query_buckets: section.size("query_buckets", 0, 0..=1 << 24) as u32,
         content_embedding: section.flag("content_embedding", false),
     };
     if !settings.dimension.is_multiple_of(settings.heads) {
@@ -132,6 +135,7 @@ fn event_weights(section: Section<'_>) -> EventWeights {
 fn synthetic_context(section: Section<'_>) -> SyntheticContext {
     let share = |key, default: f64| section.number(key, default, 0.0..=1.0) as f32;
     let context = SyntheticContext {
+        query_share: share("query_share", 0.0),
         label_share: share("label_share", 1.0),
         confidence_noise: share("confidence_noise", 0.3),
         interest_drop: section.number("interest_drop", 0.2, 0.0..=0.99) as f32,

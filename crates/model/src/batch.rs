@@ -1,5 +1,7 @@
 //! One training step's inputs: examples with their synthetic context, candidates, and the log-Q correction.
 
+use std::ops::Range;
+
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use turret_retrieval::dataset::{Clock, Dataset};
@@ -10,12 +12,13 @@ use crate::features::Features;
 use crate::inputs::{ContextFeatures, HeadRows, Histories, HistoryEvent, ItemRows, QueryFeatures, demographics};
 use crate::ops::SampledSoftmax;
 use crate::settings::{ModelKind, ModelSettings, TrainingSettings};
+use crate::text::words;
 
 /// The inputs of one step.
 pub(crate) struct Batch {
     pub(crate) histories: Histories,
-    /// For each row: which event of `histories` its state is taken after; none: no history.
-    pub(crate) states: Vec<Option<u32>>,
+    /// For each row: the events of `histories` that it knows.
+    pub(crate) spans: Vec<Range<usize>>,
     pub(crate) head: HeadRows,
     pub(crate) candidates: ItemRows,
     pub(crate) softmax: SampledSoftmax,
@@ -51,7 +54,7 @@ impl<'a> Batches<'a> {
         let mut histories = Histories::new(self.features);
         let mut head = HeadRows::new(self.model, self.features);
         let mut candidates = ItemRows::new(self.features);
-        let mut states = Vec::new();
+        let mut spans = Vec::new();
         let mut targets = Vec::new();
         let mut items = Vec::new();
         for _ in 0..self.training.batch_size {
@@ -63,7 +66,8 @@ impl<'a> Batches<'a> {
             let offset = histories.events();
             self.push_history(&example, &mut histories, random);
             for prediction in &example.predictions {
-                states.push(prediction.after.map(|after| (offset + after - example.history.start) as u32));
+                let known = prediction.after.map_or(0, |after| after + 1 - example.history.start);
+                spans.push(offset..offset + known);
                 self.push_query(&example, prediction.positive, &mut head, random);
                 targets.push(self.column(self.data.events()[prediction.positive].item, &mut items));
             }
@@ -78,7 +82,7 @@ impl<'a> Batches<'a> {
             candidates.push_row(self.catalogue.item(*item), with_id);
         }
         let softmax = self.softmax(&items, targets);
-        Batch { histories, states, head, candidates, softmax }
+        Batch { histories, spans, head, candidates, softmax }
     }
 
     /// The column of `item`, which becomes a candidate if it is none yet.
@@ -148,6 +152,9 @@ impl<'a> Batches<'a> {
         let neighbour = neighbour.map(|event| self.feature_of(event));
         let from_label = chance(random, settings.label_share);
         let source = if from_label { Some(self.feature_of(positive)) } else { neighbour };
+        if chance(random, settings.query_share) {
+            return self.pseudo_query(positive, random);
+        }
         let mut interests = Vec::new();
         for (row, confidence) in source.map_or(&[][..], |item| &item.interests) {
             if !chance(random, settings.interest_drop) {
@@ -162,7 +169,23 @@ impl<'a> Batches<'a> {
         }
         let subject = neighbour.filter(|_| self.model.subject_item);
         let subject = subject.map(|item| (item, !chance(random, self.training.id_drop)));
-        (!interests.is_empty() || subject.is_some()).then_some(ContextFeatures { interests, subject })
+        let context = ContextFeatures { interests, query: Vec::new(), subject };
+        (!context.interests.is_empty() || context.subject.is_some()).then_some(context)
+    }
+
+    /// A search that would lead to the positive: some words in a row of its title, or of an interest's name.
+    fn pseudo_query(&self, positive: usize, random: &mut ChaCha8Rng) -> Option<ContextFeatures<'a>> {
+        let item = &self.data.items[self.data.events()[positive].item as usize];
+        let interest = || {
+            let drawn = random.random_range(0..item.interests.len().max(1));
+            item.interests.get(drawn).map(|interest| interest.id.as_str())
+        };
+        let text = item.title.as_deref().or_else(interest)?;
+        let words: Vec<String> = words(text).collect();
+        let length = random.random_range(1..=words.len().max(1));
+        let first = random.random_range(0..=words.len().saturating_sub(length));
+        let query = self.features.query(&words.get(first..first + length)?.join(" "));
+        (!query.is_empty()).then_some(ContextFeatures { interests: Vec::new(), query, subject: None })
     }
 
     fn feature_of(&self, event: usize) -> &'a ItemFeatures {

@@ -14,6 +14,7 @@ use turret_retrieval::ids::{AdvertiserId, InterestId, ItemId};
 use turret_retrieval::user::Demographics;
 
 use crate::settings::ModelSettings;
+use crate::text::tokens;
 
 /// The first age of every bucket but the youngest.
 const AGE_FIRSTS: [u8; 7] = [18, 25, 35, 45, 50, 56, 65];
@@ -23,8 +24,8 @@ const PRICE_BUCKETS: u32 = 32;
 const GAP_BUCKETS: u32 = 24;
 /// The commonest countries and genders that get a row; the rest are unknown.
 const WORDS_MAX: usize = 1024;
-/// Seeds of the two hashes of an item id, and of the hash of an advertiser.
-const SEEDS: [u64; 3] = [0x1D01, 0x1D02, 0xAD01];
+/// Seeds of the two hashes of an item id, and of the hashes of an advertiser and of a part of a query.
+const SEEDS: [u64; 4] = [0x1D01, 0x1D02, 0xAD01, 0x7E01];
 
 /// The vocabularies and bucket counts. Its digest is the feature schema's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,6 +36,7 @@ pub(crate) struct Schema {
     price_buckets: u32,
     gap_buckets: u32,
     positions: u32,
+    query_buckets: u32,
     age_firsts: Vec<u8>,
     interests: Vec<InterestId>,
     countries: Vec<Box<str>>,
@@ -59,6 +61,7 @@ impl Schema {
             price_buckets: PRICE_BUCKETS,
             gap_buckets: GAP_BUCKETS,
             positions: settings.history_length_max as u32,
+            query_buckets: settings.query_buckets,
             age_firsts: AGE_FIRSTS.to_vec(),
             interests,
             countries: words(|facts| &facts.country),
@@ -78,6 +81,9 @@ impl Schema {
         let vocabulary = self.interests.len() + self.countries.len() + self.genders.len();
         if buckets.iter().any(|count| !(1..=1 << 26).contains(count)) || vocabulary > 1 << 26 {
             return Err("schema: the number of buckets or words is out of range");
+        }
+        if self.query_buckets > 1 << 26 {
+            return Err("schema.query_buckets: is out of range");
         }
         if self.content_dimension > 8_192 {
             return Err("schema.content_dimension: is not in 0..=8192");
@@ -126,6 +132,7 @@ struct Starts {
     ages: u32,
     countries: u32,
     genders: u32,
+    queries: u32,
     end: u32,
 }
 
@@ -150,6 +157,7 @@ impl Features {
             ages: take(schema.age_firsts.len() as u32 + 2),
             countries: take(schema.countries.len() as u32 + 1),
             genders: take(schema.genders.len() as u32 + 1),
+            queries: take(schema.query_buckets),
             end: take(0),
         };
         Self {
@@ -189,6 +197,19 @@ impl Features {
     /// How many interests the model knows.
     pub(crate) fn interest_count(&self) -> u32 {
         self.schema.interests.len() as u32
+    }
+
+    /// The rows of the words and character n-grams of a query; none where the model reads no queries.
+    pub(crate) fn query(&self, query: &str) -> Vec<u32> {
+        if self.schema.query_buckets == 0 {
+            return Vec::new();
+        }
+        tokens(query)
+            .iter()
+            .map(|token| {
+                self.starts.queries + reduce(stable_hash(SEEDS[3], token.as_bytes()), self.schema.query_buckets)
+            })
+            .collect()
     }
 
     /// The row of a price.
@@ -235,7 +256,7 @@ impl Features {
 
     /// The rows that stand for an unknown age, country and gender.
     pub(crate) fn unknown_demographics(&self) -> [u32; 3] {
-        [self.starts.countries - 1, self.starts.genders - 1, self.starts.end - 1]
+        [self.starts.countries - 1, self.starts.genders - 1, self.starts.queries - 1]
     }
 }
 

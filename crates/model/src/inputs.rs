@@ -1,5 +1,6 @@
 //! What goes into the towers, as bags of table rows: items, histories and the head's inputs.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{Device, Result, Tensor};
@@ -10,7 +11,7 @@ use crate::catalogue::{ItemFeatures, push_mean};
 use crate::features::Features;
 use crate::ops::{Bags, bag};
 use crate::settings::ModelSettings;
-use crate::towers::{Dropout, HeadEmbeddings, Network};
+use crate::towers::{Dropout, EncodedEvents, HeadEmbeddings, Network, States};
 
 /// Item vectors to be made: bags of table rows, and content embeddings beside them.
 #[derive(Default)]
@@ -112,10 +113,47 @@ impl Histories {
         &mut self.events.bags
     }
 
-    /// The hidden state of every event, [events, dimension], before the final norm. There must be an event.
-    pub(crate) fn encode(self, table: &Tensor, network: &Network, drop: Dropout) -> Result<Tensor> {
+    /// The events of each history.
+    pub(crate) fn spans(&self) -> Vec<Range<usize>> {
+        self.starts.windows(2).map(|pair| pair[0]..pair[1]).collect()
+    }
+
+    /// What is known after each of `spans`, which are histories or beginnings of them, in their order; of one that is
+    /// empty, that there is no history.
+    pub(crate) fn states(
+        self,
+        spans: Vec<Range<usize>>,
+        table: &Tensor,
+        network: &Network,
+        drop: Dropout,
+    ) -> Result<States> {
+        let rows = spans.len();
+        let nothing = network.no_history().clone();
+        let lasts: Vec<u32> = spans.iter().filter(|span| !span.is_empty()).map(|span| span.end as u32 - 1).collect();
+        if lasts.is_empty() {
+            let width = nothing.dim(1)?;
+            return Ok(States { last: nothing.broadcast_as((rows, width))?.contiguous()?, events: None });
+        }
+        let known = lasts.len() as u32;
         let starts: Arc<[usize]> = self.starts.into();
-        network.encode(&self.events.embed(table, network)?, &starts, drop)
+        let hidden = network.encode(&self.events.embed(table, network)?, &starts, drop)?;
+        let lasts = Tensor::from_vec(lasts, known as usize, &Device::Cpu)?;
+        let (last, events) = if network.keeps_events() {
+            let states = network.states(&hidden)?;
+            (states.index_select(&lasts, 0)?, Some(states))
+        } else {
+            (network.states(&hidden.index_select(&lasts, 0)?)?, None)
+        };
+        // A row that is not known takes what stands behind the known ones.
+        let mut next = 0;
+        let place = |span: &Range<usize>| {
+            next += u32::from(!span.is_empty());
+            if span.is_empty() { known } else { next - 1 }
+        };
+        let places: Vec<u32> = spans.iter().map(place).collect();
+        let places = Tensor::from_vec(places, rows, &Device::Cpu)?;
+        let last = Tensor::cat(&[last, nothing], 0)?.index_select(&places, 0)?;
+        Ok(States { last, events: events.map(|states| EncodedEvents { states, spans: spans.into() }) })
     }
 }
 
@@ -123,6 +161,8 @@ impl Histories {
 pub(crate) struct ContextFeatures<'a> {
     /// The rows of the subject's interests, with their confidences.
     pub(crate) interests: Vec<(u32, f32)>,
+    /// The rows of the query's words and n-grams.
+    pub(crate) query: Vec<u32>,
     /// The subject, where the model looks at it, and whether its id may be seen.
     pub(crate) subject: Option<(&'a ItemFeatures, bool)>,
 }
@@ -164,7 +204,12 @@ impl HeadRows {
         if !self.contextual {
             return;
         }
-        push_mean(query.context.map_or(&[], |context| &context.interests), &mut self.interests);
+        if let Some(context) = query.context {
+            // One place for both: a query says in words what a subject says in interests.
+            push_mean(&context.interests, &mut self.interests);
+            let each = 1.0 / context.query.len().max(1) as f32;
+            context.query.iter().for_each(|row| self.interests.push(*row, each));
+        }
         self.interests.close();
         if let Some(subjects) = &mut self.subjects {
             match query.context.and_then(|context| context.subject) {
@@ -182,12 +227,12 @@ impl HeadRows {
         [&mut self.interests, age, country, gender].into_iter().chain(subjects).collect()
     }
 
-    /// Joined with `state` [rows, dimension].
-    pub(crate) fn embed(self, state: Tensor, table: &Tensor, network: &Network) -> Result<HeadEmbeddings> {
+    /// Joined with `states`, which have as many rows.
+    pub(crate) fn embed(self, states: States, table: &Tensor, network: &Network) -> Result<HeadEmbeddings> {
         let [age, country, gender] = self.demographics.map(|bags| bag(table, &Arc::new(bags)));
         let demographics = [age?, country?, gender?];
         if !self.contextual {
-            return Ok(HeadEmbeddings { state, context: None, context_given: None, demographics });
+            return Ok(HeadEmbeddings { states, context: None, context_given: None, demographics });
         }
         let mut context = bag(table, &Arc::new(self.interests))?;
         if let Some(subjects) = self.subjects {
@@ -195,7 +240,7 @@ impl HeadRows {
         }
         let rows = self.given.len();
         let given = Tensor::from_vec(self.given, (rows, 1), &Device::Cpu)?;
-        Ok(HeadEmbeddings { state, context: Some(context), context_given: Some(given), demographics })
+        Ok(HeadEmbeddings { states, context: Some(context), context_given: Some(given), demographics })
     }
 }
 

@@ -20,6 +20,7 @@ mod parameters;
 #[cfg(test)]
 mod planted;
 mod settings;
+mod text;
 mod towers;
 mod train;
 
@@ -27,7 +28,7 @@ pub use artifact::{LoadError, SaveError};
 pub use evaluate::{Arm, ArmReport, EvaluateError, EvaluationProgress, EvaluationReport, evaluate};
 pub use model::{HeadInput, Model, ModelError};
 pub use settings::{
-    Attention, EvaluationSettings, EventWeights, HistoryGap, ModelKind, ModelSettings, Objective, SettingsError, Split,
-    SyntheticContext, TrainingSettings,
+    Attention, EvaluationSettings, EventWeights, Fusion, HistoryGap, ModelKind, ModelSettings, Objective,
+    SettingsError, Split, SyntheticContext, TrainingSettings,
 };
 pub use train::{TrainError, TrainingProgress, TrainingRecord, train};

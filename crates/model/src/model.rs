@@ -1,5 +1,7 @@
 //! A trained model, as serving uses it.
 
+use std::ops::Range;
+
 use candle_core::{Device, Result as CandleResult, Tensor};
 use turret_retrieval::context::Context;
 use turret_retrieval::digest::{Digest, Digester};
@@ -15,7 +17,7 @@ use crate::inputs::{ContextFeatures, HeadRows, Histories, HistoryEvent, ItemRows
 use crate::ops::with_values;
 use crate::parameters::Parameter;
 use crate::settings::{ModelKind, ModelSettings};
-use crate::towers::{Dropout, Network};
+use crate::towers::{Dropout, EncodedEvents, Network, States};
 
 /// A trained model: encoder, head and ad tower, with the features that they read.
 ///
@@ -29,6 +31,8 @@ pub struct Model {
     pub(crate) parameters: Vec<Parameter>,
     pub(crate) table: Tensor,
     network: Network,
+    // Rows of the table that training never touched.
+    untrained: Vec<bool>,
     versions: Versions,
 }
 
@@ -43,7 +47,7 @@ struct Versions {
 /// One query of the online half.
 #[derive(Clone, Copy, Debug)]
 pub struct HeadInput<'a> {
-    /// The sequence state, [`Model::state_dimension`] long; none where there is no history.
+    /// The sequence state, as [`Model::encode`] made it; none where there is no history.
     pub state: Option<&'a [f32]>,
     /// What the user is looking at.
     pub context: Option<&'a Context>,
@@ -55,10 +59,12 @@ pub struct HeadInput<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
     /// The state is of another model.
-    #[error("a state of {found} values where {expected} are expected")]
+    #[error("a state of {found} values where {rows_max} x {dimension} at most are expected, in whole rows")]
     State {
-        /// How many there must be.
-        expected: usize,
+        /// The rows that there may be.
+        rows_max: usize,
+        /// The values of a row.
+        dimension: usize,
         /// How many there were.
         found: usize,
     },
@@ -85,13 +91,14 @@ impl Model {
         table: Vec<f32>,
     ) -> CandleResult<Self> {
         let versions = Versions::of((&settings, timed), (&features, &catalogue), &parameters, &table);
+        let untrained = table.chunks_exact(settings.dimension).map(|row| row.iter().all(|x| *x == 0.0)).collect();
         let table = Tensor::from_vec(table, (features.rows(), settings.dimension), &Device::Cpu)?;
         let mut find = |name: &str| {
             let parameter = parameters.iter().find(|parameter| parameter.name == name)?;
             parameter.tensor().ok()
         };
         let network = Network::new(&settings, features.schema.content_dimension(), &mut find)?;
-        Ok(Self { settings, features, catalogue, timed, parameters, table, network, versions })
+        Ok(Self { settings, features, catalogue, timed, parameters, table, network, untrained, versions })
     }
 
     /// The shape of the model.
@@ -104,9 +111,10 @@ impl Model {
         self.settings.dimension
     }
 
-    /// The length of sequence states.
-    pub fn state_dimension(&self) -> usize {
-        self.settings.dimension
+    /// How many rows of [`dimension`](Self::dimension) values a sequence state has at most: 1, or with cross-attention
+    /// one for each encoded event.
+    pub fn state_rows_max(&self) -> usize {
+        if self.settings.keeps_events() { self.settings.history_length_max } else { 1 }
     }
 
     /// Which states this model makes and reads.
@@ -131,13 +139,13 @@ impl Model {
 
     /// The sequence states of histories, each oldest first; of longer ones the latest events count.
     ///
-    /// One state of [`state_dimension`](Self::state_dimension) values for each history; an empty one has an empty state.
+    /// One state for each history, [rows, dimension], at most [`state_rows_max`](Self::state_rows_max) rows, the latest
+    /// event's last; an empty history has an empty state.
     ///
     /// # Errors
     /// When an operation fails.
     pub fn encode(&self, histories: &[&[Event]]) -> Result<Vec<Vec<f32>>, ModelError> {
         let mut packed = Histories::new(&self.features);
-        let mut lasts = Vec::new();
         for history in histories {
             let latest = &history[history.len().saturating_sub(self.settings.history_length_max)..];
             let items: Vec<Option<ItemFeatures>> = latest.iter().map(|event| self.unknown(event)).collect();
@@ -148,10 +156,8 @@ impl Model {
                 with_id: true,
             });
             packed.push(events, &self.features);
-            lasts.push((!latest.is_empty()).then(|| packed.events() - 1));
         }
-        let mut states = self.states(packed, &lasts)?.into_iter();
-        Ok(lasts.iter().map(|last| if last.is_some() { states.next().unwrap_or_default() } else { vec![] }).collect())
+        Ok(self.states(packed)?)
     }
 
     /// What is known of an event's item where the catalogue does not have it.
@@ -162,18 +168,17 @@ impl Model {
         }
     }
 
-    /// The states after those of the packed events that `lasts` names.
-    pub(crate) fn states(&self, packed: Histories, lasts: &[Option<usize>]) -> CandleResult<Vec<Vec<f32>>> {
-        let chosen: Vec<u32> = lasts.iter().flatten().map(|last| *last as u32).collect();
-        if chosen.is_empty() {
-            return Ok(Vec::new());
-        }
-        let hidden = packed.encode(&self.table, &self.network, Dropout::NONE)?;
-        let rows = chosen.len();
-        let chosen = hidden.index_select(&Tensor::from_vec(chosen, rows, &Device::Cpu)?, 0)?;
+    /// The state of each of the packed histories; an empty one has an empty state.
+    pub(crate) fn states(&self, packed: Histories) -> CandleResult<Vec<Vec<f32>>> {
+        let spans = packed.spans();
+        let States { last, events } = packed.states(spans.clone(), &self.table, &self.network, Dropout::NONE)?;
         let width = self.settings.dimension;
-        with_values(&self.network.states(&chosen)?, |values| {
-            Ok(values.chunks_exact(width).map(<[f32]>::to_vec).collect())
+        let (rows, kept): (Tensor, Vec<Range<usize>>) = match events {
+            Some(events) => (events.states, spans),
+            None => (last, spans.iter().enumerate().map(|(row, span)| row..row + span.len().min(1)).collect()),
+        };
+        with_values(&rows, |values| {
+            Ok(kept.into_iter().map(|rows| values[rows.start * width..rows.end * width].to_vec()).collect())
         })
     }
 
@@ -185,23 +190,38 @@ impl Model {
         if inputs.is_empty() {
             return Ok(Vec::new());
         }
-        let expected = self.state_dimension();
-        let mut states = Vec::with_capacity(inputs.len() * expected);
         let mut head = HeadRows::new(&self.settings, &self.features);
-        let nothing = with_values(self.network.no_history(), |values| Ok(values.to_vec()))?;
         for input in inputs {
-            let state = input.state.unwrap_or(&nothing);
-            if state.len() != expected {
-                return Err(ModelError::State { expected, found: state.len() });
-            }
-            states.extend_from_slice(state);
             let context = input.context.and_then(|context| self.usable(context));
             let demographics = demographics(input.demographics, &self.features, || false);
             head.push(&QueryFeatures { context: context.as_ref(), demographics });
         }
-        let states = Tensor::from_vec(states, (inputs.len(), expected), &Device::Cpu)?;
-        let embeddings = head.embed(states, &self.table, &self.network)?;
+        let embeddings = head.embed(self.read_states(inputs)?, &self.table, &self.network)?;
         unit_vectors(&self.network.head(embeddings, Dropout::NONE)?)
+    }
+
+    /// The states of `inputs`, as the head takes them.
+    fn read_states(&self, inputs: &[HeadInput<'_>]) -> Result<States, ModelError> {
+        let (dimension, rows_max) = (self.dimension(), self.state_rows_max());
+        let nothing = with_values(self.network.no_history(), |values| Ok(values.to_vec()))?;
+        let mut lasts = Vec::with_capacity(inputs.len() * dimension);
+        let mut events = Vec::new();
+        let mut spans = Vec::with_capacity(inputs.len());
+        for input in inputs {
+            let state = input.state.unwrap_or(&nothing);
+            if state.is_empty() || !state.len().is_multiple_of(dimension) || state.len() > rows_max * dimension {
+                return Err(ModelError::State { rows_max, dimension, found: state.len() });
+            }
+            lasts.extend_from_slice(&state[state.len() - dimension..]);
+            let first = events.len() / dimension;
+            events.extend_from_slice(input.state.filter(|_| self.network.keeps_events()).unwrap_or_default());
+            spans.push(first..events.len() / dimension);
+        }
+        let rows = events.len() / dimension;
+        let last = Tensor::from_vec(lasts, (inputs.len(), dimension), &Device::Cpu)?;
+        let states = Tensor::from_vec(events, (rows, dimension), &Device::Cpu)?;
+        let events = self.network.keeps_events().then_some(EncodedEvents { states, spans: spans.into() });
+        Ok(States { last, events })
     }
 
     /// Ad embeddings of the items that ads promote, one for each; the model need not have seen them before.
@@ -222,22 +242,29 @@ impl Model {
         self.network.ads(&rows.embed(&self.table, &self.network)?)
     }
 
-    /// Whether the context layer can make something of `context`: an interest, or a subject item, that the model knows.
+    /// Whether the context layer can make something of `context`: an interest or a subject item that the model knows, or
+    /// a query with a word, or a part of one, that it was trained with.
     pub fn context_is_usable(&self, context: &Context) -> bool {
         self.usable(context).is_some()
     }
 
     fn usable(&self, context: &Context) -> Option<ContextFeatures<'_>> {
-        let subject = context.subject.as_ref().filter(|_| self.settings.kind == ModelKind::Contextual)?;
-        let known = subject.item_id.as_ref().and_then(|id| self.catalogue.find(id));
-        let given = subject.interests.iter();
+        if self.settings.kind != ModelKind::Contextual {
+            return None;
+        }
+        let subject = context.subject.as_ref();
+        let known = subject.and_then(|subject| subject.item_id.as_ref()).and_then(|id| self.catalogue.find(id));
+        let given = subject.map_or(&[][..], |subject| &subject.interests);
         let mut interests: Vec<(u32, f32)> =
-            given.filter_map(|i| self.features.interest(&i.id).map(|row| (row, i.confidence))).collect();
-        if subject.interests.is_empty() {
+            given.iter().filter_map(|i| self.features.interest(&i.id).map(|row| (row, i.confidence))).collect();
+        if given.is_empty() {
             interests = known.map_or_else(Vec::new, |item| item.interests.clone());
         }
+        let mut query = context.query.as_ref().map_or_else(Vec::new, |query| self.features.query(query));
+        query.retain(|row| !self.untrained[*row as usize]);
         let subject = known.filter(|_| self.settings.subject_item).map(|item| (item, true));
-        (!interests.is_empty() || subject.is_some()).then_some(ContextFeatures { interests, subject })
+        let usable = !interests.is_empty() || !query.is_empty() || subject.is_some();
+        usable.then_some(ContextFeatures { interests, query, subject })
     }
 }
 

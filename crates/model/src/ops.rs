@@ -8,6 +8,7 @@ use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, Layout, Result, Shape, Storage, Tensor, WithDType, bail};
 use rayon::prelude::*;
 
+mod absorbed_attention;
 mod affine;
 mod attention;
 mod bag;
@@ -17,6 +18,7 @@ mod layer_norm;
 mod softmax;
 mod unit;
 
+pub(crate) use absorbed_attention::absorbed_attention;
 pub(crate) use affine::{Activation, affine};
 pub(crate) use attention::attention;
 pub(crate) use bag::{Bags, bag};

@@ -12,7 +12,8 @@ pub(crate) const TABLE: &str = "table";
 const EMBEDDING_DEVIATION: f32 = 0.05;
 
 /// Matrices at the end of a residual branch.
-const CLOSES_RESIDUAL: [&str; 4] = ["projection.weight", "contract.weight", "head.output.weight", "ads.output.weight"];
+const CLOSES_RESIDUAL: [&str; 5] =
+    ["projection.weight", "contract.weight", "attention.output.weight", "head.output.weight", "ads.output.weight"];
 /// They start small, so that at first a query is the state of its latest event and an ad embedding its item's vector,
 /// which share the table: then items of one interest are near each other before anything is learnt.
 const RESIDUAL_SCALE: f32 = 0.2;
@@ -73,7 +74,17 @@ pub(crate) fn shapes(settings: &ModelSettings, content_dimension: usize) -> Vec<
         }
         ModelKind::HistoryOnly => 0,
     };
-    affine(&mut all, "head.hidden".to_owned(), 4 * d + contextual, settings.head_hidden);
+    let attended = if settings.keeps_events() {
+        affine(&mut all, "head.attention.query".to_owned(), d, d);
+        // A bias of the keys would add the same to every score; one of the values is part of the output's.
+        all.push(("head.attention.key.weight".to_owned(), vec![d, d]));
+        all.push(("head.attention.value.weight".to_owned(), vec![d, d]));
+        affine(&mut all, "head.attention.output".to_owned(), d, d);
+        d
+    } else {
+        0
+    };
+    affine(&mut all, "head.hidden".to_owned(), 4 * d + contextual + attended, settings.head_hidden);
     affine(&mut all, "head.output".to_owned(), settings.head_hidden, d);
     norm(&mut all, "ads.norm".to_owned());
     affine(&mut all, "ads.hidden".to_owned(), d, settings.head_hidden);

@@ -12,6 +12,9 @@ use turret_retrieval::user::{Demographics, User};
 use crate::settings::*;
 
 pub(crate) const CATEGORIES: u64 = 8;
+/// In the titles of each category.
+pub(crate) const NOUNS: [&str; CATEGORIES as usize] =
+    ["chair", "bottle", "lantern", "jacket", "bicycle", "teapot", "necklace", "rug"];
 pub(crate) const ITEMS_EACH: u64 = 60;
 pub(crate) const DAYS: i64 = 10;
 pub(crate) const DAY_MS: i64 = 86_400_000;
@@ -23,7 +26,7 @@ pub(crate) fn item(number: u64) -> Item {
         advertiser: Some(AdvertiserId::from(number % 5)),
         interests: vec![interest],
         price: Some(number as f32),
-        title: None,
+        title: Some(format!("Fine {}", NOUNS[(number / ITEMS_EACH) as usize % NOUNS.len()])),
         embedding: Some(vec![number as f32, 1.0, -1.0]),
     }
 }
@@ -77,6 +80,7 @@ pub(crate) fn model(kind: ModelKind) -> ModelSettings {
     ModelSettings {
         kind,
         subject_item: true,
+        fusion: Fusion::Concat,
         dimension: 16,
         layers: 1,
         heads: 2,
@@ -86,6 +90,7 @@ pub(crate) fn model(kind: ModelKind) -> ModelSettings {
         history_length_max: 20,
         id_buckets: 512,
         advertiser_buckets: 16,
+        query_buckets: 4_096,
         content_embedding: false,
     }
 }
@@ -115,6 +120,7 @@ pub(crate) fn training(steps: usize) -> TrainingSettings {
         history_drop: 0.1,
         demographics_drop: 0.1,
         synthetic_context: SyntheticContext {
+            query_share: 0.2,
             label_share: 0.5,
             confidence_noise: 0.3,
             interest_drop: 0.2,

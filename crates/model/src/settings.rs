@@ -12,6 +12,16 @@ pub enum ModelKind {
     HistoryOnly,
 }
 
+/// How the head joins history and context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fusion {
+    /// The last state and the context side by side: the published design. A user's state is one vector.
+    Concat,
+    /// Besides, the context asks all encoded events what matters to it. A user's state is one vector for each event.
+    CrossAttention,
+}
+
 /// Which events an event of the history may attend to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -30,6 +40,8 @@ pub struct ModelSettings {
     pub kind: ModelKind,
     /// Whether the context layer also sees the subject item's own vector, besides its interests.
     pub subject_item: bool,
+    /// How history and context are joined. Without a context layer there is nothing to ask with: it is `Concat` then.
+    pub fusion: Fusion,
     /// The length of embeddings, sequence states, query and ad vectors; a multiple of `heads`, at most 1024.
     pub dimension: usize,
     /// Transformer layers of the encoder, 1..=16.
@@ -48,6 +60,8 @@ pub struct ModelSettings {
     pub id_buckets: u32,
     /// Rows of the hashed advertiser embedding, 1..=2^24.
     pub advertiser_buckets: u32,
+    /// Rows of the hashed embedding of query words and character n-grams, 0..=2^24; with 0 queries are not read.
+    pub query_buckets: u32,
     /// Whether the items' content embeddings are projected into the item vector, where the data has them.
     pub content_embedding: bool,
 }
@@ -93,6 +107,9 @@ pub struct EventWeights {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SyntheticContext {
+    /// How often the context is a search query, made of words of the positive's title, or of its interests' names where
+    /// it has none; in 0..=1. Needs `query_buckets`.
+    pub query_share: f32,
     /// How often the interests are those of the positive; otherwise those of its neighbour, the event just before it
     /// in the session. In 0..=1. The subject item's own vector is always the neighbour's.
     pub label_share: f32,
@@ -212,8 +229,15 @@ impl ModelSettings {
         require((1..=1024).contains(&self.history_length_max), "history_length_max", "is not in 1..=1024")?;
         require((2..=1 << 26).contains(&self.id_buckets), "id_buckets", "is not in 2..=67108864")?;
         require((1..=1 << 24).contains(&self.advertiser_buckets), "advertiser_buckets", "is not in 1..=16777216")?;
-        let table = (self.id_buckets as usize + self.advertiser_buckets as usize) * self.dimension;
+        require(self.query_buckets <= 1 << 24, "query_buckets", "is not in 0..=16777216")?;
+        let buckets = [self.id_buckets, self.advertiser_buckets, self.query_buckets].map(|count| count as usize);
+        let table = buckets.iter().sum::<usize>() * self.dimension;
         require(table <= 1 << 30, "id_buckets", "buckets x dimension is more than 1073741824")
+    }
+
+    /// Whether a user's state is every encoded event.
+    pub(crate) fn keeps_events(&self) -> bool {
+        self.kind == ModelKind::Contextual && self.fusion == Fusion::CrossAttention
     }
 }
 
@@ -249,6 +273,7 @@ impl TrainingSettings {
             ("id_drop", self.id_drop, false),
             ("history_drop", self.history_drop, false),
             ("demographics_drop", self.demographics_drop, false),
+            ("query_share", context.query_share, false),
             ("label_share", context.label_share, false),
             ("confidence_noise", context.confidence_noise, false),
             ("interest_add", context.interest_add, false),

@@ -1,10 +1,11 @@
 //! The network: encoder, head and ad tower, as functions of embeddings. Training and serving run the same code.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{Error, Result, Tensor};
 
-use crate::ops::{Activation, affine, attention, dropout, layer_norm, unit_rows};
+use crate::ops::{Activation, absorbed_attention, affine, attention, dropout, layer_norm, unit_rows};
 use crate::settings::{Attention, ModelKind, ModelSettings};
 
 /// How much is dropped where. Serving drops nothing.
@@ -49,6 +50,33 @@ impl Norm {
     }
 }
 
+/// The context asks the encoded events; without a context, the bias of `query` asks.
+struct CrossAttention {
+    query: Affine,
+    key: Tensor,
+    value: Tensor,
+    output: Affine,
+    heads: usize,
+}
+
+impl CrossAttention {
+    /// What the events say to `context` [rows, dimension]: [rows, dimension].
+    fn apply(&self, context: &Tensor, events: &EncodedEvents) -> Result<Tensor> {
+        let query = self.query.apply(context, Activation::Identity)?;
+        let (rows, width) = query.dims2()?;
+        let size = width / self.heads;
+        let of_head = |matrix: &Tensor, head: usize| matrix.narrow(1, head * size, size);
+        let absorb = |head| of_head(&query, head)?.matmul(&of_head(&self.key, head)?.t()?);
+        let queries: Vec<Tensor> = (0..self.heads).map(absorb).collect::<Result<_>>()?;
+        let scale = 1.0 / (size as f32).sqrt();
+        let means = absorbed_attention(&Tensor::cat(&queries, 1)?, &events.states, &events.spans, scale)?;
+        let means = means.reshape((rows, self.heads, width))?;
+        let project = |head| means.narrow(1, head, 1)?.squeeze(1)?.contiguous()?.matmul(&of_head(&self.value, head)?);
+        let values: Vec<Tensor> = (0..self.heads).map(project).collect::<Result<_>>()?;
+        self.output.apply(&Tensor::cat(&values, 1)?, Activation::Identity)
+    }
+}
+
 struct Layer {
     attention_norm: Norm,
     query_key_value: Affine,
@@ -65,6 +93,7 @@ pub(crate) struct Network {
     content: Option<Tensor>,
     no_history: Tensor,
     context: Option<Affine>,
+    attention: Option<CrossAttention>,
     head: [Affine; 2],
     ads_norm: Norm,
     ads: [Affine; 2],
@@ -72,10 +101,26 @@ pub(crate) struct Network {
     causal: bool,
 }
 
+/// What the encoder left of the histories.
+pub(crate) struct States {
+    /// The state after the latest event, [rows, dimension]; [`Network::no_history`] where there is none.
+    pub(crate) last: Tensor,
+    /// Every encoded event, where the head asks them.
+    pub(crate) events: Option<EncodedEvents>,
+}
+
+/// The sequence states of all events.
+pub(crate) struct EncodedEvents {
+    /// [events, dimension].
+    pub(crate) states: Tensor,
+    /// Which of them each row may look at; empty where there is no history.
+    pub(crate) spans: Arc<[Range<usize>]>,
+}
+
 /// The embeddings that the head joins; all have one row for each query.
 pub(crate) struct HeadEmbeddings {
-    /// Sequence states, [`Network::no_history`] where there is none.
-    pub(crate) state: Tensor,
+    /// The histories.
+    pub(crate) states: States,
     /// The context layer's input: the subject's mean interest, then its item vector if the model uses it.
     pub(crate) context: Option<Tensor>,
     /// 1 where there is a context, else 0; [rows, 1].
@@ -122,6 +167,17 @@ impl Network {
                 ModelKind::Contextual => Some(affine(&mut take, "head.context")?),
                 ModelKind::HistoryOnly => None,
             },
+            attention: if settings.keeps_events() {
+                Some(CrossAttention {
+                    query: affine(&mut take, "head.attention.query")?,
+                    key: take("head.attention.key.weight".to_owned())?,
+                    value: take("head.attention.value.weight".to_owned())?,
+                    output: affine(&mut take, "head.attention.output")?,
+                    heads: settings.heads,
+                })
+            } else {
+                None
+            },
             head: [affine(&mut take, "head.hidden")?, affine(&mut take, "head.output")?],
             ads_norm: norm(&mut take, "ads.norm")?,
             ads: [affine(&mut take, "ads.hidden")?, affine(&mut take, "ads.output")?],
@@ -133,6 +189,11 @@ impl Network {
     /// The state that stands for no history, [1, dimension].
     pub(crate) fn no_history(&self) -> &Tensor {
         &self.no_history
+    }
+
+    /// Whether the head asks the encoded events, and not only the last state.
+    pub(crate) fn keeps_events(&self) -> bool {
+        self.attention.is_some()
     }
 
     /// Adds the projected content embeddings [rows, content dimension] to `embedded` [rows, dimension].
@@ -166,15 +227,21 @@ impl Network {
     /// Query embeddings, [rows, dimension], of unit length.
     pub(crate) fn head(&self, inputs: HeadEmbeddings, drop: Dropout) -> Result<Tensor> {
         let [age, country, gender] = inputs.demographics;
-        let state = inputs.state;
-        let mut parts = vec![state.clone()];
+        let mut query = inputs.states.last;
+        let mut parts = vec![query.clone()];
         if let (Some(layer), Some(context), Some(given)) = (&self.context, &inputs.context, &inputs.context_given) {
             let context = layer.apply(context, Activation::Gelu)?;
-            parts.push(dropout(&context, drop.context, drop.seed)?.broadcast_mul(given)?);
+            let context = dropout(&context, drop.context, drop.seed)?.broadcast_mul(given)?;
+            if let (Some(attention), Some(events)) = (&self.attention, &inputs.states.events) {
+                let attended = attention.apply(&context, events)?;
+                query = (query + &attended)?;
+                parts.push(attended);
+            }
+            parts.push(context);
         }
         parts.extend([age, country, gender]);
         let hidden = self.head[0].apply(&Tensor::cat(&parts, 1)?, Activation::Gelu)?;
-        unit_rows(&(state + self.head[1].apply(&hidden, Activation::Identity)?)?)
+        unit_rows(&(query + self.head[1].apply(&hidden, Activation::Identity)?)?)
     }
 
     /// Ad embeddings, [rows, dimension], of unit length, out of item vectors.

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use candle_core::{Device, Tensor, Var};
+use candle_core::{Tensor, Var};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
@@ -144,6 +144,9 @@ fn check(data: &Dataset, split: &Split, model: &ModelSettings, training: &Traini
         let rule = "must be causal where every position predicts";
         return Err(SettingsError { field: "attention", rule }.into());
     }
+    if training.synthetic_context.query_share > 0.0 && model.query_buckets == 0 {
+        return Err(SettingsError { field: "query_share", rule: "must be 0 where query_buckets is 0" }.into());
+    }
     if data.clock == Clock::Order {
         let needs = [
             ("split", matches!(split, Split::Temporal { .. })),
@@ -218,7 +221,7 @@ impl<'a> Run<'a> {
             Some(variables[number].as_tensor().clone())
         };
         let network = Network::new(self.model, self.content_dimension, &mut find)?;
-        let states = states(batch.histories, &batch.states, table, &network, drop)?;
+        let states = batch.histories.states(batch.spans, table, &network, drop)?;
         let queries = network.head(batch.head.embed(states, table, &network)?, drop)?;
         let ads = network.ads(&batch.candidates.embed(table, &network)?)?;
         let loss = sampled_softmax(&queries, &ads, &batch.softmax)?;
@@ -231,36 +234,6 @@ struct Pass {
     loss: Tensor,
     leaf: Var,
     variables: Vec<Var>,
-}
-
-/// The state of every row, [rows, dimension].
-fn states(
-    histories: crate::inputs::Histories,
-    rows: &[Option<u32>],
-    table: &Tensor,
-    network: &Network,
-    drop: Dropout,
-) -> candle_core::Result<Tensor> {
-    let chosen: Vec<u32> = rows.iter().flatten().copied().collect();
-    let nothing = network.no_history().clone();
-    let known = chosen.len() as u32;
-    let all = if chosen.is_empty() {
-        nothing
-    } else {
-        let hidden = histories.encode(table, network, drop)?;
-        let chosen = Tensor::from_vec(chosen, known as usize, &Device::Cpu)?;
-        Tensor::cat(&[network.states(&hidden.index_select(&chosen, 0)?)?, nothing], 0)?
-    };
-    let mut next = 0;
-    let place = |row: &Option<u32>| {
-        if row.is_none() {
-            return known;
-        }
-        next += 1;
-        next - 1
-    };
-    let places: Vec<u32> = rows.iter().map(place).collect();
-    all.index_select(&Tensor::from_vec(places, rows.len(), &Device::Cpu)?, 0)
 }
 
 /// Rises linearly to the peak, then falls linearly to 0.

@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use turret_actors::generation::{CURRENT, Generation, MANIFEST, MODEL_DIR, shard_file, users_file};
 use turret_index::{ShardAd, write_shard};
 use turret_model::{
-    Attention, EventWeights, HistoryGap, Model, ModelKind, ModelSettings, Objective, Split, SyntheticContext,
+    Attention, EventWeights, Fusion, HistoryGap, Model, ModelKind, ModelSettings, Objective, Split, SyntheticContext,
     TrainingSettings, train,
 };
 use turret_retrieval::dataset::{Clock, Dataset, Row};
@@ -196,6 +196,7 @@ fn model_settings() -> ModelSettings {
     ModelSettings {
         kind: ModelKind::Contextual,
         subject_item: true,
+        fusion: Fusion::Concat,
         dimension: 16,
         layers: 1,
         heads: 2,
@@ -205,6 +206,7 @@ fn model_settings() -> ModelSettings {
         history_length_max: 20,
         id_buckets: 512,
         advertiser_buckets: 16,
+        query_buckets: 64,
         content_embedding: false,
     }
 }
@@ -234,6 +236,7 @@ fn training_settings() -> TrainingSettings {
         history_drop: 0.1,
         demographics_drop: 0.1,
         synthetic_context: SyntheticContext {
+            query_share: 0.2,
             label_share: 0.5,
             confidence_noise: 0.3,
             interest_drop: 0.2,

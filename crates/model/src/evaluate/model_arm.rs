@@ -43,7 +43,6 @@ impl<'a> Prepared<'a> {
         users.dedup_by_key(|case| case.user);
         for users in users.chunks(CHUNK_CASES) {
             let mut packed = Histories::new(&model.features);
-            let mut lasts = Vec::with_capacity(users.len());
             for case in users {
                 let start = case.history.end.saturating_sub(model.settings.history_length_max).max(case.history.start);
                 let events = data.events()[start..case.history.end].iter().map(|row| HistoryEvent {
@@ -53,11 +52,9 @@ impl<'a> Prepared<'a> {
                     with_id: true,
                 });
                 packed.push(events, &model.features);
-                lasts.push((!case.history.is_empty()).then(|| packed.events() - 1));
             }
-            let made = model.states(packed, &lasts)?;
-            let with_history = users.iter().filter(|case| !case.history.is_empty());
-            states.extend(with_history.map(|case| case.user).zip(made));
+            let made = users.iter().map(|case| case.user).zip(model.states(packed)?);
+            states.extend(made.filter(|(_, state)| !state.is_empty()));
         }
         Ok(Self { model, items, states })
     }

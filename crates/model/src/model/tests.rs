@@ -9,11 +9,20 @@ use turret_retrieval::vector::dot;
 
 use super::*;
 use crate::planted::{self, SPLIT, item, world};
+use crate::settings::Fusion;
 
 fn trained(kind: ModelKind) -> Model {
+    trained_as(&planted::model(kind))
+}
+
+fn attending() -> Model {
+    trained_as(&ModelSettings { fusion: Fusion::CrossAttention, ..planted::model(ModelKind::Contextual) })
+}
+
+fn trained_as(model: &ModelSettings) -> Model {
     let data = world(40, Clock::Milliseconds);
     let mut go_on = |_| ControlFlow::Continue(());
-    crate::train(&data, &SPLIT, &planted::model(kind), &planted::training(40), &mut go_on).unwrap().0
+    crate::train(&data, &SPLIT, model, &planted::training(40), &mut go_on).unwrap().0
 }
 
 fn event(item: u64, at: i64) -> Event {
@@ -27,14 +36,20 @@ fn context(item_id: Option<u64>, interest: Option<u64>) -> Context {
 
 #[test]
 fn a_state_does_not_depend_on_what_else_is_encoded() {
-    let model = trained(ModelKind::Contextual);
+    for model in [trained(ModelKind::Contextual), attending()] {
+        check_states(&model);
+    }
+}
+
+fn check_states(model: &Model) {
     let short = [event(1, 0), event(2, 60_000)];
     // Longer than the encoder looks, with an item that it never saw.
     let long: Vec<Event> = (0..50).map(|at| event(if at == 45 { 999_999 } else { at as u64 }, at * 1_000)).collect();
     let together = model.encode(&[&short, &[], &long]).unwrap();
     assert_eq!(together[1], Vec::<f32>::new());
     for (history, state) in [(&short[..], &together[0]), (&long, &together[2]), (&long[30..], &together[2])] {
-        assert_eq!(state.len(), model.state_dimension());
+        let rows = history.len().min(model.state_rows_max());
+        assert_eq!(state.len(), rows * model.dimension());
         let alone = &model.encode(&[history]).unwrap()[0];
         let difference = alone.iter().zip(state).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(difference < 1e-5, "{difference}");
@@ -52,7 +67,9 @@ fn what_the_model_knows_of_a_context_decides_whether_it_is_used() {
     check(&context(Some(999_999), Some(2)), true);
     check(&context(Some(999_999), None), false);
     check(&context(None, Some(999)), false);
-    check(&Context { subject: None, query: Some("a chair".to_owned()) }, false);
+    check(&Context { subject: None, query: Some("a chair".to_owned()) }, true);
+    check(&Context { subject: None, query: Some("qqqq".to_owned()) }, false);
+    check(&Context { subject: None, query: Some(" - ".to_owned()) }, false);
     assert!(!trained(ModelKind::HistoryOnly).context_is_usable(&context(Some(3), None)));
 }
 
@@ -77,6 +94,46 @@ fn a_query_hears_its_context_and_its_user_and_not_an_unusable_context() {
 }
 
 #[test]
+fn a_search_query_finds_what_it_names_even_misspelt() {
+    let mut training = planted::training(150);
+    training.synthetic_context.query_share = 0.5;
+    let data = world(80, Clock::Milliseconds);
+    let mut go_on = |_| ControlFlow::Continue(());
+    let model = crate::train(&data, &SPLIT, &planted::model(ModelKind::Contextual), &training, &mut go_on).unwrap().0;
+    let items: Vec<Item> = (0..planted::CATEGORIES).map(|category| item(category * planted::ITEMS_EACH + 2)).collect();
+    let ads = model.embed_items(&items.iter().collect::<Vec<_>>()).unwrap();
+    for (query, category) in [("teapot", 5), ("Fine TEAPOTS?", 5), ("lantrn", 2), ("a new bicycle", 4)] {
+        let context = Context { subject: None, query: Some(query.to_owned()) };
+        assert!(model.context_is_usable(&context), "{query}");
+        let input = HeadInput { state: None, context: Some(&context), demographics: &Demographics::default() };
+        let embedded = model.embed_queries(&[input]).unwrap().remove(0);
+        let score = |ad: &UnitVector| dot(embedded.as_slice(), ad.as_slice());
+        let best = (0..ads.len()).max_by(|a, b| score(&ads[*a]).total_cmp(&score(&ads[*b])));
+        assert_eq!(best, Some(category), "{query}");
+    }
+}
+
+#[test]
+fn cross_attention_reads_events_that_the_last_state_alone_does_not_hold() {
+    let model = attending();
+    let demographics = Demographics::default();
+    let history: Vec<Event> = (0..6).map(|at| event(at, at as i64 * 60_000)).collect();
+    let state = model.encode(&[&history]).unwrap().remove(0);
+    let last = state[state.len() - model.dimension()..].to_vec();
+    let context = context(Some(3), None);
+    let embed = |state: &[f32]| {
+        let input = HeadInput { state: Some(state), context: Some(&context), demographics: &demographics };
+        model.embed_queries(&[input]).unwrap().remove(0)
+    };
+    assert_ne!(embed(&state), embed(&last));
+    let alone = embed(&state);
+    let none = HeadInput { state: None, context: None, demographics: &demographics };
+    let together = model.embed_queries(&[none, HeadInput { state: Some(&state), context: Some(&context), ..none }]);
+    let difference = dot(together.unwrap()[1].as_slice(), alone.as_slice());
+    assert!((difference - 1.0).abs() < 1e-5, "{difference}");
+}
+
+#[test]
 fn a_bad_state_is_an_error_that_says_which() {
     let model = trained(ModelKind::Contextual);
     let demographics = Demographics::default();
@@ -85,7 +142,8 @@ fn a_bad_state_is_an_error_that_says_which() {
         let bad = HeadInput { state: Some(state), ..fine };
         model.embed_queries(&[fine, bad]).unwrap_err().to_string()
     };
-    assert_eq!(embed(&[0.5; 3]), "a state of 3 values where 16 are expected");
+    assert_eq!(embed(&[0.5; 3]), "a state of 3 values where 1 x 16 at most are expected, in whole rows");
+    assert_eq!(embed(&[0.5; 32]), "a state of 32 values where 1 x 16 at most are expected, in whole rows");
     assert_eq!(embed(&[f32::NAN; 16]), "row 1: component 0 is not finite");
 }
 

@@ -172,3 +172,36 @@ fn attention_mixes_only_what_may_be_seen() {
     assert_eq!(same(true), [true, true, true, true, false, false]);
     assert_eq!(same(false), [true, true, false, false, false, false]);
 }
+
+#[test]
+fn absorbed_attention_has_the_gradient_of_its_differences() {
+    let (queries, events) = (variable((5, 6), 11), variable((7, 3), 12));
+    // Two rows that look at one history, one at nothing, and events that nobody looks at.
+    let spans: std::sync::Arc<[std::ops::Range<usize>]> = [0..3, 0..2, 3..3, 4..6, 6..7].into();
+    let all = [queries.clone(), events.clone()];
+    check("absorbed attention", &all, || absorbed_attention(&queries, &events, &spans, 0.7));
+    for wrong in [[0..3, 2..4, 4..4, 4..6, 6..7], [0..3, 0..2, 3..3, 4..6, 6..8], [4..6, 0..2, 3..3, 4..6, 6..7]] {
+        let wrong: std::sync::Arc<[std::ops::Range<usize>]> = wrong.into();
+        assert!(absorbed_attention(&queries, &events, &wrong, 0.7).is_err(), "{wrong:?}");
+    }
+}
+
+#[test]
+fn absorbing_the_projections_changes_no_result() {
+    let (query, key, value, events) =
+        (variable((1, 4), 1), variable((4, 4), 2), variable((4, 4), 3), variable((9, 4), 4));
+    let whole: std::sync::Arc<[std::ops::Range<usize>]> = std::iter::once(0..9).collect();
+    let absorbed = || -> Result<Tensor> {
+        let query = query.matmul(&key.t()?)?;
+        absorbed_attention(&query, &events, &whole, 0.5)?.matmul(&value)
+    };
+    let plain = || -> Result<Tensor> {
+        let scores = (query.matmul(&events.matmul(&key)?.t()?)? * 0.5)?.exp()?;
+        let weights = scores.broadcast_div(&scores.sum_keepdim(1)?)?;
+        weights.matmul(&events.matmul(&value)?)
+    };
+    let (absorbed, plain) = (absorbed().unwrap().to_vec2::<f32>().unwrap(), plain().unwrap().to_vec2::<f32>().unwrap());
+    for (a, b) in absorbed[0].iter().zip(&plain[0]) {
+        assert!((a - b).abs() < 1e-5, "{a} where {b}");
+    }
+}

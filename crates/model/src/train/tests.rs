@@ -1,7 +1,7 @@
 use super::*;
 use crate::evaluate::{Arm, evaluate};
 use crate::planted::{self, SPLIT, world};
-use crate::settings::{EvaluationSettings, ModelKind};
+use crate::settings::{EvaluationSettings, Fusion, ModelKind};
 
 fn go_on(_: TrainingProgress) -> ControlFlow<()> {
     ControlFlow::Continue(())
@@ -32,9 +32,11 @@ fn check_gradients(data: &Dataset, split: &Split, model: &ModelSettings, trainin
 #[test]
 fn every_trainable_variable_gets_a_gradient() {
     let data = world(40, Clock::Milliseconds);
-    for kind in [ModelKind::Contextual, ModelKind::HistoryOnly] {
+    let fusions = [Fusion::Concat, Fusion::CrossAttention];
+    let shapes = fusions.map(|fusion| (ModelKind::Contextual, fusion));
+    for (kind, fusion) in shapes.into_iter().chain([(ModelKind::HistoryOnly, Fusion::Concat)]) {
         for objective in [Objective::AllAction, Objective::NextAction, Objective::DenseAllAction] {
-            let model = ModelSettings { layers: 2, content_embedding: true, ..planted::model(kind) };
+            let model = ModelSettings { fusion, layers: 2, content_embedding: true, ..planted::model(kind) };
             let training = TrainingSettings { objective, history_gap: HistoryGap::None, ..planted::training(1) };
             check_gradients(&data, &SPLIT, &model, &training);
         }
