@@ -3,7 +3,8 @@
 //! People browse in trips. Each trip has an *intent*, a leaf of the interest taxonomy, that most of its events follow;
 //! half of the intents come from what the person has long been interested in, the others from the moment. So what a
 //! user looked at just before says more about what comes next than all that went before, and that says more than what
-//! is popular. `docs/data.md` describes the world, and `truth/` of a marketplace holds what was planted in it.
+//! is popular. Whatever a trip is about, people choose what suits their taste, of which the data set tells nothing.
+//! `docs/data.md` describes the world, and `truth/` of a marketplace holds what was planted in it.
 
 use std::fs;
 use std::io;
@@ -18,13 +19,18 @@ use crate::progress::{Counter, Progress};
 mod browsing;
 mod catalogue;
 mod chance;
+mod impressions;
+mod judge;
 mod log;
 mod people;
 mod sheet;
+mod taste;
 mod taxonomy;
 mod truth;
 mod world;
 
+pub use judge::Truth;
+pub use taste::{Character, STYLES, Taste};
 use world::World;
 
 /// The most users, and the most ads.

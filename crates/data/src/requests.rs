@@ -15,7 +15,7 @@ use crate::items::shortened;
 use crate::lists::Lists;
 use crate::progress::{Counter, Progress};
 use crate::source::Columns;
-use crate::table::{Cells, Column, Need, Table};
+use crate::table::{Batch, Cells, Column, Need, Table};
 
 /// The most requests that [`read_requests`] reads; a longer log is refused.
 pub const REQUESTS_MAX: u64 = 10_000_000;
@@ -45,6 +45,10 @@ pub struct LoggedRequest {
     pub query: Option<String>,
     /// The ads that were shown, in their order.
     pub delivered: Vec<AdId>,
+    /// Those of them that were clicked, where the log tells; in any order.
+    pub clicked: Vec<AdId>,
+    /// Those whose click was followed by a conversion, where the log tells; in any order.
+    pub converted: Vec<AdId>,
 }
 
 /// Reads a log of at most [`REQUESTS_MAX`] requests, in the order of the file.
@@ -72,8 +76,9 @@ pub fn read_requests(
         let (ids, users) = (batch.ids(&columns.request_id), batch.ids(&columns.user_id));
         let (times, surfaces) = (batch.whole_numbers(&columns.timestamp_ms), batch.ids(&columns.surface));
         let (interests, queries) = (batch.interests(&columns.subject_interests), batch.ids(&columns.query));
-        let delivered = batch.lists(&columns.delivered);
-        let ads = IdArray::new(delivered.array.elements() as &dyn Array);
+        let delivered = Ads::new(batch, &columns.delivered);
+        let clicked = columns.clicked.as_ref().map(|column| Ads::new(batch, column));
+        let converted = columns.converted.as_ref().map(|column| Ads::new(batch, column));
         for row in 0..batch.rows() {
             requests.push(LoggedRequest {
                 request_id: required(ids.optional(row, RequestId::new, faults)?, ids.at(row), faults)?,
@@ -82,7 +87,9 @@ pub fn read_requests(
                 surface: surface_of(&surfaces, row, faults)?,
                 subject_interests: interests.get(row, faults)?,
                 query: query_of(&queries, row, faults)?,
-                delivered: delivered_of(&delivered, &ads, row, faults)?,
+                delivered: delivered.get(row, faults)?,
+                clicked: clicked.as_ref().map_or(Ok(Vec::new()), |ads| ads.get(row, faults))?,
+                converted: converted.as_ref().map_or(Ok(Vec::new()), |ads| ads.get(row, faults))?,
             });
         }
         Ok(())
@@ -98,10 +105,14 @@ struct Chosen {
     subject_interests: Column,
     query: Column,
     delivered: Column,
+    clicked: Option<Column>,
+    converted: Option<Column>,
 }
 
 impl Chosen {
     fn new(table: &mut Table<'_>, faults: &mut Faults) -> Result<Self, ReadError> {
+        let clicked = table.choose("clicked", Kind::Ids, Need::Optional, faults)?;
+        let converted = table.choose("converted", Kind::Ids, Need::Optional, faults)?;
         let mut choose = |name, kind| {
             let chosen = table.choose(name, kind, Need::Required, faults)?;
             Ok(chosen.expect("where the first fault ends the reading, an absent column is an error"))
@@ -114,6 +125,8 @@ impl Chosen {
             subject_interests: choose("subject_interests", Kind::Interests)?,
             query: choose("query", Kind::Text)?,
             delivered: choose("delivered", Kind::Ids)?,
+            clicked,
+            converted,
         })
     }
 }
@@ -151,23 +164,33 @@ fn query_of(queries: &Cells<'_, IdArray>, row: usize, faults: &mut Faults) -> Re
     }
 }
 
-fn delivered_of(
-    delivered: &Cells<'_, Lists>,
-    ads: &IdArray,
-    row: usize,
-    faults: &mut Faults,
-) -> Result<Vec<AdId>, ReadError> {
-    let range = required(delivered.array.get(row), delivered.at(row), faults)?;
-    if range.len() > DELIVERED_MAX {
-        let rule = format!("has {} ads, the limit is {DELIVERED_MAX}", range.len());
-        return Err(refused(delivered.at(row), rule, faults));
+/// A column of lists of ads.
+struct Ads<'a> {
+    lists: Cells<'a, Lists>,
+    ids: IdArray,
+}
+
+impl<'a> Ads<'a> {
+    fn new(batch: &'a Batch<'_>, column: &'a Column) -> Self {
+        let lists = batch.lists(column);
+        let ids = IdArray::new(lists.array.elements() as &dyn Array);
+        Self { lists, ids }
     }
-    let ad = |(position, element)| match ads.get(element).map(|id| AdId::new(&id.text())) {
-        Some(Ok(ad)) => Ok(ad),
-        Some(Err(rule)) => Err(refused(delivered.at(row), bad_ad(position, rule), &mut *faults)),
-        None => Err(refused(delivered.at(row), format!("ad {position} must not be null"), &mut *faults)),
-    };
-    range.enumerate().map(ad).collect()
+
+    fn get(&self, row: usize, faults: &mut Faults) -> Result<Vec<AdId>, ReadError> {
+        let at = || self.lists.at(row);
+        let range = required(self.lists.array.get(row), at(), faults)?;
+        if range.len() > DELIVERED_MAX {
+            let rule = format!("has {} ads, the limit is {DELIVERED_MAX}", range.len());
+            return Err(refused(at(), rule, faults));
+        }
+        let ad = |(position, element)| match self.ids.get(element).map(|id| AdId::new(&id.text())) {
+            Some(Ok(ad)) => Ok(ad),
+            Some(Err(rule)) => Err(refused(at(), bad_ad(position, rule), &mut *faults)),
+            None => Err(refused(at(), format!("ad {position} must not be null"), &mut *faults)),
+        };
+        range.enumerate().map(ad).collect()
+    }
 }
 
 fn bad_ad(position: usize, rule: IdError) -> String {

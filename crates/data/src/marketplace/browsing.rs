@@ -3,7 +3,7 @@
 use turret_retrieval::event::EventType;
 
 use super::catalogue::Stock;
-use super::chance::{Chance, Stream, Weights};
+use super::chance::{Chance, Stream, Weights, exp};
 use super::people::Person;
 use super::taxonomy::Leaf;
 use super::world::{TRENDS_PER_DAY, World};
@@ -15,12 +15,14 @@ pub(super) const FROM_INTERESTS: f64 = 0.50;
 /// The share of trips whose intent is in fashion that day. The others' intents are of the moment: any leaf, by its
 /// popularity.
 pub(super) const FROM_TRENDS: f64 = 0.15;
-/// The share of the events on promoted items that are of each type; the rest are views.
-pub(super) const ADDS_TO_CART: f64 = 0.12;
+/// How many items are considered for each event.
+pub(super) const CONSIDERED: usize = 3;
+/// The share of the events on promoted items of full relevance that are of each type; the rest are views.
+pub(super) const ADDS_TO_CART: f64 = 0.22;
 /// See [`ADDS_TO_CART`].
-pub(super) const CHECKS_OUT: f64 = 0.065;
+pub(super) const CHECKS_OUT: f64 = 0.12;
 /// See [`ADDS_TO_CART`].
-pub(super) const SIGNS_UP: f64 = 0.005;
+pub(super) const SIGNS_UP: f64 = 0.01;
 
 /// The probability that a trip goes on after an event.
 const GOES_ON: f64 = 0.68;
@@ -127,8 +129,8 @@ fn trip(world: &World, stock: &Stock, traveller: &Traveller<'_>, begin: i64, cha
             false if chance.is(0.5) => traveller.lasting_interest(chance),
             false => world.popular_leaf(chance),
         };
-        let item = fresh_item(stock, traveller.person, leaf, &steps, chance);
-        steps.push(Step { item, at_ms, kind: kind(world, item, chance) });
+        let item = chosen_item(stock, traveller.person, leaf, &steps, chance);
+        steps.push(Step { item, at_ms, kind: kind(world, stock, traveller.person, item, chance) });
         if steps.len() == EVENTS_MAX || !chance.is(GOES_ON) {
             return Trip { intent, motive, steps };
         }
@@ -136,9 +138,16 @@ fn trip(world: &World, stock: &Stock, traveller: &Traveller<'_>, begin: i64, cha
     }
 }
 
-/// An item of the leaf, by popularity and price, that this trip has not come by: a trip that kept looking at one item
-/// would make the next event too easy to guess.
-fn fresh_item(stock: &Stock, person: &Person, leaf: Leaf, steps: &[Step], chance: &mut Chance) -> u32 {
+/// Of some items of the leaf that this trip has not come by, one that suits: the more it appeals, the likelier.
+fn chosen_item(stock: &Stock, person: &Person, leaf: Leaf, steps: &[Step], chance: &mut Chance) -> u32 {
+    let considered: [u32; CONSIDERED] = std::array::from_fn(|_| fresh_item(stock, leaf, steps, chance));
+    let odds = considered.map(|item| exp(person.taste.appeal(stock.character(item))));
+    considered[Weights::new(odds).pick(chance)]
+}
+
+/// An item of the leaf, by popularity, that this trip has not come by: a trip that kept looking at one item would make
+/// the next event too easy to guess.
+fn fresh_item(stock: &Stock, leaf: Leaf, steps: &[Step], chance: &mut Chance) -> u32 {
     let mut item = stock.pick(leaf, chance);
     // A leaf may have too few items, so the search is bounded.
     for _ in 0..4 {
@@ -147,15 +156,12 @@ fn fresh_item(stock: &Stock, person: &Person, leaf: Leaf, steps: &[Step], chance
         }
         item = stock.pick(leaf, chance);
     }
-    let other = stock.pick(leaf, chance);
-    let is_fresh = steps.iter().all(|step| step.item != other);
-    let distance = |item| (stock.price_level(item) - stock.price_middle(leaf) - person.price_taste).abs();
-    if is_fresh && chance.is(0.5) && distance(other) < distance(item) { other } else { item }
+    item
 }
 
-/// Items that nobody promotes are only looked at.
-fn kind(world: &World, item: u32, chance: &mut Chance) -> EventType {
-    let kind = chance.unit();
+/// The better an item suits, the likelier it is more than looked at; one that nobody promotes never is.
+fn kind(world: &World, stock: &Stock, person: &Person, item: u32, chance: &mut Chance) -> EventType {
+    let kind = chance.unit() / person.taste.relevance(stock.character(item));
     if !world.is_promoted(item) || kind >= ADDS_TO_CART + CHECKS_OUT + SIGNS_UP {
         EventType::View
     } else if kind < ADDS_TO_CART {

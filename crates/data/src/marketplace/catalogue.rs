@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::chance::{Chance, Stream, Weights, exp};
 use super::sheet::{Cell, Sheet, Type};
+use super::taste::Character;
 use super::taxonomy::{ADJECTIVES, LEAVES, LEAVES_PER_ROOT, Leaf};
 use super::world::{COUNTRIES, World, any_leaf};
 use super::{GenerateError, TRUTH};
@@ -26,8 +27,10 @@ pub(super) struct Item {
     pub(super) truth: Vec<(Leaf, f32)>,
     /// What the catalogue says it is about; confidences in (0, 1].
     pub(super) interests: Vec<(Leaf, f32)>,
+    /// What it is like, which the catalogue does not say.
+    pub(super) character: Character,
     /// As a natural logarithm.
-    pub(super) price_level: f64,
+    price_level: f64,
     title: String,
 }
 
@@ -42,10 +45,12 @@ impl Item {
         };
         let truth = true_interests(leaf, chance);
         let of_advertiser = advertiser.map_or(0.0, |number| world.advertiser(number).price_level);
-        let price_level = world.price_levels[leaf.index()] + of_advertiser + 0.4 * chance.normal();
+        let price_position = of_advertiser + 0.4 * chance.normal();
+        let price_level = world.price_levels[leaf.index()] + price_position;
         let adjective = ADJECTIVES[chance.below(ADJECTIVES.len() as u32) as usize];
         let title = format!("{}{} {}", adjective[..1].to_uppercase(), &adjective[1..], leaf.words());
-        Self { advertiser, interests: observed(&truth, chance), truth, price_level, title }
+        let interests = observed(&truth, chance);
+        Self { advertiser, truth, interests, character: Character::of(price_position, chance), price_level, title }
     }
 
     /// Its foremost interest.
@@ -118,18 +123,17 @@ impl Ad {
     }
 }
 
-/// Every item by leaf, most popular first, and its price.
+/// Every item by leaf, most popular first, and what it is like.
 pub(super) struct Stock {
     by_leaf: Vec<Vec<u32>>,
-    price_levels: Vec<f32>,
-    price_middles: Vec<f64>,
+    characters: Vec<Character>,
     /// What stands in for a leaf without items, and itself for one with.
     stand_ins: Vec<Leaf>,
     ranks: Weights,
 }
 
 impl Stock {
-    fn new(world: &World, mut by_leaf: Vec<Vec<u32>>, price_levels: Vec<f32>) -> Self {
+    fn new(world: &World, mut by_leaf: Vec<Vec<u32>>, characters: Vec<Character>) -> Self {
         for (leaf, items) in by_leaf.iter_mut().enumerate() {
             Chance::of(world.settings.seed, Stream::LeafOrder, leaf as u64).shuffle(items);
         }
@@ -142,7 +146,7 @@ impl Stock {
         let stand_ins = Leaf::all().map(stand_in).collect();
         let longest = by_leaf.iter().map(Vec::len).max().expect("there are leaves");
         let ranks = Weights::new((0..longest).map(|rank| 1.0 / (rank as f64 + 1.0)));
-        Self { by_leaf, price_levels, price_middles: world.price_levels.clone(), stand_ins, ranks }
+        Self { by_leaf, characters, stand_ins, ranks }
     }
 
     /// An item of `leaf`: the second most popular is chosen half as often as the first, and so on.
@@ -151,14 +155,9 @@ impl Stock {
         items[self.ranks.pick_among(items.len(), chance)]
     }
 
-    /// The middle of the prices of what [`pick`](Self::pick) chooses from, as a natural logarithm.
-    pub(super) fn price_middle(&self, leaf: Leaf) -> f64 {
-        self.price_middles[self.stand_ins[leaf.index()].index()]
-    }
-
-    /// The price of an item, as a natural logarithm.
-    pub(super) fn price_level(&self, item: u32) -> f64 {
-        f64::from(self.price_levels[item as usize])
+    /// What an item is like.
+    pub(super) fn character(&self, item: u32) -> &Character {
+        &self.characters[item as usize]
     }
 }
 
@@ -175,8 +174,14 @@ pub(super) fn write(world: &World, dir: &Path, counter: &mut Counter<'_, '_>) ->
         ],
     )?;
     let mut truth = Sheet::create(
-        &dir.join(TRUTH).join("item_interests.parquet"),
-        &[("item_id", Type::Text), ("interests", Type::Interests)],
+        &dir.join(TRUTH).join("items.parquet"),
+        &[
+            ("item_id", Type::Text),
+            ("interests", Type::Interests),
+            ("style", Type::Reals),
+            ("quality", Type::Real),
+            ("price_position", Type::Real),
+        ],
     )?;
     let mut ads = Sheet::create(
         &dir.join("ads.parquet"),
@@ -190,11 +195,11 @@ pub(super) fn write(world: &World, dir: &Path, counter: &mut Counter<'_, '_>) ->
         ],
     )?;
     let mut by_leaf = vec![Vec::new(); LEAVES];
-    let mut price_levels = Vec::new();
+    let mut characters = Vec::new();
     for number in 0..world.items() {
         let item = Item::of(world, number);
         by_leaf[item.leaf().index()].push(number);
-        price_levels.push(item.price_level as f32);
+        characters.push(item.character);
         let id = item_id(number);
         let advertiser = item.advertiser.map(|advertiser| format!("adv{advertiser}"));
         let advertiser_cell = advertiser.as_deref().map_or(Cell::Null, Cell::Text);
@@ -205,7 +210,13 @@ pub(super) fn write(world: &World, dir: &Path, counter: &mut Counter<'_, '_>) ->
             Cell::Real(item.price()),
             Cell::Text(&item.title),
         ])?;
-        truth.row(&[Cell::Text(&id), Cell::Interests(&item.truth)])?;
+        truth.row(&[
+            Cell::Text(&id),
+            Cell::Interests(&item.truth),
+            Cell::Reals(&item.character.style),
+            Cell::Real(item.character.quality),
+            Cell::Real(item.character.price_position),
+        ])?;
         if let Some(advertiser) = &advertiser {
             let ad = Ad::of(world, number);
             ads.row(&[
@@ -228,7 +239,7 @@ pub(super) fn write(world: &World, dir: &Path, counter: &mut Counter<'_, '_>) ->
     items.finish()?;
     truth.finish()?;
     ads.finish()?;
-    Ok(Stock::new(world, by_leaf, price_levels))
+    Ok(Stock::new(world, by_leaf, characters))
 }
 
 /// The id of an item.

@@ -4,25 +4,15 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use super::browsing::{self, Trip};
-use super::catalogue::{Ad, Item, Stock, ad_id, item_id};
+use super::catalogue::{Stock, ad_id, item_id};
 use super::chance::{Chance, Stream};
+use super::impressions::{self, Impression, Request, request_id};
 use super::people::Person;
 use super::sheet::{Cell, Sheet, Type};
-use super::taxonomy::ADJECTIVES;
 use super::world::World;
 use super::{GenerateError, Generated, TRUTH};
 use crate::progress::Counter;
 
-/// The share of trips of two events or more during which a request is logged.
-pub(super) const REQUESTED: f64 = 0.3;
-/// The share of requests made beside a pin; the others are searches.
-pub(super) const RELATED_PINS: f64 = 0.7;
-/// The share of delivered ads that have nothing to do with the trip's intent.
-pub(super) const MISPLACED: f64 = 0.2;
-/// The most ads delivered for one request.
-const DELIVERED_MAX: usize = 4;
-/// How often another ad is looked for.
-const TRIES: usize = 8;
 /// Users between two looks at the caller's wish to stop.
 const STEP_USERS: u32 = 512;
 
@@ -31,6 +21,7 @@ struct Sheets {
     users: Sheet,
     events: Sheet,
     requests: Sheet,
+    tastes: Sheet,
     interests: Sheet,
     trips: Sheet,
 }
@@ -53,7 +44,10 @@ pub(super) fn write(
             let session = format!("s{number}-{count}");
             sheets.trip(trip, &user, &session, &mut events)?;
             let requests = &mut Chance::of(world.settings.seed, Stream::Request, request_index(number, count));
-            made.requests += u64::from(sheets.request(world, stock, trip, &user, &session, requests)?);
+            if let Some(request) = impressions::request(world, stock, trip, &person, requests) {
+                sheets.request(&request, &user, &session)?;
+                made.requests += 1;
+            }
             made.trips += 1;
         }
         made.events += events;
@@ -107,7 +101,13 @@ impl Sheets {
                     ("subject_interests", Type::Interests),
                     ("query", Type::OptionalText),
                     ("delivered", Type::Words),
+                    ("clicked", Type::Words),
+                    ("converted", Type::Words),
                 ],
+            )?,
+            tastes: Sheet::create(
+                &truth.join("users.parquet"),
+                &[("user_id", Type::Text), ("style", Type::Reals), ("price_position", Type::Real)],
             )?,
             interests: Sheet::create(
                 &truth.join("user_interests.parquet"),
@@ -132,6 +132,8 @@ impl Sheets {
             person.country.map_or(Cell::Null, Cell::Text),
             person.gender.map_or(Cell::Null, Cell::Text),
         ])?;
+        let taste = &person.taste;
+        self.tastes.row(&[Cell::Text(user), Cell::Reals(&taste.style), Cell::Real(taste.price_position)])?;
         for interest in &person.interests {
             self.interests.row(&[
                 Cell::Text(user),
@@ -159,68 +161,32 @@ impl Sheets {
         self.trips.row(&[Cell::Text(session), Cell::Text(user), Cell::Text(&intent), Cell::Text(trip.motive.name())])
     }
 
-    /// Logs a request after one of the trip's events but not its last, so that it has a sequel; tells whether it did.
-    fn request(
-        &mut self,
-        world: &World,
-        stock: &Stock,
-        trip: &Trip,
-        user: &str,
-        session: &str,
-        chance: &mut Chance,
-    ) -> Result<bool, GenerateError> {
-        if trip.steps.len() < 2 || !chance.is(REQUESTED) {
-            return Ok(false);
-        }
-        let step = trip.steps[chance.below(trip.steps.len() as u32 - 1) as usize];
-        // The next event is at least ten seconds away.
-        let at_ms = step.at_ms + 1_000 + i64::from(chance.below(5_000));
-        let is_search = !chance.is(RELATED_PINS);
-        let subject = if is_search { Vec::new() } else { Item::of(world, step.item).interests };
-        let query = is_search.then(|| query(trip, chance));
-        let delivered = delivered(world, stock, trip, chance);
+    fn request(&mut self, request: &Request, user: &str, session: &str) -> Result<(), GenerateError> {
+        let ads_that = |is: fn(&Impression) -> bool| -> Vec<String> {
+            request.impressions.iter().filter(|shown| is(shown)).map(|shown| ad_id(shown.ad)).collect()
+        };
+        let (delivered, clicked, converted) =
+            (ads_that(|_| true), ads_that(|shown| shown.is_clicked), ads_that(|shown| shown.is_converted));
+        let subject = request.subject.as_ref().map_or(&[][..], |item| &item.interests);
         self.requests.row(&[
-            Cell::Text(&format!("r{}", &session[1..])),
+            Cell::Text(&request_id(session)),
             Cell::Text(user),
-            Cell::Whole(at_ms),
-            Cell::Text(if is_search { "search" } else { "related_pins" }),
-            Cell::Interests(&subject),
-            query.as_deref().map_or(Cell::Null, Cell::Text),
-            Cell::Words(&delivered.iter().map(String::as_str).collect::<Vec<_>>()),
-        ])?;
-        Ok(true)
+            Cell::Whole(request.at_ms),
+            Cell::Text(if request.subject.is_some() { "related_pins" } else { "search" }),
+            Cell::Interests(subject),
+            request.query.as_deref().map_or(Cell::Null, Cell::Text),
+            Cell::Words(&texts(&delivered)),
+            Cell::Words(&texts(&clicked)),
+            Cell::Words(&texts(&converted)),
+        ])
     }
 
     fn finish(self) -> Result<(), GenerateError> {
-        let Self { users, events, requests, interests, trips } = self;
-        [users, events, requests, interests, trips].into_iter().try_for_each(Sheet::finish)
+        let Self { users, events, requests, tastes, interests, trips } = self;
+        [users, events, requests, tastes, interests, trips].into_iter().try_for_each(Sheet::finish)
     }
 }
 
-/// The words of the intent, with an adjective or the root's words now and then.
-fn query(trip: &Trip, chance: &mut Chance) -> String {
-    let words = trip.intent.words();
-    match chance.below(4) {
-        0 => format!("{} {words}", ADJECTIVES[chance.below(ADJECTIVES.len() as u32) as usize]),
-        1 => format!("{words} {}", trip.intent.root_words()),
-        _ => words,
-    }
-}
-
-/// Some different ads that may be shown, most of them for the trip's intent.
-fn delivered(world: &World, stock: &Stock, trip: &Trip, chance: &mut Chance) -> Vec<String> {
-    let mut ads: Vec<u32> = Vec::new();
-    for _ in 0..DELIVERED_MAX {
-        let is_misplaced = chance.is(MISPLACED);
-        // Paused ads, items without one and repetitions are passed over; a leaf may have nothing else, so the search
-        // is bounded.
-        for _ in 0..TRIES {
-            let item = if is_misplaced { chance.below(world.settings.ads) } else { stock.pick(trip.intent, chance) };
-            if world.is_promoted(item) && !ads.contains(&item) && !Ad::of(world, item).is_paused {
-                ads.push(item);
-                break;
-            }
-        }
-    }
-    ads.into_iter().map(ad_id).collect()
+fn texts(ids: &[String]) -> Vec<&str> {
+    ids.iter().map(String::as_str).collect()
 }

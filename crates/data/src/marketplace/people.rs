@@ -1,6 +1,7 @@
 //! Who browses: demographics, and interests that last but drift.
 
 use super::chance::{Chance, Stream, Weights, exp};
+use super::taste::Taste;
 use super::taxonomy::Leaf;
 use super::world::{AGE_BANDS, AGE_MAX, COUNTRIES, GENDERS, World};
 
@@ -25,8 +26,8 @@ pub(super) struct Person {
     pub(super) interests: Vec<LastingInterest>,
     /// Trips a day.
     pub(super) trips_per_day: f64,
-    /// The price they look for, above the middle of a leaf, on a logarithmic scale.
-    pub(super) price_taste: f64,
+    /// What they like, whatever the interest.
+    pub(super) taste: Taste,
 }
 
 /// An interest that lasts, with its weight on the first day and on the last.
@@ -56,7 +57,7 @@ impl Person {
             gender: (!chance.is(GENDER_UNKNOWN)).then_some(GENDERS[gender].0),
             interests,
             trips_per_day: (0.24 * exp(0.5 * chance.normal())).clamp(0.05, 1.5),
-            price_taste: 0.5 * chance.normal(),
+            taste: Taste::of(0.5 * chance.normal(), chance),
         }
     }
 

@@ -27,6 +27,7 @@ pub(super) enum Type {
     Whole,
     OptionalWhole,
     Real,
+    Reals,
     Words,
     /// Lists of structs of an id and a confidence.
     Interests,
@@ -38,6 +39,7 @@ pub(super) enum Cell<'a> {
     Text(&'a str),
     Whole(i64),
     Real(f32),
+    Reals(&'a [f32]),
     Words(&'a [&'a str]),
     Interests(&'a [(Leaf, f32)]),
     Null,
@@ -47,6 +49,7 @@ enum Builder {
     Text(StringBuilder),
     Whole(Int64Builder),
     Real(Float32Builder),
+    Reals(ListBuilder<Float32Builder>),
     Words(ListBuilder<StringBuilder>),
     Interests(ListBuilder<StructBuilder>),
 }
@@ -125,6 +128,7 @@ impl Type {
             Self::Whole => Field::new(name, DataType::Int64, false),
             Self::OptionalWhole => Field::new(name, DataType::Int64, true),
             Self::Real => Field::new(name, DataType::Float32, false),
+            Self::Reals => Field::new(name, list(DataType::Float32), false),
             Self::Words => Field::new(name, list(DataType::Utf8), false),
             Self::Interests => Field::new(name, list(DataType::Struct(interest_fields())), false),
         }
@@ -135,6 +139,9 @@ impl Type {
             Self::Text | Self::OptionalText => Builder::Text(StringBuilder::new()),
             Self::Whole | Self::OptionalWhole => Builder::Whole(Int64Builder::new()),
             Self::Real => Builder::Real(Float32Builder::new()),
+            Self::Reals => {
+                Builder::Reals(ListBuilder::new(Float32Builder::new()).with_field(item_field(DataType::Float32)))
+            }
             Self::Words => {
                 Builder::Words(ListBuilder::new(StringBuilder::new()).with_field(item_field(DataType::Utf8)))
             }
@@ -156,6 +163,10 @@ impl Builder {
             (Self::Whole(column), Cell::Whole(number)) => column.append_value(*number),
             (Self::Whole(column), Cell::Null) => column.append_null(),
             (Self::Real(column), Cell::Real(number)) => column.append_value(*number),
+            (Self::Reals(column), Cell::Reals(numbers)) => {
+                column.values().append_slice(numbers);
+                column.append(true);
+            }
             (Self::Words(column), Cell::Words(words)) => {
                 words.iter().for_each(|word| column.values().append_value(word));
                 column.append(true);
@@ -173,6 +184,7 @@ impl Builder {
             Self::Text(column) => Arc::new(column.finish()),
             Self::Whole(column) => Arc::new(column.finish()),
             Self::Real(column) => Arc::new(column.finish()),
+            Self::Reals(column) => Arc::new(column.finish()),
             Self::Words(column) => Arc::new(column.finish()),
             Self::Interests(column) => Arc::new(column.finish()),
         }

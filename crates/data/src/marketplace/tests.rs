@@ -6,7 +6,7 @@ use turret_retrieval::context::Surface;
 use turret_retrieval::dataset::{Dataset, Row};
 use turret_retrieval::digest::Digest;
 use turret_retrieval::event::EventType;
-use turret_retrieval::ids::AdId;
+use turret_retrieval::ids::{AdId, ItemId};
 
 use super::browsing::DAY_MS;
 use super::*;
@@ -59,11 +59,12 @@ fn one_seed_gives_identical_bytes_and_another_seed_others() {
         "/items.parquet",
         "/requests.parquet",
         "/users.parquet",
-        "truth/item_interests.parquet",
+        "truth/items.parquet",
         "truth/manifest.json",
         "truth/taxonomy.parquet",
         "truth/trips.parquet",
         "truth/user_interests.parquet",
+        "truth/users.parquet",
     ];
     assert_eq!(first.keys().collect::<Vec<_>>(), files);
     assert_eq!(first, again);
@@ -201,6 +202,7 @@ fn recalls(data: &Dataset) -> [f64; 3] {
 fn context_says_more_than_history_and_history_more_than_popularity() {
     let (_dir, _, data) = sample();
     let [popularity, history, context] = recalls(&data);
+    println!("right of ten guesses: popularity {popularity:.3}, history {history:.3}, context {context:.3}");
     assert!(history > 2.0 * popularity, "history {history}, popularity {popularity}");
     assert!(context > 2.0 * history, "context {context}, history {history}");
 }
@@ -240,6 +242,46 @@ fn requests_lie_within_trips_and_deliver_mostly_what_is_asked_for() {
     }
     let share = f64::from(on_topic) / f64::from(delivered);
     assert!((0.7..0.9).contains(&share), "{share} of {delivered}");
+}
+
+#[test]
+fn clicks_and_conversions_come_as_often_as_the_truth_says() {
+    let (dir, _, data) = sample();
+    let truth = Truth::read(dir.path(), &mut go_on).unwrap();
+    let requests = read_requests(&dir.path().join("requests.parquet"), &mut go_on).unwrap();
+    let items: HashMap<&AdId, &ItemId> = data.ads.iter().map(|ad| (&ad.id, &ad.item)).collect();
+    let [mut expected_clicks, mut expected_conversions, mut clicks, mut conversions] = [0.0f64; 4];
+    for request in &requests {
+        assert!(request.clicked.iter().all(|ad| request.delivered.contains(ad)));
+        assert!(request.converted.iter().all(|ad| request.clicked.contains(ad)));
+        clicks += request.clicked.len() as f64;
+        conversions += request.converted.len() as f64;
+        for ad in &request.delivered {
+            expected_clicks += truth.click_probability(&request.request_id, &request.user_id, items[ad]).unwrap();
+        }
+        for ad in &request.clicked {
+            expected_conversions += truth.conversion_probability(&request.user_id, items[ad]).unwrap();
+        }
+    }
+    let is_near = |found: f64, expected: f64| (found - expected).abs() < 3.0 * expected.sqrt();
+    assert!(clicks > 400.0 && is_near(clicks, expected_clicks), "{clicks} where {expected_clicks} are expected");
+    assert!(is_near(conversions, expected_conversions), "{conversions} where {expected_conversions} are expected");
+}
+
+#[test]
+fn people_choose_what_suits_them_and_do_more_with_it() {
+    let (dir, _, data) = sample();
+    let truth = Truth::read(dir.path(), &mut go_on).unwrap();
+    let relevance =
+        |user: u32, item: u32| truth.relevance(&data.users[user as usize].id, &data.items[item as usize].id).unwrap();
+    let mean = |all: Vec<f64>| all.iter().sum::<f64>() / all.len() as f64;
+    let chosen = mean(data.events().iter().map(|row| relevance(row.user, row.item)).collect());
+    // The same items by other people: what is popular is the same, so is the quality.
+    let strangers = data.events().iter().zip(data.events().iter().rev());
+    let others = mean(strangers.map(|(row, other)| relevance(row.user, other.item)).collect());
+    let bought = data.events().iter().filter(|row| row.kind == EventType::Checkout);
+    let bought = mean(bought.map(|row| relevance(row.user, row.item)).collect());
+    assert!(others + 0.05 < chosen && chosen + 0.05 < bought, "{others}, {chosen}, {bought}");
 }
 
 #[test]

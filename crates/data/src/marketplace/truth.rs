@@ -5,17 +5,18 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::browsing::{ADDS_TO_CART, CHECKS_OUT, FOLLOWS_INTENT, FROM_INTERESTS, FROM_TRENDS, SIGNS_UP};
+use super::browsing::{ADDS_TO_CART, CHECKS_OUT, CONSIDERED, FOLLOWS_INTENT, FROM_INTERESTS, FROM_TRENDS, SIGNS_UP};
 use super::catalogue::{AT_HOME, PAUSED};
-use super::log::{MISPLACED, RELATED_PINS, REQUESTED};
+use super::impressions::{CLICKED, CONVERTED, MISPLACED, OFF_INTENT, RELATED_PINS, REQUESTED};
 use super::people::{FADING, NEW_INTEREST};
 use super::sheet::{Cell, Sheet, Type};
+use super::taste::{BY_PRICE, BY_QUALITY, BY_STYLE};
 use super::taxonomy::Leaf;
 use super::world::World;
 use super::{GenerateError, Generated, MarketplaceSettings, TRUTH};
 
 /// Raised when the same settings give another marketplace than before.
-const WORLD_VERSION: u32 = 1;
+const WORLD_VERSION: u32 = 2;
 
 #[derive(Serialize)]
 struct Manifest<'a> {
@@ -27,7 +28,7 @@ struct Manifest<'a> {
     trends: Vec<Vec<String>>,
 }
 
-/// Probabilities; `docs/data.md` says of what.
+/// Probabilities and weights; `docs/data.md` says of what.
 #[derive(Serialize)]
 struct Planted {
     event_follows_intent: f64,
@@ -37,6 +38,10 @@ struct Planted {
     add_to_cart: f64,
     checkout: f64,
     signup: f64,
+    items_considered: usize,
+    appeal_of_style: f64,
+    appeal_of_quality: f64,
+    appeal_of_price: f64,
     interest_fades: f64,
     user_gains_interest: f64,
     ad_in_home_root: f64,
@@ -44,6 +49,9 @@ struct Planted {
     trip_requested: f64,
     request_related_pins: f64,
     delivered_misplaced: f64,
+    clicked: f64,
+    clicked_off_intent: f64,
+    converted: f64,
 }
 
 const PLANTED: Planted = Planted {
@@ -54,6 +62,10 @@ const PLANTED: Planted = Planted {
     add_to_cart: ADDS_TO_CART,
     checkout: CHECKS_OUT,
     signup: SIGNS_UP,
+    items_considered: CONSIDERED,
+    appeal_of_style: BY_STYLE,
+    appeal_of_quality: BY_QUALITY,
+    appeal_of_price: BY_PRICE,
     interest_fades: FADING,
     user_gains_interest: NEW_INTEREST,
     ad_in_home_root: AT_HOME,
@@ -61,6 +73,9 @@ const PLANTED: Planted = Planted {
     trip_requested: REQUESTED,
     request_related_pins: RELATED_PINS,
     delivered_misplaced: MISPLACED,
+    clicked: CLICKED,
+    clicked_off_intent: OFF_INTENT,
+    converted: CONVERTED,
 };
 
 /// Writes the taxonomy and the manifest.

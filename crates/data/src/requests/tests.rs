@@ -14,6 +14,7 @@ fn sound() -> FileColumns {
         ("subject_interests", interests(&[&[("a/x", 0.5)], &[]])),
         ("query", optional_texts(&[None, Some("red chair")])),
         ("delivered", words(&[&["ad1", "ad2"], &[]])),
+        ("clicked", words(&[&["ad2"], &[]])),
     ]
 }
 
@@ -33,6 +34,8 @@ fn a_log_is_read_in_the_order_of_the_file() {
     assert_eq!((first.surface, first.query.as_deref()), (Surface::RelatedPins, None));
     assert_eq!(first.subject_interests[0].id.as_str(), "a/x");
     assert_eq!(first.delivered.iter().map(AdId::as_str).collect::<Vec<_>>(), ["ad1", "ad2"]);
+    assert_eq!(first.clicked.iter().map(AdId::as_str).collect::<Vec<_>>(), ["ad2"]);
+    assert!(first.converted.is_empty(), "the log does not tell");
     assert_eq!((requests[1].surface, requests[1].query.as_deref()), (Surface::Search, Some("red chair")));
 }
 
@@ -55,6 +58,7 @@ fn a_faulty_log_is_refused_by_column_row_and_rule() {
     );
     check("query", texts(&["a", &"x".repeat(1_025)]), ", row 1: is 1025 bytes long, the limit is 1024");
     check("delivered", words(&[&["ad1"], &["ad1", ""]]), ", row 1: ad 1 must not be empty");
+    check("clicked", words(&[&["ad1"], &[""]]), ", row 1: ad 0 must not be empty");
     check("delivered", Arc::new(StringArray::from(vec!["a", "b"])), ": is Utf8, must be a list of strings or integers");
 }
 
