@@ -1,15 +1,16 @@
 //! What goes into the towers, as bags of table rows: items, histories and the head's inputs.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Result, Tensor};
 use turret_retrieval::event::EventType;
 use turret_retrieval::user::Demographics;
 
 use crate::catalogue::{ItemFeatures, push_mean};
 use crate::features::Features;
-use crate::ops::{Bags, bag};
+use crate::ops::Bags;
 use crate::settings::ModelSettings;
 use crate::towers::{Dropout, EncodedEvents, HeadEmbeddings, Network, States};
 
@@ -57,11 +58,11 @@ impl ItemRows {
     /// The item vectors, [rows, dimension].
     pub(crate) fn embed(self, table: &Tensor, network: &Network) -> Result<Tensor> {
         let rows = self.len();
-        let embedded = bag(table, &Arc::new(self.bags))?;
+        let embedded = network.backend().bag(table, self.bags)?;
         if self.content_dimension == 0 {
             return Ok(embedded);
         }
-        let content = Tensor::from_vec(self.content, (rows, self.content_dimension), &Device::Cpu)?;
+        let content = Tensor::from_vec(self.content, (rows, self.content_dimension), table.device())?;
         network.with_content(embedded, Some(&content))
     }
 }
@@ -129,30 +130,27 @@ impl Histories {
     ) -> Result<States> {
         let rows = spans.len();
         let nothing = network.no_history().clone();
-        let lasts: Vec<u32> = spans.iter().filter(|span| !span.is_empty()).map(|span| span.end as u32 - 1).collect();
-        if lasts.is_empty() {
+        let lasts = spans.iter().filter(|span| !span.is_empty()).map(|span| span.end as u32 - 1);
+        let wanted: Arc<[u32]> = if network.keeps_events() {
+            (0..self.events() as u32).collect()
+        } else {
+            lasts.collect::<BTreeSet<u32>>().into_iter().collect()
+        };
+        if wanted.is_empty() {
             let width = nothing.dim(1)?;
             return Ok(States { last: nothing.broadcast_as((rows, width))?.contiguous()?, events: None });
         }
-        let known = lasts.len() as u32;
         let starts: Arc<[usize]> = self.starts.into();
-        let hidden = network.encode(&self.events.embed(table, network)?, &starts, drop)?;
-        let lasts = Tensor::from_vec(lasts, known as usize, &Device::Cpu)?;
-        let (last, events) = if network.keeps_events() {
-            let states = network.states(&hidden)?;
-            (states.index_select(&lasts, 0)?, Some(states))
-        } else {
-            (network.states(&hidden.index_select(&lasts, 0)?)?, None)
-        };
+        let known = network.encode(&self.events.embed(table, network)?, starts, wanted.clone(), drop)?;
         // A row that is not known takes what stands behind the known ones.
-        let mut next = 0;
-        let place = |span: &Range<usize>| {
-            next += u32::from(!span.is_empty());
-            if span.is_empty() { known } else { next - 1 }
+        let place = |span: &Range<usize>| match span.end.checked_sub(1).filter(|_| !span.is_empty()) {
+            Some(last) => wanted.partition_point(|wanted| (*wanted as usize) < last) as u32,
+            None => wanted.len() as u32,
         };
         let places: Vec<u32> = spans.iter().map(place).collect();
-        let places = Tensor::from_vec(places, rows, &Device::Cpu)?;
-        let last = Tensor::cat(&[last, nothing], 0)?.index_select(&places, 0)?;
+        let places = Tensor::from_vec(places, rows, table.device())?;
+        let last = Tensor::cat(&[&known, &nothing], 0)?.index_select(&places, 0)?;
+        let events = network.keeps_events().then_some(known);
         Ok(States { last, events: events.map(|states| EncodedEvents { states, spans: spans.into() }) })
     }
 }
@@ -229,17 +227,17 @@ impl HeadRows {
 
     /// Joined with `states`, which have as many rows.
     pub(crate) fn embed(self, states: States, table: &Tensor, network: &Network) -> Result<HeadEmbeddings> {
-        let [age, country, gender] = self.demographics.map(|bags| bag(table, &Arc::new(bags)));
+        let [age, country, gender] = self.demographics.map(|bags| network.backend().bag(table, bags));
         let demographics = [age?, country?, gender?];
         if !self.contextual {
             return Ok(HeadEmbeddings { states, context: None, context_given: None, demographics });
         }
-        let mut context = bag(table, &Arc::new(self.interests))?;
+        let mut context = network.backend().bag(table, self.interests)?;
         if let Some(subjects) = self.subjects {
             context = Tensor::cat(&[context, subjects.embed(table, network)?], 1)?;
         }
         let rows = self.given.len();
-        let given = Tensor::from_vec(self.given, (rows, 1), &Device::Cpu)?;
+        let given = Tensor::from_vec(self.given, (rows, 1), table.device())?;
         Ok(HeadEmbeddings { states, context: Some(context), context_given: Some(given), demographics })
     }
 }

@@ -14,7 +14,7 @@ use turret_retrieval::vector::{UnitVector, VectorError};
 use crate::catalogue::{Catalogue, ItemFeatures};
 use crate::features::Features;
 use crate::inputs::{ContextFeatures, HeadRows, Histories, HistoryEvent, ItemRows, QueryFeatures, demographics};
-use crate::ops::with_values;
+use crate::ops::{Backend, with_values};
 use crate::parameters::Parameter;
 use crate::settings::{ModelKind, ModelSettings};
 use crate::towers::{Dropout, EncodedEvents, Network, States};
@@ -97,7 +97,8 @@ impl Model {
             let parameter = parameters.iter().find(|parameter| parameter.name == name)?;
             parameter.tensor().ok()
         };
-        let network = Network::new(&settings, features.schema.content_dimension(), &mut find)?;
+        let network =
+            Network::new(&settings, features.schema.content_dimension(), Backend::of(table.device()), &mut find)?;
         Ok(Self { settings, features, catalogue, timed, parameters, table, network, untrained, versions })
     }
 

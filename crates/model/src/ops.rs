@@ -1,31 +1,33 @@
 //! Operations with a backward pass, on CPU and in safe code.
 //!
 //! Several fused operations of candle-nn (`LayerNorm::forward`, `softmax_last_dim`, `RmsNorm::forward`) have no backward
-//! pass and say nothing; what is here has one, allocates less, and skips padding altogether. Matrix products stay
-//! candle's. Reductions run over chunks of a fixed size, so results do not depend on the number of threads.
+//! pass and say nothing; what is here has one, allocates less, and skips padding altogether. Large matrix products stay
+//! candle's. Reductions run over chunks of a fixed size, so results do not depend on the number of threads. The same by
+//! candle's own operations is in [`stock`]: the oracle, and what runs on other devices.
 
-use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, Layout, Result, Shape, Storage, Tensor, WithDType, bail};
+use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, bail};
 use rayon::prelude::*;
 
 mod absorbed_attention;
 mod affine;
-mod attention;
+mod backend;
 mod bag;
 mod dropout;
+mod encoder;
 mod lanes;
 mod layer_norm;
+mod matrix;
 mod softmax;
+mod stock;
+mod tile;
 mod unit;
 
-pub(crate) use absorbed_attention::absorbed_attention;
-pub(crate) use affine::{Activation, affine};
-pub(crate) use attention::attention;
-pub(crate) use bag::{Bags, bag};
-pub(crate) use dropout::dropout;
-pub(crate) use layer_norm::layer_norm;
-pub(crate) use softmax::{SampledSoftmax, sampled_softmax};
-pub(crate) use unit::unit_rows;
+pub(crate) use affine::Activation;
+pub(crate) use backend::Backend;
+pub(crate) use bag::Bags;
+pub(crate) use dropout::Mask;
+pub(crate) use encoder::{Encoding, LayerShape};
+pub(crate) use softmax::SampledSoftmax;
 
 /// Rows that one task works on.
 const CHUNK_ROWS: usize = 256;
@@ -38,30 +40,26 @@ fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     }
 }
 
-/// Calls `f` with the values of `tensor`.
-pub(crate) fn with_values<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> Result<R>) -> Result<R> {
+/// Calls `f` with the storage of `tensor`, made contiguous.
+fn with_storage<R>(tensor: &Tensor, f: impl FnOnce(&CpuStorage, &Layout) -> Result<R>) -> Result<R> {
     let tensor = tensor.contiguous()?;
     let (storage, layout) = tensor.storage_and_layout();
     match &*storage {
-        Storage::Cpu(storage) => f(slice(storage, layout)?),
-        Storage::Cuda(_) | Storage::Metal(_) => bail!("only the CPU is supported"),
+        Storage::Cpu(storage) => f(storage, layout),
+        Storage::Cuda(_) | Storage::Metal(_) => bail!("an operation of the CPU was given a tensor of another device"),
     }
 }
 
-/// The matrix product of two matrices, each a storage with its layout; row-major.
-fn product(
-    (left, left_layout): (&CpuStorage, &Layout),
-    (right, right_layout): (&CpuStorage, &Layout),
-) -> Result<Vec<f32>> {
-    let (&[rows, inner], &[_, columns]) = (left_layout.dims(), right_layout.dims()) else {
-        bail!("a product of tensors that are not matrices");
-    };
-    f32::cpu_storage_data(left.matmul(right, (1, rows, columns, inner), left_layout, right_layout)?)
+/// Calls `f` with the values of `tensor`.
+pub(crate) fn with_values<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> Result<R>) -> Result<R> {
+    with_storage(tensor, |storage, layout| f(slice(storage, layout)?))
 }
 
-/// The layout of the transpose, [columns, rows], of a contiguous matrix [rows, columns].
-fn transposed(rows: usize, columns: usize) -> Layout {
-    Layout::new(Shape::from((columns, rows)), vec![1, columns], 0)
+/// How many of `count` things one strand of a reduction takes, in whole `unit`s. Strands are summed by themselves, then
+/// in their order; so many at most keep every thread busy, and do not depend on how many threads there are.
+fn strand_length(count: usize, unit: usize) -> usize {
+    const STRANDS: usize = 16;
+    count.div_ceil(STRANDS).next_multiple_of(unit).max(unit)
 }
 
 /// Calls `f(first row, rows)` on disjoint chunks of whole rows of `out`, in parallel.

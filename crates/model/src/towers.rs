@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use candle_core::{Error, Result, Tensor};
 
-use crate::ops::{Activation, absorbed_attention, affine, attention, dropout, layer_norm, unit_rows};
+use crate::ops::{Activation, Backend, Encoding, LayerShape, Mask};
 use crate::settings::{Attention, ModelKind, ModelSettings};
 
 /// How much is dropped where. Serving drops nothing.
@@ -23,8 +23,10 @@ impl Dropout {
     /// Nothing is dropped.
     pub(crate) const NONE: Self = Self { encoder: 0.0, context: 0.0, seed: 0 };
 
-    fn in_encoder(&self, x: &Tensor, place: u32) -> Result<Tensor> {
-        dropout(x, self.encoder, self.seed.wrapping_add(place.wrapping_mul(0x9E37_79B9)))
+    /// In the encoder: of the events, then after the attention and the feed-forward part of each layer.
+    fn in_encoder(&self, layers: usize) -> Vec<Mask> {
+        let place = |place: u32| self.seed.wrapping_add(place.wrapping_mul(0x9E37_79B9));
+        (1..=2 * layers as u32 + 1).map(|number| Mask { rate: self.encoder, seed: place(number) }).collect()
     }
 }
 
@@ -34,8 +36,8 @@ struct Affine {
 }
 
 impl Affine {
-    fn apply(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
-        affine(x, &self.weight, &self.bias, activation)
+    fn apply(&self, x: &Tensor, activation: Activation, backend: Backend) -> Result<Tensor> {
+        backend.affine(x, &self.weight, &self.bias, activation)
     }
 }
 
@@ -45,8 +47,8 @@ struct Norm {
 }
 
 impl Norm {
-    fn apply(&self, x: &Tensor) -> Result<Tensor> {
-        layer_norm(x, &self.gain, &self.bias)
+    fn apply(&self, x: &Tensor, backend: Backend) -> Result<Tensor> {
+        backend.layer_norm(x, &self.gain, &self.bias)
     }
 }
 
@@ -61,34 +63,29 @@ struct CrossAttention {
 
 impl CrossAttention {
     /// What the events say to `context` [rows, dimension]: [rows, dimension].
-    fn apply(&self, context: &Tensor, events: &EncodedEvents) -> Result<Tensor> {
-        let query = self.query.apply(context, Activation::Identity)?;
+    fn apply(&self, context: &Tensor, events: &EncodedEvents, backend: Backend) -> Result<Tensor> {
+        let query = self.query.apply(context, Activation::Identity, backend)?;
         let (rows, width) = query.dims2()?;
         let size = width / self.heads;
         let of_head = |matrix: &Tensor, head: usize| matrix.narrow(1, head * size, size);
         let absorb = |head| of_head(&query, head)?.matmul(&of_head(&self.key, head)?.t()?);
         let queries: Vec<Tensor> = (0..self.heads).map(absorb).collect::<Result<_>>()?;
         let scale = 1.0 / (size as f32).sqrt();
-        let means = absorbed_attention(&Tensor::cat(&queries, 1)?, &events.states, &events.spans, scale)?;
+        let means = backend.absorbed_attention(&Tensor::cat(&queries, 1)?, &events.states, &events.spans, scale)?;
         let means = means.reshape((rows, self.heads, width))?;
         let project = |head| means.narrow(1, head, 1)?.squeeze(1)?.contiguous()?.matmul(&of_head(&self.value, head)?);
         let values: Vec<Tensor> = (0..self.heads).map(project).collect::<Result<_>>()?;
-        self.output.apply(&Tensor::cat(&values, 1)?, Activation::Identity)
+        self.output.apply(&Tensor::cat(&values, 1)?, Activation::Identity, backend)
     }
-}
-
-struct Layer {
-    attention_norm: Norm,
-    query_key_value: Affine,
-    projection: Affine,
-    feed_forward_norm: Norm,
-    expand: Affine,
-    contract: Affine,
 }
 
 /// The dense tensors, by their place.
 pub(crate) struct Network {
-    layers: Vec<Layer>,
+    backend: Backend,
+    layer: LayerShape,
+    layers: usize,
+    // The numbers of all layers, in the order of `shapes`.
+    encoder: Tensor,
     norm: Norm,
     content: Option<Tensor>,
     no_history: Tensor,
@@ -97,8 +94,6 @@ pub(crate) struct Network {
     head: [Affine; 2],
     ads_norm: Norm,
     ads: [Affine; 2],
-    heads: usize,
-    causal: bool,
 }
 
 /// What the encoder left of the histories.
@@ -137,6 +132,7 @@ impl Network {
     pub(crate) fn new(
         settings: &ModelSettings,
         content_dimension: usize,
+        backend: Backend,
         find: &mut dyn FnMut(&str) -> Option<Tensor>,
     ) -> Result<Self> {
         let mut take = |name: String| find(&name).ok_or_else(|| Error::Msg(format!("there is no tensor {name}")));
@@ -146,20 +142,25 @@ impl Network {
         let affine = |take: &mut dyn FnMut(String) -> Result<Tensor>, name: &str| -> Result<Affine> {
             Ok(Affine { weight: take(format!("{name}.weight"))?, bias: take(format!("{name}.bias"))? })
         };
-        let mut layers = Vec::with_capacity(settings.layers);
+        let mut encoder = Vec::new();
         for layer in 0..settings.layers {
-            let name = |part: &str| format!("encoder.{layer}.{part}");
-            layers.push(Layer {
-                attention_norm: norm(&mut take, &name("attention_norm"))?,
-                query_key_value: affine(&mut take, &name("query_key_value"))?,
-                projection: affine(&mut take, &name("projection"))?,
-                feed_forward_norm: norm(&mut take, &name("feed_forward_norm"))?,
-                expand: affine(&mut take, &name("expand"))?,
-                contract: affine(&mut take, &name("contract"))?,
-            });
+            for part in ["attention_norm", "query_key_value", "projection", "feed_forward_norm", "expand", "contract"] {
+                let first = if part.ends_with("norm") { "gain" } else { "weight" };
+                for kind in [first, "bias"] {
+                    encoder.push(take(format!("encoder.{layer}.{part}.{kind}"))?.flatten_all()?);
+                }
+            }
         }
         Ok(Self {
-            layers,
+            backend,
+            layer: LayerShape {
+                width: settings.dimension,
+                feed_forward: settings.feed_forward,
+                heads: settings.heads,
+                causal: settings.attention == Attention::Causal,
+            },
+            layers: settings.layers,
+            encoder: Tensor::cat(&encoder, 0)?,
             norm: norm(&mut take, "encoder.norm")?,
             content: if content_dimension > 0 { Some(take("items.content.weight".to_owned())?) } else { None },
             no_history: take("head.no_history".to_owned())?,
@@ -181,9 +182,12 @@ impl Network {
             head: [affine(&mut take, "head.hidden")?, affine(&mut take, "head.output")?],
             ads_norm: norm(&mut take, "ads.norm")?,
             ads: [affine(&mut take, "ads.hidden")?, affine(&mut take, "ads.output")?],
-            heads: settings.heads,
-            causal: settings.attention == Attention::Causal,
         })
+    }
+
+    /// Whose operations it runs on.
+    pub(crate) fn backend(&self) -> Backend {
+        self.backend
     }
 
     /// The state that stands for no history, [1, dimension].
@@ -204,24 +208,18 @@ impl Network {
         }
     }
 
-    /// The hidden states of all events [tokens, dimension], before the final norm; `starts` bounds the sequences.
-    pub(crate) fn encode(&self, events: &Tensor, starts: &Arc<[usize]>, drop: Dropout) -> Result<Tensor> {
-        let mut x = drop.in_encoder(events, 1)?;
-        for (layer, number) in self.layers.iter().zip(1u32..) {
-            let qkv = layer.query_key_value.apply(&layer.attention_norm.apply(&x)?, Activation::Identity)?;
-            let mixed = attention(&qkv, starts, self.heads, self.causal)?;
-            let mixed = layer.projection.apply(&mixed, Activation::Identity)?;
-            x = (x + drop.in_encoder(&mixed, 2 * number)?)?;
-            let wide = layer.expand.apply(&layer.feed_forward_norm.apply(&x)?, Activation::Gelu)?;
-            let narrow = layer.contract.apply(&wide, Activation::Identity)?;
-            x = (x + drop.in_encoder(&narrow, 2 * number + 1)?)?;
-        }
-        Ok(x)
-    }
-
-    /// Sequence states out of hidden states: the final norm.
-    pub(crate) fn states(&self, hidden: &Tensor) -> Result<Tensor> {
-        self.norm.apply(hidden)
+    /// The sequence states after those of the events [tokens, dimension] that `wanted` names in ascending order:
+    /// [wanted, dimension]. `starts` bounds the sequences.
+    pub(crate) fn encode(
+        &self,
+        events: &Tensor,
+        starts: Arc<[usize]>,
+        wanted: Arc<[u32]>,
+        drop: Dropout,
+    ) -> Result<Tensor> {
+        let masks = drop.in_encoder(self.layers);
+        let encoding = Encoding { layer: self.layer, layers: self.layers, starts, wanted, masks };
+        self.norm.apply(&self.backend.encode(events, &self.encoder, encoding)?, self.backend)
     }
 
     /// Query embeddings, [rows, dimension], of unit length.
@@ -230,24 +228,25 @@ impl Network {
         let mut query = inputs.states.last;
         let mut parts = vec![query.clone()];
         if let (Some(layer), Some(context), Some(given)) = (&self.context, &inputs.context, &inputs.context_given) {
-            let context = layer.apply(context, Activation::Gelu)?;
-            let context = dropout(&context, drop.context, drop.seed)?.broadcast_mul(given)?;
+            let context = layer.apply(context, Activation::Gelu, self.backend)?;
+            let mask = Mask { rate: drop.context, seed: drop.seed };
+            let context = self.backend.dropout(&context, mask)?.broadcast_mul(given)?;
             if let (Some(attention), Some(events)) = (&self.attention, &inputs.states.events) {
-                let attended = attention.apply(&context, events)?;
+                let attended = attention.apply(&context, events, self.backend)?;
                 query = (query + &attended)?;
                 parts.push(attended);
             }
             parts.push(context);
         }
         parts.extend([age, country, gender]);
-        let hidden = self.head[0].apply(&Tensor::cat(&parts, 1)?, Activation::Gelu)?;
-        unit_rows(&(query + self.head[1].apply(&hidden, Activation::Identity)?)?)
+        let hidden = self.head[0].apply(&Tensor::cat(&parts, 1)?, Activation::Gelu, self.backend)?;
+        self.backend.unit_rows(&(query + self.head[1].apply(&hidden, Activation::Identity, self.backend)?)?)
     }
 
     /// Ad embeddings, [rows, dimension], of unit length, out of item vectors.
     pub(crate) fn ads(&self, items: &Tensor) -> Result<Tensor> {
-        let items = self.ads_norm.apply(items)?;
-        let hidden = self.ads[0].apply(&items, Activation::Gelu)?;
-        unit_rows(&(items + self.ads[1].apply(&hidden, Activation::Identity)?)?)
+        let items = self.ads_norm.apply(items, self.backend)?;
+        let hidden = self.ads[0].apply(&items, Activation::Gelu, self.backend)?;
+        self.backend.unit_rows(&(items + self.ads[1].apply(&hidden, Activation::Identity, self.backend)?)?)
     }
 }

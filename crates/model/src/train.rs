@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use candle_core::{Tensor, Var};
+use candle_core::{Device, Tensor, Var};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
@@ -14,7 +14,7 @@ use crate::catalogue::Catalogue;
 use crate::examples::Sampler;
 use crate::features::{Features, Schema};
 use crate::model::Model;
-use crate::ops::sampled_softmax;
+use crate::ops::Backend;
 use crate::optimizer::{DenseAdam, SparseTable};
 use crate::parameters::{Parameter, initial, initial_table};
 use crate::settings::{Attention, HistoryGap, ModelSettings, Objective, SettingsError, Split, TrainingSettings};
@@ -192,7 +192,7 @@ impl<'a> Run<'a> {
             context: self.training.context_dropout,
             seed: self.random.random(),
         };
-        let Pass { loss, leaf, variables } = self.pass(batch, drop)?;
+        let Pass { loss, leaf, variables } = self.pass(batch, drop, Backend::of(&Device::Cpu))?;
         let value = loss.to_scalar::<f32>()?;
         let grads = loss.backward()?;
         let rate = rate(self.training, step);
@@ -205,7 +205,7 @@ impl<'a> Run<'a> {
     }
 
     /// The loss of a batch, with the variables that it depends on.
-    fn pass(&mut self, mut batch: Batch, drop: Dropout) -> candle_core::Result<Pass> {
+    fn pass(&mut self, mut batch: Batch, drop: Dropout, backend: Backend) -> candle_core::Result<Pass> {
         let mut bags = batch.head.bags_mut();
         bags.push(batch.histories.bags_mut());
         bags.push(batch.candidates.bags_mut());
@@ -220,11 +220,11 @@ impl<'a> Run<'a> {
             let number = self.parameters.iter().position(|parameter| parameter.name == name)?;
             Some(variables[number].as_tensor().clone())
         };
-        let network = Network::new(self.model, self.content_dimension, &mut find)?;
+        let network = Network::new(self.model, self.content_dimension, backend, &mut find)?;
         let states = batch.histories.states(batch.spans, table, &network, drop)?;
         let queries = network.head(batch.head.embed(states, table, &network)?, drop)?;
         let ads = network.ads(&batch.candidates.embed(table, &network)?)?;
-        let loss = sampled_softmax(&queries, &ads, &batch.softmax)?;
+        let loss = backend.sampled_softmax(&queries, &ads, &batch.softmax)?;
         Ok(Pass { loss, leaf, variables })
     }
 }

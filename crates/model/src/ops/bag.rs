@@ -37,6 +37,11 @@ impl Bags {
         &mut self.rows
     }
 
+    /// Every entry: its bag, row and weight.
+    pub(super) fn entries(&self) -> Vec<(u32, u32, f32)> {
+        (0..self.len()).flat_map(|bag| self.bag(bag).map(move |(row, weight)| (bag as u32, row, weight))).collect()
+    }
+
     fn bag(&self, bag: usize) -> impl Iterator<Item = (u32, f32)> {
         let start = if bag == 0 { 0 } else { self.ends[bag - 1] };
         let range = start..self.ends[bag];

@@ -3,7 +3,8 @@
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::{CHUNK_ROWS, for_row_chunks, slice, with_values};
+use super::lanes::{dot, fold, sum};
+use super::{CHUNK_ROWS, add_scaled, for_row_chunks, slice, with_values};
 
 const EPSILON: f32 = 1e-5;
 
@@ -18,9 +19,47 @@ struct LayerNorm;
 #[inline]
 fn moments(row: &[f32]) -> (f32, f32) {
     let n = row.len() as f32;
-    let mean = row.iter().sum::<f32>() / n;
-    let variance = row.iter().map(|x| (x - mean) * (x - mean)).sum::<f32>() / n;
+    let mean = sum(row) / n;
+    let variance = fold(row, 0.0, |sum, x| (x - mean).mul_add(x - mean, sum), |a, b| a + b) / n;
     (mean, 1.0 / (variance + EPSILON).sqrt())
+}
+
+/// Normalises the rows of `x` into `out`.
+pub(super) fn forward(x: &[f32], gain: &[f32], bias: &[f32], out: &mut [f32]) {
+    let width = gain.len();
+    for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
+        let (mean, scale) = moments(x);
+        for (((out, x), gain), bias) in out.iter_mut().zip(x).zip(gain).zip(bias) {
+            *out = ((x - mean) * scale).mul_add(*gain, *bias);
+        }
+    }
+}
+
+/// Fills `out` with the gradient of `x`, and adds to those of gain and bias.
+pub(super) fn backward(
+    x: &[f32],
+    gain: &[f32],
+    grad: &[f32],
+    out: &mut [f32],
+    grad_gain: &mut [f32],
+    grad_bias: &mut [f32],
+) {
+    let width = gain.len();
+    let mut normal = vec![0.0; width];
+    let mut weighted = vec![0.0; width];
+    for ((x, grad), out) in x.chunks_exact(width).zip(grad.chunks_exact(width)).zip(out.chunks_exact_mut(width)) {
+        let (mean, scale) = moments(x);
+        for column in 0..width {
+            normal[column] = (x[column] - mean) * scale;
+            weighted[column] = grad[column] * gain[column];
+            grad_gain[column] += grad[column] * normal[column];
+            grad_bias[column] += grad[column];
+        }
+        let (mean_grad, mean_normal) = (sum(&weighted) / width as f32, dot(&weighted, &normal) / width as f32);
+        for column in 0..width {
+            out[column] = scale * (weighted[column] - mean_grad - normal[column] * mean_normal);
+        }
+    }
 }
 
 impl CustomOp3 for LayerNorm {
@@ -41,13 +80,7 @@ impl CustomOp3 for LayerNorm {
         let width = gain.len();
         let mut out = vec![0.0; x.len()];
         for_row_chunks(&mut out, width, |first, rows| {
-            for (row, out) in rows.chunks_exact_mut(width).enumerate() {
-                let x = &x[(first + row) * width..][..width];
-                let (mean, scale) = moments(x);
-                for column in 0..width {
-                    out[column] = ((x[column] - mean) * scale).mul_add(gain[column], bias[column]);
-                }
-            }
+            forward(&x[first * width..][..rows.len()], gain, bias, rows);
         });
         Ok((CpuStorage::F32(out), x_layout.shape().clone()))
     }
@@ -61,7 +94,7 @@ impl CustomOp3 for LayerNorm {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let (grad_x, grad_gain, grad_bias) =
-            with_values(x, |x| with_values(gain, |gain| with_values(grad, |grad| Ok(backward(x, gain, grad)))))?;
+            with_values(x, |x| with_values(gain, |gain| with_values(grad, |grad| Ok(backward_chunks(x, gain, grad)))))?;
         let device = x.device();
         Ok((
             Some(Tensor::from_vec(grad_x, x.shape(), device)?),
@@ -71,44 +104,22 @@ impl CustomOp3 for LayerNorm {
     }
 }
 
-fn backward(x: &[f32], gain: &[f32], grad: &[f32]) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+fn backward_chunks(x: &[f32], gain: &[f32], grad: &[f32]) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
     let width = gain.len();
     let mut grad_x = vec![0.0; x.len()];
     let parts: Vec<(Vec<f32>, Vec<f32>)> = grad_x
         .par_chunks_mut(CHUNK_ROWS * width)
-        .enumerate()
-        .map(|(chunk, rows)| {
-            let start = chunk * CHUNK_ROWS * width;
-            backward_rows(&x[start..][..rows.len()], gain, &grad[start..][..rows.len()], rows)
+        .zip(x.par_chunks(CHUNK_ROWS * width).zip(grad.par_chunks(CHUNK_ROWS * width)))
+        .map(|(out, (x, grad))| {
+            let (mut grad_gain, mut grad_bias) = (vec![0.0; width], vec![0.0; width]);
+            backward(x, gain, grad, out, &mut grad_gain, &mut grad_bias);
+            (grad_gain, grad_bias)
         })
         .collect();
     let (mut grad_gain, mut grad_bias) = (vec![0.0; width], vec![0.0; width]);
     for (gain, bias) in parts {
-        grad_gain.iter_mut().zip(gain).for_each(|(sum, x)| *sum += x);
-        grad_bias.iter_mut().zip(bias).for_each(|(sum, x)| *sum += x);
+        add_scaled(&mut grad_gain, 1.0, &gain);
+        add_scaled(&mut grad_bias, 1.0, &bias);
     }
     (grad_x, grad_gain, grad_bias)
-}
-
-fn backward_rows(x: &[f32], gain: &[f32], grad: &[f32], out: &mut [f32]) -> (Vec<f32>, Vec<f32>) {
-    let width = gain.len();
-    let (mut grad_gain, mut grad_bias) = (vec![0.0; width], vec![0.0; width]);
-    let mut normal = vec![0.0; width];
-    for ((x, grad), out) in x.chunks_exact(width).zip(grad.chunks_exact(width)).zip(out.chunks_exact_mut(width)) {
-        let (mean, scale) = moments(x);
-        let (mut sum, mut sum_normal) = (0.0, 0.0);
-        for column in 0..width {
-            normal[column] = (x[column] - mean) * scale;
-            let weighted = grad[column] * gain[column];
-            sum += weighted;
-            sum_normal += weighted * normal[column];
-            grad_gain[column] += grad[column] * normal[column];
-            grad_bias[column] += grad[column];
-        }
-        let (mean_grad, mean_normal) = (sum / width as f32, sum_normal / width as f32);
-        for column in 0..width {
-            out[column] = scale * (grad[column] * gain[column] - mean_grad - normal[column] * mean_normal);
-        }
-    }
-    (grad_gain, grad_bias)
 }

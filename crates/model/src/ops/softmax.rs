@@ -4,12 +4,11 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 use super::lanes::{largest, sum};
-use super::{add_scaled, exp, product, transposed, with_values};
+use super::matrix::{Matrix, View};
+use super::{add_scaled, exp, strand_length, with_storage, with_values};
 
 /// Rows whose scores are computed at once, few enough that they stay in cache.
 const BLOCK_ROWS: usize = 128;
-/// The rows fall into at most so many strands, each with a sum of its own for the ads' gradient.
-const STRANDS: usize = 16;
 
 /// What turns scores into logits: `score / temperature` plus the correction of the column.
 ///
@@ -37,20 +36,17 @@ pub(crate) fn sampled_softmax(queries: &Tensor, ads: &Tensor, softmax: &SampledS
     if rows == 0 || softmax.targets.len() != rows || !covers || width != ads_width {
         bail!("scores of {rows} x {columns} do not fit {} targets", softmax.targets.len());
     }
-    let loss = with_values(queries, |queries| {
-        with_values(ads, |values| {
-            // Products take storage, and what is inside a tensor is not ours to take.
-            let ads = CpuStorage::F32(values.to_vec());
-            softmax.loss(queries, &ads, (columns, width))
-        })
+    let loss = with_storage(ads, |ads, layout| {
+        let ads = View::new(ads, layout.start_offset(), columns, width);
+        with_values(queries, |queries| softmax.loss(queries, ads, (columns, width)))
     })?;
     queries.apply_op2(ads, loss)
 }
 
 impl SampledSoftmax {
-    fn loss(&self, queries: &[f32], ads: &CpuStorage, (columns, width): (usize, usize)) -> Result<Loss> {
+    fn loss(&self, queries: &[f32], ads: View<'_>, (columns, width): (usize, usize)) -> Result<Loss> {
         let rows = self.targets.len();
-        let strand_rows = rows.div_ceil(STRANDS).max(BLOCK_ROWS);
+        let strand_rows = strand_length(rows, BLOCK_ROWS);
         let mut grad_queries = vec![0.0; queries.len()];
         let strands: Vec<(f64, Vec<f32>)> = queries
             .par_chunks(strand_rows * width)
@@ -75,30 +71,20 @@ impl SampledSoftmax {
         queries: &[f32],
         grad_queries: &mut [f32],
         targets: &[u32],
-        ads: &CpuStorage,
+        ads: View<'_>,
         (columns, width): (usize, usize),
     ) -> Result<(f64, Vec<f32>)> {
-        let ads_layout = Layout::contiguous((columns, width));
         let mut loss = 0.0;
-        let mut grad_ads = Vec::new();
+        let mut grad_ads = vec![0.0; columns * width];
         let blocks = queries.chunks(BLOCK_ROWS * width).zip(grad_queries.chunks_mut(BLOCK_ROWS * width));
         for ((queries, grad_queries), targets) in blocks.zip(targets.chunks(BLOCK_ROWS)) {
-            let rows = targets.len();
-            let queries = CpuStorage::F32(queries.to_vec());
-            let queries_layout = Layout::contiguous((rows, width));
-            let mut scores = product((&queries, &queries_layout), (ads, &transposed(columns, width)))?;
-            for (row, target) in scores.chunks_exact_mut(columns).zip(targets) {
+            let queries = Matrix::new(queries.to_vec(), width);
+            let mut scores = queries.view().times(ads.transposed())?;
+            for (row, target) in scores.values_mut().chunks_exact_mut(columns).zip(targets) {
                 loss += f64::from(self.row(row, *target as usize));
             }
-            let scores = CpuStorage::F32(scores);
-            let scores_layout = Layout::contiguous((rows, columns));
-            grad_queries.copy_from_slice(&product((&scores, &scores_layout), (ads, &ads_layout))?);
-            let part = product((&scores, &transposed(rows, columns)), (&queries, &queries_layout))?;
-            if grad_ads.is_empty() {
-                grad_ads = part;
-            } else {
-                add_scaled(&mut grad_ads, 1.0, &part);
-            }
+            grad_queries.copy_from_slice(scores.view().times(ads)?.values());
+            add_scaled(&mut grad_ads, 1.0, scores.transposed().times(queries.view())?.values());
         }
         Ok((loss, grad_ads))
     }

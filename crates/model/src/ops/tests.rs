@@ -4,6 +4,8 @@ use rand_chacha::ChaCha8Rng;
 
 use super::*;
 
+const OWN: Backend = Backend::Own;
+
 fn variable(shape: (usize, usize), seed: u64) -> Var {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let values: Vec<f32> = (0..shape.0 * shape.1).map(|_| random.random_range(-1.0..1.0)).collect();
@@ -47,28 +49,18 @@ fn affine_has_the_gradient_of_its_differences() {
     for activation in [Activation::Identity, Activation::Gelu] {
         let (x, weight, bias) = (variable((5, 3), 1), variable((3, 4), 2), row(4, 3));
         let all = [x.clone(), weight.clone(), bias.clone()];
-        check("affine", &all, || affine(&x, &weight, &bias, activation));
+        check("affine", &all, || OWN.affine(&x, &weight, &bias, activation));
     }
 }
 
 #[test]
 fn layer_norm_has_the_gradient_of_its_differences() {
     let (x, gain, bias) = (variable((4, 6), 1), row(6, 2), row(6, 3));
-    check("layer norm", &[x.clone(), gain.clone(), bias.clone()], || layer_norm(&x, &gain, &bias));
+    check("layer norm", &[x.clone(), gain.clone(), bias.clone()], || OWN.layer_norm(&x, &gain, &bias));
 }
 
 #[test]
-fn attention_has_the_gradient_of_its_differences() {
-    for causal in [true, false] {
-        let qkv = variable((7, 12), 4);
-        // An empty sequence in the middle.
-        let starts: std::sync::Arc<[usize]> = [0, 3, 3, 7].into();
-        check("attention", std::slice::from_ref(&qkv), || attention(&qkv, &starts, 2, causal));
-    }
-}
-
-#[test]
-fn bags_unit_rows_and_softmax_have_the_gradients_of_their_differences() {
+fn bags_and_unit_rows_have_the_gradients_of_their_differences() {
     let table = variable((4, 3), 5);
     let mut bags = Bags::default();
     for (row, weight) in [(0, 1.0), (2, 0.5), (0, -1.5)] {
@@ -78,11 +70,10 @@ fn bags_unit_rows_and_softmax_have_the_gradients_of_their_differences() {
     bags.close();
     bags.push(3, 2.0);
     bags.close();
-    let bags = std::sync::Arc::new(bags);
-    check("bag", std::slice::from_ref(&table), || bag(&table, &bags));
+    check("bag", std::slice::from_ref(&table), || OWN.bag(&table, bags.clone()));
 
     let x = variable((3, 5), 6);
-    check("unit rows", std::slice::from_ref(&x), || unit_rows(&x));
+    check("unit rows", std::slice::from_ref(&x), || OWN.unit_rows(&x));
 }
 
 fn softmax(rows: usize, columns: usize) -> SampledSoftmax {
@@ -99,46 +90,14 @@ fn softmax(rows: usize, columns: usize) -> SampledSoftmax {
 fn softmax_has_the_gradient_of_its_differences() {
     let (queries, ads) = (variable((3, 5), 7), variable((4, 5), 8));
     let settings = softmax(3, 4);
-    check("softmax", &[queries.clone(), ads.clone()], || sampled_softmax(&queries, &ads, &settings));
-}
-
-/// The loss by candle's own operations.
-fn plain_softmax(queries: &Tensor, ads: &Tensor, softmax: &SampledSoftmax) -> Tensor {
-    let (rows, columns) = (queries.dim(0).unwrap(), ads.dim(0).unwrap());
-    let mut corrections = softmax.as_negative.repeat(rows);
-    let mut is_target = vec![0.0f32; rows * columns];
-    for (row, target) in softmax.targets.iter().map(|target| *target as usize).enumerate() {
-        corrections[row * columns + target] = softmax.as_positive[target];
-        is_target[row * columns + target] = 1.0;
-    }
-    let matrix = |values: Vec<f32>| Tensor::from_vec(values, (rows, columns), &Device::Cpu).unwrap();
-    let scores = queries.matmul(&ads.t().unwrap()).unwrap();
-    let logits = ((scores / f64::from(softmax.temperature)).unwrap() + matrix(corrections)).unwrap();
-    let positives = (&logits * matrix(is_target)).unwrap().sum(1).unwrap();
-    (logits.log_sum_exp(1).unwrap() - positives).unwrap().mean_all().unwrap()
-}
-
-#[test]
-fn softmax_over_many_blocks_is_the_plain_one_and_scales_with_the_gradient_that_comes_in() {
-    // Rows and columns that fill neither blocks nor lanes.
-    let (queries, ads) = (variable((2_500, 6), 1), variable((37, 6), 2));
-    let settings = softmax(2_500, 37);
-    let mine = (sampled_softmax(&queries, &ads, &settings).unwrap() * 3.0).unwrap();
-    let plain = (plain_softmax(&queries, &ads, &settings) * 3.0).unwrap();
-    let value = |tensor: &Tensor| tensor.to_scalar::<f32>().unwrap();
-    assert!((value(&mine) - value(&plain)).abs() < 1e-4, "{mine} where {plain}");
-    let (mine, plain) = (mine.backward().unwrap(), plain.backward().unwrap());
-    for variable in [&queries, &ads] {
-        let (mine, plain) = (mine.get(variable).unwrap(), plain.get(variable).unwrap());
-        let largest = |x: &Tensor| value(&x.abs().unwrap().flatten_all().unwrap().max(0).unwrap());
-        assert!(largest(&(mine - plain).unwrap()) < 1e-4 * largest(plain));
-    }
+    check("softmax", &[queries.clone(), ads.clone()], || OWN.sampled_softmax(&queries, &ads, &settings));
 }
 
 #[test]
 fn dropout_keeps_the_mean_repeats_with_its_seed_and_has_a_gradient() {
     let ones = Tensor::ones((400, 50), candle_core::DType::F32, &Device::Cpu).unwrap();
-    let values = |seed| dropout(&ones, 0.4, seed).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let values =
+        |seed| OWN.dropout(&ones, Mask { rate: 0.4, seed }).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
     let dropped = values(1);
     let kept = dropped.iter().filter(|value| **value > 0.0).count() as f32 / 20_000.0;
     assert!((kept - 0.6).abs() < 0.02, "{kept}");
@@ -146,7 +105,7 @@ fn dropout_keeps_the_mean_repeats_with_its_seed_and_has_a_gradient() {
     assert_eq!(dropped, values(1));
     assert_ne!(dropped, values(2));
     let x = variable((3, 5), 8);
-    check("dropout", std::slice::from_ref(&x), || dropout(&x, 0.4, 9));
+    check("dropout", std::slice::from_ref(&x), || OWN.dropout(&x, Mask { rate: 0.4, seed: 9 }));
 }
 
 #[test]
@@ -159,30 +118,15 @@ fn exp_is_within_a_millionth() {
 }
 
 #[test]
-fn attention_mixes_only_what_may_be_seen() {
-    let first = variable((6, 12), 1);
-    let starts: std::sync::Arc<[usize]> = [0, 2, 6].into();
-    let out = |qkv: &Var, causal| attention(qkv, &starts, 2, causal).unwrap().to_vec2::<f32>().unwrap();
-    let mut values = first.to_vec2::<f32>().unwrap();
-    values[4].iter_mut().for_each(|x| *x += 1.0);
-    let flat: Vec<f32> = values.into_iter().flatten().collect();
-    let changed = Var::from_vec(flat, (6, 12), &Device::Cpu).unwrap();
-    let same =
-        |causal| -> Vec<bool> { out(&first, causal).iter().zip(&out(&changed, causal)).map(|(a, b)| a == b).collect() };
-    assert_eq!(same(true), [true, true, true, true, false, false]);
-    assert_eq!(same(false), [true, true, false, false, false, false]);
-}
-
-#[test]
 fn absorbed_attention_has_the_gradient_of_its_differences() {
     let (queries, events) = (variable((5, 6), 11), variable((7, 3), 12));
     // Two rows that look at one history, one at nothing, and events that nobody looks at.
     let spans: std::sync::Arc<[std::ops::Range<usize>]> = [0..3, 0..2, 3..3, 4..6, 6..7].into();
     let all = [queries.clone(), events.clone()];
-    check("absorbed attention", &all, || absorbed_attention(&queries, &events, &spans, 0.7));
+    check("absorbed attention", &all, || OWN.absorbed_attention(&queries, &events, &spans, 0.7));
     for wrong in [[0..3, 2..4, 4..4, 4..6, 6..7], [0..3, 0..2, 3..3, 4..6, 6..8], [4..6, 0..2, 3..3, 4..6, 6..7]] {
         let wrong: std::sync::Arc<[std::ops::Range<usize>]> = wrong.into();
-        assert!(absorbed_attention(&queries, &events, &wrong, 0.7).is_err(), "{wrong:?}");
+        assert!(OWN.absorbed_attention(&queries, &events, &wrong, 0.7).is_err(), "{wrong:?}");
     }
 }
 
@@ -193,7 +137,7 @@ fn absorbing_the_projections_changes_no_result() {
     let whole: std::sync::Arc<[std::ops::Range<usize>]> = std::iter::once(0..9).collect();
     let absorbed = || -> Result<Tensor> {
         let query = query.matmul(&key.t()?)?;
-        absorbed_attention(&query, &events, &whole, 0.5)?.matmul(&value)
+        OWN.absorbed_attention(&query, &events, &whole, 0.5)?.matmul(&value)
     };
     let plain = || -> Result<Tensor> {
         let scores = (query.matmul(&events.matmul(&key)?.t()?)? * 0.5)?.exp()?;
@@ -205,3 +149,5 @@ fn absorbing_the_projections_changes_no_result() {
         assert!((a - b).abs() < 1e-5, "{a} where {b}");
     }
 }
+
+mod against_stock;

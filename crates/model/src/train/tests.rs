@@ -7,26 +7,44 @@ fn go_on(_: TrainingProgress) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
-/// One pass over one batch; panics where a variable has no gradient, or one that is all zeros.
-fn check_gradients(data: &Dataset, split: &Split, model: &ModelSettings, training: &TrainingSettings) {
+/// The loss of one batch, and the gradients of all variables under their names.
+fn gradients(
+    data: &Dataset,
+    split: &Split,
+    (model, training): (&ModelSettings, &TrainingSettings),
+    (drop, backend): (Dropout, Backend),
+) -> (f32, Vec<(String, Option<Tensor>)>) {
     let features = Features::new(Schema::of(data, model));
     let catalogue = Catalogue::of(&data.items, &features);
     let sampler = Sampler::new(data, split, training, model.history_length_max).unwrap();
     let mut run = Run::new(model, training, &features);
     let batch = Batches::new(data, &sampler, (&features, &catalogue), (model, training)).next(&mut run.random);
-    let Pass { loss, leaf, variables } = run.pass(batch, Dropout::NONE).unwrap();
+    let Pass { loss, leaf, variables } = run.pass(batch, drop, backend).unwrap();
     let grads = loss.backward().unwrap();
-    let mut silent = Vec::new();
-    for (name, variable) in run.parameters.iter().map(|p| p.name.as_str()).zip(&variables).chain([("table", &leaf)]) {
-        let largest = grads
-            .get(variable)
-            .map(|grad| grad.abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap());
+    let names = run.parameters.iter().map(|p| p.name.as_str()).zip(&variables).chain([("table", &leaf)]);
+    let found = names.map(|(name, variable)| (name.to_owned(), grads.get(variable).cloned())).collect();
+    (loss.to_scalar().unwrap(), found)
+}
+
+fn largest(tensor: &Tensor) -> f32 {
+    tensor.abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar().unwrap()
+}
+
+/// One pass over one batch; panics where a variable has no gradient, one that is all zeros, or another one than by
+/// candle's operations.
+fn check_gradients(data: &Dataset, split: &Split, model: &ModelSettings, training: &TrainingSettings) {
+    let drop = Dropout { encoder: 0.1, context: 0.2, seed: 4 };
+    let (loss, own) = gradients(data, split, (model, training), (drop, Backend::Own));
+    let (stock_loss, stock) = gradients(data, split, (model, training), (drop, Backend::Stock));
+    assert!((loss - stock_loss).abs() < 1e-5 * stock_loss, "{loss} where {stock_loss}");
+    for ((name, own), (_, stock)) in own.iter().zip(&stock) {
+        let (Some(own), Some(stock)) = (own, stock) else { panic!("{name} has no gradient") };
         // The bias of the keys cancels in the softmax, but shares a tensor with queries and values.
-        if largest.is_none_or(|largest| largest == 0.0 || !largest.is_finite()) {
-            silent.push(name);
-        }
+        let size = largest(stock);
+        assert!(size > 0.0 && size.is_finite(), "the gradient of {name} is {size} at most");
+        let off = largest(&(own - stock).unwrap());
+        assert!(off < 2e-4 * size + 1e-8, "{name} is off by {off} of {size}");
     }
-    assert!(silent.is_empty(), "without a gradient: {silent:?}");
 }
 
 #[test]
