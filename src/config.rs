@@ -12,6 +12,7 @@ use turret_data::DataSource;
 use turret_index::{Backend, IndexSettings};
 use turret_model::{EvaluationSettings, ModelSettings, Split, TrainingSettings};
 use turret_retrieval::generation::Manifest;
+use turret_retrieval::state::Precision;
 use turret_store::StoreSettings;
 
 mod learning;
@@ -72,6 +73,8 @@ pub struct UsersConfig {
     pub partitions: u32,
     /// How a partition is kept.
     pub settings: StoreSettings,
+    /// How exactly sequence states are kept.
+    pub state_precision: Precision,
 }
 
 /// The front door.
@@ -155,7 +158,7 @@ impl Config {
             generations: directory(root, "generations", &data_dir.join("generations")),
             models: directory(root, "models", &data_dir.join("models")),
             data: learning::data(root, faults),
-            model: learning::model(root.section("model"), users.settings.events_per_user_max),
+            model: learning::model(root.section("model"), &users),
             training: learning::training(root.section("training")),
             split: learning::split(root.section("split")),
             evaluation: learning::evaluation(root.section("evaluation")),
@@ -192,6 +195,7 @@ impl Config {
             data_dir: self.data_dir.join(own.name.as_str()),
             index: self.index.settings.clone(),
             store: self.users.settings.clone(),
+            state_precision: self.users.state_precision,
             inference: self.inference,
             search_threads: self.index.settings.threads,
             search_queue: self.index.queue,
@@ -244,12 +248,14 @@ fn index(section: Section<'_>) -> IndexConfig {
 }
 
 fn users(section: Section<'_>) -> UsersConfig {
+    let precisions = [Precision::F32, Precision::F16, Precision::Int8].map(|precision| (precision.name(), precision));
     let config = UsersConfig {
         partitions: section.size("partitions", 4, 1..=1_024) as u32,
         settings: StoreSettings {
             events_per_user_max: section.size("events_per_user_max", 200, 1..=10_000),
             cache_bytes: section.size("cache_bytes", 64 << 20, 1 << 20..=1 << 40) as u64,
         },
+        state_precision: section.choice("state_precision", Precision::F16, &precisions),
     };
     section.finish();
     config

@@ -20,6 +20,7 @@ use turret_retrieval::generation::{File as PublishedFile, MANIFEST_FORMAT, Manif
 use turret_retrieval::hashing::shard_of;
 use turret_retrieval::ids::{GenerationId, ShardId};
 use turret_retrieval::item::{Attribute, AttributeKind, Item};
+use turret_retrieval::state::Precision;
 
 mod users;
 
@@ -37,6 +38,8 @@ pub struct Publication<'a> {
     pub partitions: u32,
     /// Events kept for each user.
     pub events_per_user_max: usize,
+    /// How exactly their states are kept.
+    pub state_precision: Precision,
 }
 
 /// What was published.
@@ -45,6 +48,10 @@ pub struct Published {
     pub manifest: Manifest,
     /// Ads whose status is not active: they are not in the index.
     pub inactive: u64,
+    /// Users with a sequence state.
+    pub states: u64,
+    /// The bytes of all their states.
+    pub state_bytes: u64,
 }
 
 /// How far a publication is.
@@ -62,11 +69,13 @@ const EMBED_ROWS: usize = 1_024;
 /// Publishes a generation and makes it the current one.
 ///
 /// # Errors
-/// When a file cannot be written, an ad cannot be embedded, or `observe` breaks off; nothing is published then.
+/// When a file cannot be written, a state cannot be kept, an ad cannot be embedded, or `observe` breaks off; nothing is published then.
 pub fn publish(
     publication: &Publication<'_>,
     observe: &mut dyn FnMut(Step) -> ControlFlow<()>,
 ) -> anyhow::Result<Published> {
+    let model = publication.model;
+    publication.state_precision.check_fits(model.state_rows_max(), model.dimension())?;
     let (id, created_at_ms) = next_id(publication.generations)?;
     let dir = publication.generations.join(id.as_str());
     let temporary = publication.generations.join(format!("{id}.tmp"));
@@ -107,7 +116,7 @@ fn write_parts(
         write_shard(&dir.join(shard_file(shard)), model.dimension(), ads)?;
         paths.push(shard_file(shard).into());
     }
-    let partition_users = users::write(publication, dir, created_at_ms, observe)?;
+    let users = users::write(publication, dir, created_at_ms, observe)?;
     paths.extend((0..publication.partitions).map(|p| users_file(turret_retrieval::ids::PartitionId(p)).into()));
 
     let files = paths.iter().map(|path| published_file(dir, path)).collect::<anyhow::Result<Vec<_>>>()?;
@@ -129,7 +138,7 @@ fn write_parts(
         dimension: model.dimension() as u32,
         metric: Metric::InnerProduct,
         shard_ads: shards.iter().map(|ads| ads.len() as u64).collect(),
-        partition_users,
+        partition_users: users.of_partitions,
         attributes,
         files,
     };
@@ -137,7 +146,7 @@ fn write_parts(
     let mut text = serde_json::to_vec_pretty(&manifest)?;
     text.push(b'\n');
     write_flushed(&dir.join(MANIFEST), &text)?;
-    Ok(Published { manifest, inactive })
+    Ok(Published { manifest, inactive, states: users.states, state_bytes: users.state_bytes })
 }
 
 /// Embeds every active ad, and sorts the ads into shards.

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use tokio::time::Instant;
-use turret_model::{HeadInput, Model};
+use turret_model::{HeadInput, Model, ModelError};
 use turret_retrieval::event::Event;
 use turret_retrieval::ids::GenerationId;
+use turret_retrieval::state::{Precision, SequenceState, StateError};
 use turret_retrieval::vector::UnitVector;
 
 use crate::groups;
@@ -28,7 +29,7 @@ use batcher::{Batcher, BatcherSettings, Lane, Next};
 pub type Msg = Inbox<InferenceRequest, Note>;
 
 type EmbedReply = RpcReplyPort<Wire<Result<Embedded, Refusal>>>;
-type EncodeReply = RpcReplyPort<Wire<Result<Vec<Vec<f32>>, Refusal>>>;
+type EncodeReply = RpcReplyPort<Wire<Result<Vec<Option<SequenceState>>, Refusal>>>;
 type EmbedRow = (EmbedAsk, EmbedReply);
 type EncodeJob = (EncodeAsk, EncodeReply);
 
@@ -93,6 +94,11 @@ impl InferenceWorker {
         if ask.generation != self.generation {
             let (serving, asked) = (self.generation.to_string(), ask.generation.to_string());
             return send(reply, Err(Refusal::OtherVersion { serving, asked }));
+        }
+        let dimension = self.model.dimension();
+        if let Some(state) = ask.state.as_ref().filter(|state| state.dimension() != dimension) {
+            let why = format!("state: rows of {} values where {dimension} are expected", state.dimension());
+            return send(reply, Err(Refusal::Failed(why)));
         }
         let ends = state.started.elapsed() + Duration::from_micros(ask.remaining_us);
         if let Err((_, reply)) = state.batcher.push_online((ask, reply), ends) {
@@ -167,13 +173,18 @@ impl InferenceWorker {
 
 /// Embeds all rows at once, and again without their context those that ask what it did.
 fn embed_batch(model: &Model, rows: Vec<EmbedRow>) {
+    let states: Vec<Option<Vec<f32>>> =
+        rows.iter().map(|(ask, _)| ask.state.as_ref().map(SequenceState::values)).collect();
+    let mut inputs: Vec<HeadInput<'_>> = rows.iter().zip(&states).map(|((ask, _), state)| input(ask, state)).collect();
     let is_used = |ask: &EmbedAsk| ask.context.as_ref().is_some_and(|context| model.context_is_usable(context));
     let used: Vec<bool> = rows.iter().map(|(ask, _)| is_used(ask)).collect();
     // Where no context is used, the embedding without it is the embedding.
     let is_again = |ask: &EmbedAsk, used: bool| ask.compares_without_context && used;
-    let again = rows.iter().zip(&used).filter(|((ask, _), used)| is_again(ask, **used));
-    let again = again.map(|((ask, _), _)| HeadInput { context: None, ..head_input(ask) });
-    let inputs: Vec<HeadInput<'_>> = rows.iter().map(|(ask, _)| head_input(ask)).chain(again).collect();
+    for (row, used) in used.iter().enumerate() {
+        if is_again(&rows[row].0, *used) {
+            inputs.push(HeadInput { context: None, ..inputs[row] });
+        }
+    }
     let mut vectors = embed_all(model, &inputs);
     let mut bare = vectors.split_off(rows.len()).into_iter();
     for (((ask, reply), context_used), vector) in rows.into_iter().zip(used).zip(vectors) {
@@ -203,13 +214,42 @@ fn embed_one(model: &Model, input: &HeadInput<'_>) -> Result<UnitVector, Refusal
     vectors.pop().ok_or_else(|| Refusal::Failed("the model answered nothing".to_owned()))
 }
 
-fn head_input(ask: &EmbedAsk) -> HeadInput<'_> {
-    HeadInput { state: ask.state.as_deref(), context: ask.context.as_ref(), demographics: &ask.demographics }
+fn input<'a>(ask: &'a EmbedAsk, state: &'a Option<Vec<f32>>) -> HeadInput<'a> {
+    HeadInput { state: state.as_deref(), context: ask.context.as_ref(), demographics: &ask.demographics }
 }
 
 fn encode_job(model: &Model, (ask, reply): EncodeJob) {
     let histories: Vec<&[Event]> = ask.histories.iter().map(Vec::as_slice).collect();
-    send(reply, model.encode(&histories).map_err(|error| Refusal::Failed(error.to_string())));
+    send(reply, encode(model, &histories, ask.precision).map_err(|error| Refusal::Failed(error.to_string())));
+}
+
+/// Why histories have no states.
+#[derive(Debug, thiserror::Error)]
+pub enum EncodeError {
+    /// The model cannot compute them.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// What it computes cannot be kept.
+    #[error("state: {0}")]
+    State(#[from] StateError),
+}
+
+/// The sequence states of histories, each oldest first, as they are kept; none for an empty history.
+///
+/// # Errors
+/// When the model cannot compute them, or they are not finite at `precision` or larger than states may be.
+pub fn encode(
+    model: &Model,
+    histories: &[&[Event]],
+    precision: Precision,
+) -> Result<Vec<Option<SequenceState>>, EncodeError> {
+    let kept = |values: Vec<f32>| -> Result<Option<SequenceState>, EncodeError> {
+        match &values[..] {
+            [] => Ok(None),
+            values => Ok(Some(SequenceState::new(values, model.dimension(), precision)?)),
+        }
+    };
+    model.encode(histories)?.into_iter().map(kept).collect()
 }
 
 fn send<T>(reply: RpcReplyPort<Wire<Result<T, Refusal>>>, result: Result<T, Refusal>)

@@ -13,6 +13,7 @@ use ractor_cluster::{NodeServer, NodeServerMessage};
 use tokio::task::JoinHandle;
 use turret_index::IndexSettings;
 use turret_retrieval::ids::NodeName;
+use turret_retrieval::state::{Precision, StateError};
 use turret_store::StoreSettings;
 
 use crate::admin::{self, Admin, Placed};
@@ -75,6 +76,8 @@ pub struct NodeSettings {
     pub index: IndexSettings,
     /// How to open user partitions.
     pub store: StoreSettings,
+    /// How exactly they keep the states of a refresh.
+    pub state_precision: Precision,
     /// The bounds of the inference queue.
     pub inference: BatcherSettings,
     /// Threads for searches, and how many searches may wait.
@@ -91,6 +94,9 @@ pub enum StartError {
     /// The generation is not sound.
     #[error(transparent)]
     Generation(#[from] GenerationError),
+    /// The model's sequence states are larger than any that is kept.
+    #[error("the model's states: {0}")]
+    State(#[from] StateError),
     /// No threads.
     #[error(transparent)]
     Threads(#[from] OffloadError),
@@ -177,6 +183,7 @@ impl Node {
                 partition: *partition,
                 dir: settings.data_dir.join(format!("users/{:04}", partition.0)),
                 settings: settings.store.clone(),
+                state_precision: settings.state_precision,
                 generation: generation.clone(),
                 reads: reads.clone(),
                 writes: writes.clone(),
@@ -284,9 +291,11 @@ fn inference_worker(
     generation: &Generation,
     metrics: &Metrics,
 ) -> Result<InferenceWorker, StartError> {
+    let model = generation.load_model()?;
+    settings.state_precision.check_fits(model.state_rows_max(), model.dimension())?;
     Ok(InferenceWorker {
         generation: generation.manifest.id.clone(),
-        model: Arc::new(generation.load_model()?),
+        model: Arc::new(model),
         settings: settings.inference,
         thread: Offload::new("inference", 1, 1)?,
         metrics: metrics.clone(),

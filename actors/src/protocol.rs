@@ -11,6 +11,7 @@ use turret_retrieval::context::Context;
 use turret_retrieval::event::Event;
 use turret_retrieval::filter::Filter;
 use turret_retrieval::ids::{EncoderVersion, GenerationId, NodeName, UserId};
+use turret_retrieval::state::{Precision, SequenceState};
 use turret_retrieval::user::Demographics;
 use turret_retrieval::vector::UnitVector;
 
@@ -118,7 +119,7 @@ pub struct UserView {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StateView {
     /// The encoder's output.
-    pub vector: Vec<f32>,
+    pub sequence: SequenceState,
     /// When it was made, milliseconds since 1970-01-01 UTC by the clock of the node that made it.
     pub made_at_ms: i64,
     /// Whether it saw every event that is stored.
@@ -169,9 +170,9 @@ pub enum InferenceRequest {
     /// A query embedding, on the online lane.
     #[rpc]
     Embed(Wire<EmbedAsk>, RpcReplyPort<Wire<Result<Embedded, Refusal>>>),
-    /// Sequence states, on the refresh lane.
+    /// Sequence states, on the refresh lane: one for each history, none for an empty one.
     #[rpc]
-    Encode(Wire<EncodeAsk>, RpcReplyPort<Wire<Result<Vec<Vec<f32>>, Refusal>>>),
+    Encode(Wire<EncodeAsk>, RpcReplyPort<Wire<Result<Vec<Option<SequenceState>>, Refusal>>>),
 }
 
 /// See [`InferenceRequest::Embed`].
@@ -180,7 +181,7 @@ pub struct EmbedAsk {
     /// The generation that the answer must be of.
     pub generation: GenerationId,
     /// The sequence state, of that generation's encoder.
-    pub state: Option<Vec<f32>>,
+    pub state: Option<SequenceState>,
     /// What the user is looking at.
     pub context: Option<Context>,
     /// Who the user is.
@@ -209,9 +210,12 @@ pub struct EncodeAsk {
     pub encoder: EncoderVersion,
     /// One list of events a user, oldest first; at most [`ENCODE_ROWS_MAX`].
     pub histories: Vec<Vec<Event>>,
+    /// How exactly the states are kept.
+    pub precision: Precision,
 }
 
-/// The most histories in one [`EncodeAsk`]: small enough that online work never waits long behind one.
+/// The most histories in one [`EncodeAsk`]: small enough that online work never waits long behind one, and that their
+/// states fit into one message.
 pub const ENCODE_ROWS_MAX: usize = 16;
 
 /// What the admin actor of a node is asked.

@@ -13,6 +13,7 @@ use turret_retrieval::coverage::Coverage;
 use turret_retrieval::filter::Filter;
 use turret_retrieval::hashing::partition_of;
 use turret_retrieval::ids::{EncoderVersion, UserId};
+use turret_retrieval::state::SequenceState;
 use turret_retrieval::tier::{History, Tier};
 use turret_retrieval::user::Demographics;
 
@@ -227,7 +228,7 @@ impl Retriever {
         &self,
         table: &RoutingTable,
         request: &RetrieveRequest,
-        state: Option<Vec<f32>>,
+        state: Option<SequenceState>,
         demographics: Demographics,
     ) -> Result<Embedded, Rejection> {
         let mut why = "none is known".to_owned();
@@ -312,7 +313,11 @@ async fn view(table: &RoutingTable, user: &UserId, budget: Budget) -> Result<Opt
 }
 
 /// What the stored state is worth for this request.
-fn judge(looked_up: &LookedUp, request: &RetrieveRequest, encoder: &EncoderVersion) -> (Option<Vec<f32>>, UserState) {
+fn judge(
+    looked_up: &LookedUp,
+    request: &RetrieveRequest,
+    encoder: &EncoderVersion,
+) -> (Option<SequenceState>, UserState) {
     let mut user_state = UserState {
         history: History::None,
         context_used: false,
@@ -335,5 +340,5 @@ fn judge(looked_up: &LookedUp, request: &RetrieveRequest, encoder: &EncoderVersi
     user_state.history = if state.is_current { History::Fresh } else { History::Stale };
     user_state.age_ms = Some(age_ms);
     user_state.encoder = Some(encoder.clone());
-    (Some(state.vector.clone()), user_state)
+    (Some(state.sequence.clone()), user_state)
 }

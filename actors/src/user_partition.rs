@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, BytesConvertable, RpcReplyPort};
 use turret_retrieval::ids::PartitionId;
+use turret_retrieval::state::Precision;
 use turret_store::{PartitionStore, StoreSettings};
 
 use crate::generation::{Generation, users_file};
@@ -50,6 +51,8 @@ pub struct UserPartition {
     pub dir: PathBuf,
     /// How to open it.
     pub settings: StoreSettings,
+    /// How exactly a refresh keeps states.
+    pub state_precision: Precision,
     /// The generation whose snapshot is imported first, and whose encoder a refresh asks.
     pub generation: Generation,
     /// Where requests read the store.
@@ -137,7 +140,7 @@ impl UserPartition {
                 demographics: view.demographics,
                 state: view.state.map(|state| StateView {
                     is_current: state.covers_events >= view.events_total,
-                    vector: state.vector,
+                    sequence: state.sequence,
                     made_at_ms: state.made_at_ms,
                 }),
             }))

@@ -21,6 +21,7 @@ use turret_retrieval::event::{Event, EventType};
 use turret_retrieval::filter::{End, Filter, NumberRange};
 use turret_retrieval::ids::{AdId, EncoderVersion, EventId, GenerationId, InterestId, ItemId, NodeName, UserId};
 use turret_retrieval::item::Interest;
+use turret_retrieval::state::{Precision, SequenceState};
 use turret_retrieval::topk::Hit;
 use turret_retrieval::user::Demographics;
 use turret_retrieval::vector::UnitVector;
@@ -77,6 +78,10 @@ fn vector() -> UnitVector {
     UnitVector::normalize(vec![0.0, -1.0]).expect("it has a direction")
 }
 
+fn sequence(precision: Precision) -> SequenceState {
+    SequenceState::new(&[0.5, -2.0], 2, precision).expect("a state")
+}
+
 fn events() -> Vec<Event> {
     let event = |item: &str, event_type, timestamp_ms, event_id: Option<&str>| Event {
         item_id: ItemId::new(item).expect("an id"),
@@ -107,7 +112,7 @@ fn filter() -> Filter {
 
 #[test]
 fn the_version_is_the_one_that_the_bytes_are_of() {
-    assert_eq!(WIRE_VERSION, 2, "take the bytes of the new version over, then raise this");
+    assert_eq!(WIRE_VERSION, 3, "take the bytes of the new version over, then raise this");
 }
 
 #[test]
@@ -120,14 +125,14 @@ fn messages_of_the_index() {
         filter,
         remaining_us: 25_000,
     };
-    golden(ask(None), "020e672d323032362d31312d32332e320200000000000080bf00c80100a8c301");
+    golden(ask(None), "030e672d323032362d31312d32332e320200000000000080bf00c80100a8c301");
     golden(
         SearchAsk { without_context: Some(vector()), ..ask(None) },
-        "020e672d323032362d31312d32332e320200000000000080bf010200000000000080bfc80100a8c301",
+        "030e672d323032362d31312d32332e320200000000000080bf010200000000000080bfc80100a8c301",
     );
     golden(
         ask(Some(filter())),
-        "020e672d323032362d31312d32332e320200000000000080bf00c8010100020306737461747573010661637469766502010104076d696e5f6167650100000000000032400001000000000060504001a8c301",
+        "030e672d323032362d31312d32332e320200000000000080bf00c8010100020306737461747573010661637469766502010104076d696e5f6167650100000000000032400001000000000060504001a8c301",
     );
     let hit = |ad: &str, score| Hit { ad: AdId::new(ad).expect("an id"), score };
     let found = |hit, advertiser: Option<&str>, baseline_score| FoundAd {
@@ -139,35 +144,35 @@ fn messages_of_the_index() {
         let ads = vec![found(hit("ad901", 0.8125), Some("adv12"), Some(0.5)), found(hit("7", -0.5), None, None)];
         Ok::<_, Refusal>(SearchReply { ads, exhausted: true, plan, selectivity })
     };
-    golden(reply(Plan::Exact, None), "0200020561643930310000503f01056164763132010000003f0137000000bf0000010000");
+    golden(reply(Plan::Exact, None), "0300020561643930310000503f01056164763132010000003f0137000000bf0000010000");
     golden(
         reply(Plan::ExactPostings, Some(0.25)),
-        "0200020561643930310000503f01056164763132010000003f0137000000bf0000010101000000000000d03f",
+        "0300020561643930310000503f01056164763132010000003f0137000000bf0000010101000000000000d03f",
     );
     golden(
         reply(Plan::InGraph, Some(0.5)),
-        "0200020561643930310000503f01056164763132010000003f0137000000bf0000010201000000000000e03f",
+        "0300020561643930310000503f01056164763132010000003f0137000000bf0000010201000000000000e03f",
     );
-    golden(reply(Plan::Graph, None), "0200020561643930310000503f01056164763132010000003f0137000000bf0000010300");
+    golden(reply(Plan::Graph, None), "0300020561643930310000503f01056164763132010000003f0137000000bf0000010300");
 }
 
 #[test]
 fn messages_of_the_user_partitions() {
-    golden(ViewAsk { user: user(), encoder: encoder() }, "0202753106656e632d3431");
+    golden(ViewAsk { user: user(), encoder: encoder() }, "0302753106656e632d3431");
     let view = |state| Ok::<_, Refusal>(Some(UserView { demographics: demographics(), state }));
-    let state = StateView { vector: vec![0.5, -2.0], made_at_ms: 1_767_571_200_000, is_current: true };
-    golden(Ok::<Option<UserView>, Refusal>(None), "020000");
-    golden(view(None), "020001011d010255530000");
-    golden(view(Some(state)), "020001011d010255530001020000003f000000c080e0a0b7f16601");
+    let state = StateView { sequence: sequence(Precision::F16), made_at_ms: 1_767_571_200_000, is_current: true };
+    golden(Ok::<Option<UserView>, Refusal>(None), "030000");
+    golden(view(None), "030001011d010255530000");
+    golden(view(Some(state)), "030001011d010255530001020104003800c080e0a0b7f16601");
     golden(
         AppendAsk { user: user(), events: events() },
-        "02027531040269310080e0a0b7f16601026531026932010100026933020000026934030200",
+        "03027531040269310080e0a0b7f16601026531026932010100026933020000026934030200",
     );
-    golden(Ok::<_, Refusal>(Appended { added: 300, known: 2, dropped: 1 }), "0200ac020201");
-    golden(RefreshPageAsk { after: None, users_max: 16 }, "020010");
-    golden(RefreshPageAsk { after: Some(user()), users_max: 16 }, "020102753110");
-    golden(Ok::<_, Refusal>(RefreshedPage { refreshed: 16, next: Some(user()) }), "02001001027531");
-    golden(Ok::<_, Refusal>(RefreshedPage { refreshed: 0, next: None }), "02000000");
+    golden(Ok::<_, Refusal>(Appended { added: 300, known: 2, dropped: 1 }), "0300ac020201");
+    golden(RefreshPageAsk { after: None, users_max: 16 }, "030010");
+    golden(RefreshPageAsk { after: Some(user()), users_max: 16 }, "030102753110");
+    golden(Ok::<_, Refusal>(RefreshedPage { refreshed: 16, next: Some(user()) }), "03001001027531");
+    golden(Ok::<_, Refusal>(RefreshedPage { refreshed: 0, next: None }), "03000000");
 }
 
 #[test]
@@ -182,30 +187,30 @@ fn messages_of_the_inference_workers() {
         compares_without_context: true,
         remaining_us: 25_000,
     };
-    golden(ask(None, None), "020e672d323032362d31312d32332e320000011d010255530001a8c301");
+    golden(ask(None, None), "030e672d323032362d31312d32332e320000011d010255530001a8c301");
     golden(
-        ask(Some(vec![0.5]), Some(Context { subject: Some(subject), query: None })),
-        "020e672d323032362d31312d32332e3201010000003f0101010770696e35353231010d7374796c652f76696e746167650000403f00011d010255530001a8c301",
+        ask(Some(sequence(Precision::F32)), Some(Context { subject: Some(subject), query: None })),
+        "030e672d323032362d31312d32332e32010200080000003f000000c00101010770696e35353231010d7374796c652f76696e746167650000403f00011d010255530001a8c301",
     );
     golden(
         ask(None, Some(Context { subject: None, query: Some("armchair".to_owned()) })),
-        "020e672d323032362d31312d32332e32000100010861726d6368616972011d010255530001a8c301",
+        "030e672d323032362d31312d32332e32000100010861726d6368616972011d010255530001a8c301",
     );
     let embedded =
         |without_context| Ok::<_, Refusal>(Embedded { vector: vector(), without_context, context_used: true });
-    golden(embedded(None), "02000200000000000080bf0001");
-    golden(embedded(Some(vector())), "02000200000000000080bf010200000000000080bf01");
+    golden(embedded(None), "03000200000000000080bf0001");
+    golden(embedded(Some(vector())), "03000200000000000080bf010200000000000080bf01");
     golden(
-        EncodeAsk { encoder: encoder(), histories: vec![events(), vec![]] },
-        "0206656e632d343102040269310080e0a0b7f1660102653102693201010002693302000002693403020000",
+        EncodeAsk { encoder: encoder(), histories: vec![events(), vec![]], precision: Precision::Int8 },
+        "0306656e632d343102040269310080e0a0b7f166010265310269320101000269330200000269340302000002",
     );
-    golden(Ok::<_, Refusal>(vec![vec![0.5f32, -2.0], vec![]]), "020002020000003f000000c000");
+    golden(Ok::<_, Refusal>(vec![Some(sequence(Precision::Int8)), None]), "030002010202060402813c208100");
 }
 
 #[test]
 fn messages_of_the_admin_actors() {
-    golden((), "02");
-    golden(node(), "020161");
+    golden((), "03");
+    golden(node(), "030161");
     let status = |refresh| NodeStatus {
         node: node(),
         generation: generation(),
@@ -215,7 +220,7 @@ fn messages_of_the_admin_actors() {
         partitions: vec![1],
         refresh,
     };
-    golden(status(None), "0201610e672d323032362d31312d32332e3201ac02020003010100");
+    golden(status(None), "0301610e672d323032362d31312d32332e3201ac02020003010100");
     let refresh = RefreshStatus {
         run: 2,
         running: true,
@@ -224,22 +229,22 @@ fn messages_of_the_admin_actors() {
         partitions_failed: 1,
         partitions: 4,
     };
-    golden(status(Some(refresh)), "0201610e672d323032362d31312d32332e3201ac020200030101010201e807030104");
-    golden(Ok::<_, Refusal>(RefreshStarted { run: 2, started: false }), "02000200");
+    golden(status(Some(refresh)), "0301610e672d323032362d31312d32332e3201ac020200030101010201e807030104");
+    golden(Ok::<_, Refusal>(RefreshStarted { run: 2, started: false }), "03000200");
 }
 
 #[test]
 fn every_refusal() {
     let refused = |refusal: Refusal| Err::<(), _>(refusal);
-    golden(refused(Refusal::Unreadable("malformed message".to_owned())), "020100116d616c666f726d6564206d657373616765");
+    golden(refused(Refusal::Unreadable("malformed message".to_owned())), "030100116d616c666f726d6564206d657373616765");
     golden(
         refused(Refusal::OtherVersion { serving: "g-1".to_owned(), asked: "g-2".to_owned() }),
-        "02010103672d3103672d32",
+        "03010103672d3103672d32",
     );
-    golden(refused(Refusal::Overloaded), "020102");
-    golden(refused(Refusal::Expired), "020103");
-    golden(refused(Refusal::Starting), "020104");
-    golden(refused(Refusal::Failed("why".to_owned())), "02010503776879");
+    golden(refused(Refusal::Overloaded), "030102");
+    golden(refused(Refusal::Expired), "030103");
+    golden(refused(Refusal::Starting), "030104");
+    golden(refused(Refusal::Failed("why".to_owned())), "03010503776879");
 }
 
 /// How a request reaches a peer: the name of its variant, and its arguments, each with its length before it.
@@ -263,16 +268,20 @@ async fn requests_are_framed_by_the_name_of_their_variant() {
         assert_eq!(found, (variant.to_owned(), args.to_owned()));
     };
     let refresh = RefreshPageAsk { after: None, users_max: 16 };
-    check(framed(AdminRequest::Ping(Wire::new(()), port())), "Ping", "000000000000000102");
-    check(framed(AdminRequest::Status(Wire::new(()), port())), "Status", "000000000000000102");
-    check(framed(AdminRequest::Refresh(Wire::new(()), port())), "Refresh", "000000000000000102");
-    check(framed(UserRequest::RefreshPage(Wire::new(refresh), port())), "RefreshPage", "0000000000000003020010");
+    check(framed(AdminRequest::Ping(Wire::new(()), port())), "Ping", "000000000000000103");
+    check(framed(AdminRequest::Status(Wire::new(()), port())), "Status", "000000000000000103");
+    check(framed(AdminRequest::Refresh(Wire::new(()), port())), "Refresh", "000000000000000103");
+    check(framed(UserRequest::RefreshPage(Wire::new(refresh), port())), "RefreshPage", "0000000000000003030010");
     let view = ViewAsk { user: user(), encoder: encoder() };
-    check(framed(UserRequest::View(Wire::new(view), port())), "View", "000000000000000b0202753106656e632d3431");
+    check(framed(UserRequest::View(Wire::new(view), port())), "View", "000000000000000b0302753106656e632d3431");
     let append = AppendAsk { user: user(), events: vec![] };
-    check(framed(UserRequest::Append(Wire::new(append), port())), "Append", "00000000000000050202753100");
-    let encode = EncodeAsk { encoder: encoder(), histories: vec![] };
-    check(framed(InferenceRequest::Encode(Wire::new(encode), port())), "Encode", "00000000000000090206656e632d343100");
+    check(framed(UserRequest::Append(Wire::new(append), port())), "Append", "00000000000000050302753100");
+    let encode = EncodeAsk { encoder: encoder(), histories: vec![], precision: Precision::F32 };
+    check(
+        framed(InferenceRequest::Encode(Wire::new(encode), port())),
+        "Encode",
+        "000000000000000a0306656e632d34310000",
+    );
     let embed = EmbedAsk {
         generation: generation(),
         state: None,
@@ -284,7 +293,7 @@ async fn requests_are_framed_by_the_name_of_their_variant() {
     check(
         framed(InferenceRequest::Embed(Wire::new(embed), port())),
         "Embed",
-        "0000000000000017020e672d323032362d31312d32332e3200000000000001",
+        "0000000000000017030e672d323032362d31312d32332e3200000000000001",
     );
     let search = SearchAsk {
         generation: generation(),
@@ -297,7 +306,7 @@ async fn requests_are_framed_by_the_name_of_their_variant() {
     check(
         framed(IndexRequest::Search(Wire::new(search), port())),
         "Search",
-        "000000000000001d020e672d323032362d31312d32332e320200000000000080bf00010001",
+        "000000000000001d030e672d323032362d31312d32332e320200000000000080bf00010001",
     );
 }
 

@@ -53,6 +53,7 @@ pub(super) fn publish(
         shards: config.index.shards,
         partitions: config.users.partitions,
         events_per_user_max: config.users.settings.events_per_user_max,
+        state_precision: config.users.state_precision,
     };
     let bar = Bar::new("publishing", "rows");
     let published = crate::publish::publish(&publication, &mut |step| match step {
@@ -70,8 +71,12 @@ pub(super) fn summary(config: &Config, published: &Published) -> String {
         0 => String::new(),
         inactive => format!(" ({inactive} not active: left out)"),
     };
+    let states = match published.states {
+        0 => String::new(),
+        states => format!(" (states of {} bytes on average)", published.state_bytes / states),
+    };
     format!(
-        "{}: {} ads in {} shards{left_out}, {users} users in {} partitions, {} + {} → {}",
+        "{}: {} ads in {} shards{left_out}, {users} users in {} partitions{states}, {} + {} → {}",
         manifest.id,
         manifest.ads(),
         manifest.shards(),

@@ -8,8 +8,8 @@ use turret_model::{
     SyntheticContext, TrainingSettings,
 };
 
-use super::expand;
 use super::reader::{Faults, Section};
+use super::{UsersConfig, expand};
 
 /// `[data]`: a directory and the mapping of its columns.
 pub(super) fn data(root: &Section<'_>, faults: &Faults) -> Option<DataSource> {
@@ -49,7 +49,7 @@ pub(super) fn data(root: &Section<'_>, faults: &Faults) -> Option<DataSource> {
     }
 }
 
-pub(super) fn model(section: Section<'_>, events_per_user_max: usize) -> ModelSettings {
+pub(super) fn model(section: Section<'_>, users: &UsersConfig) -> ModelSettings {
     let attention = [("causal", Attention::Causal), ("bidirectional", Attention::Bidirectional)];
     let fusions = [("concat", Fusion::Concat), ("cross_attention", Fusion::CrossAttention)];
     let settings = ModelSettings {
@@ -71,9 +71,14 @@ pub(super) fn model(section: Section<'_>, events_per_user_max: usize) -> ModelSe
     if !settings.dimension.is_multiple_of(settings.heads) {
         section.fault("heads", format_args!("{} does not divide the dimension {}", settings.heads, settings.dimension));
     }
+    let events_per_user_max = users.settings.events_per_user_max;
     if settings.history_length_max > events_per_user_max {
         let kept = format_args!("is more than users.events_per_user_max, {events_per_user_max}").to_string();
         section.fault("history_length_max", kept);
+    }
+    let fits = users.state_precision.check_fits(settings.state_rows_max(), settings.dimension);
+    if let Err(error) = fits {
+        section.fault("history_length_max", format_args!("a user's state cannot be kept: {error}"));
     }
     section.finish();
     settings

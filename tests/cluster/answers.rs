@@ -73,6 +73,35 @@ fn a_score_without_context_is_the_score_of_a_request_without_one() {
     cluster.assert_no_panic();
 }
 
+#[test]
+fn a_search_is_answered_by_what_the_model_knows_of_its_words() {
+    let cluster = Cluster::start(&["a"]);
+    let node = &cluster.nodes[0];
+    // Titles end with the words of the item's first interest.
+    let word = world().interests[0].rsplit('/').next().unwrap().replace('_', " ");
+    let search = |user: &str, query: &str| {
+        let mut request = request_of(user);
+        request["surface"] = json!("search");
+        request["context"] = json!({ "query": query });
+        node.retrieve(&request)
+    };
+    let known = world().user_of_each_partition().remove(0);
+    for (user, tier) in [(&known[..], "fresh"), ("nobody-knows-me", "context_only")] {
+        let (answer, other) = (search(user, &word), search(user, "\u{1f9e6} !?"));
+        assert_eq!((&answer["user_state"]["context"], &answer["user_state"]["tier"]), (&json!("used"), &json!(tier)));
+        assert_eq!(other["user_state"]["context"], "none", "{other}");
+        assert_eq!(
+            found(&other).0,
+            found(&node.retrieve(&request_of(user))).0,
+            "words that say nothing change nothing"
+        );
+        assert_ne!(found(&answer).0, found(&other).0);
+    }
+    // The longest that is accepted.
+    assert_eq!(search(&known, &"a".repeat(1_024))["status"], "full");
+    cluster.assert_no_panic();
+}
+
 /// Who asks × what for × how: every combination.
 fn requests(world: &World) -> Vec<Value> {
     let mut users: Vec<Value> = world.user_of_each_partition().into_iter().map(Value::from).collect();

@@ -183,6 +183,7 @@ head_hidden = 32
 history_length_max = 16
 id_buckets = 1_024
 advertiser_buckets = 64
+query_buckets = 1_024
 
 [training]
 steps = 20
@@ -190,6 +191,9 @@ batch_size = 32
 negatives = 32
 warmup_steps = 5
 window_days = 2
+
+[training.synthetic_context]
+query_share = 0.3
 
 [index]
 shards = 6

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ractor::rpc::CallResult;
-use turret_store::{PartitionStore, SequenceState};
+use turret_retrieval::state::SequenceState;
+use turret_store::{PartitionStore, StoredState};
 
 use super::UserPartition;
 use crate::inference_worker;
@@ -39,24 +40,24 @@ pub(super) async fn refresh(
     let mut refreshed = 0;
     for users in page.users.chunks(ENCODE_ROWS_MAX) {
         let histories = users.iter().map(|user| user.events.clone()).collect();
-        let vectors =
-            encode(own, EncodeAsk { encoder: own.generation.manifest.versions.encoder.clone(), histories }).await?;
-        if vectors.len() != users.len() {
-            return Err(Refusal::Failed(format!("{} states for {} users", vectors.len(), users.len())));
+        let encoder = own.generation.manifest.versions.encoder.clone();
+        let sequences = encode(own, EncodeAsk { encoder, histories, precision: own.state_precision }).await?;
+        if sequences.len() != users.len() {
+            return Err(Refusal::Failed(format!("{} states for {} users", sequences.len(), users.len())));
         }
         let made_at_ms = now_ms();
         let states = users
             .iter()
-            .zip(vectors)
-            .map(|(dirty, vector)| {
-                let state = SequenceState {
+            .zip(sequences)
+            .filter_map(|(dirty, sequence)| {
+                let state = StoredState {
                     encoder: own.generation.manifest.versions.encoder.clone(),
                     made_at_ms,
                     covers_until_ms: dirty.events.last().map_or(0, |event| event.timestamp_ms),
                     covers_events: dirty.events_total,
-                    vector,
+                    sequence: sequence?,
                 };
-                (dirty.user.clone(), state)
+                Some((dirty.user.clone(), state))
             })
             .collect::<Vec<_>>();
         refreshed += states.len() as u32;
@@ -70,7 +71,7 @@ pub(super) async fn refresh(
     Ok(RefreshedPage { refreshed, next: page.next })
 }
 
-async fn encode(own: &UserPartition, ask: EncodeAsk) -> Result<Vec<Vec<f32>>, Refusal> {
+async fn encode(own: &UserPartition, ask: EncodeAsk) -> Result<Vec<Option<SequenceState>>, Refusal> {
     let worker = own
         .routing
         .table()

@@ -42,8 +42,8 @@ pub(crate) async fn view(world: &World, user: u64) -> Option<UserView> {
 /// Every ad with the score that the model gives it, best first.
 async fn ranking(world: &World, user: u64, context: Option<&Context>) -> Vec<Hit> {
     let view = view(world, user).await.unwrap();
-    let state = view.state.as_ref().map(|state| &state.vector[..]);
-    let query = HeadInput { state, context, demographics: &view.demographics };
+    let state = view.state.as_ref().map(|state| state.sequence.values());
+    let query = HeadInput { state: state.as_deref(), context, demographics: &view.demographics };
     let query = MODEL.embed_queries(&[query]).unwrap().remove(0);
     let items: Vec<&Item> = DATASET.items.iter().collect();
     let score =
@@ -98,6 +98,26 @@ fn a_score_without_context_is_what_the_model_says_without_it() {
             }
             // An unknown item is no context.
             assert_eq!(changed > 0, answer.user_state.context_used, "user {user} looking at {item:?}");
+        }
+    });
+}
+
+#[test]
+fn a_search_query_is_a_context() {
+    with_node(async |world| {
+        // Interests are called 0 to 7, and queries are trained with their names.
+        for (query, is_known) in [("5", true), ("7, please", true), ("zzz", false), ("", false)] {
+            let context = Context { subject: None, query: Some(query.to_owned()) };
+            for (user, without) in [(17, Tier::Fresh), (USERS - 1, Tier::Demographic)] {
+                let expected = ranking(world, user, Some(&context)).await;
+                let answer =
+                    world.answer(RetrieveRequest { context: Some(context.clone()), ..ask(Some(user), 9) }).await;
+                let tier = if is_known && without == Tier::Demographic { Tier::ContextOnly } else { without };
+                assert_eq!((answer.user_state.context_used, answer.user_state.tier), (is_known, tier), "`{query}`");
+                for (candidate, expected) in answer.candidates.iter().zip(&expected) {
+                    assert!((candidate.hit.score - expected.score).abs() < TOLERANCE, "`{query}`: {candidate:?}");
+                }
+            }
         }
     });
 }

@@ -9,6 +9,7 @@ use turret_actors::protocol::{
 use turret_actors::wire::{Inbox, WIRE_VERSION, Wire};
 use turret_actors::{admin, groups};
 use turret_retrieval::ids::{EncoderVersion, GenerationId, UserId};
+use turret_retrieval::state::{Precision, SequenceState};
 use turret_retrieval::topk::K_MAX;
 use turret_retrieval::user::Demographics;
 use turret_retrieval::vector::UnitVector;
@@ -54,6 +55,11 @@ fn embed_ask(world: &World) -> EmbedAsk {
     }
 }
 
+/// Of empty histories.
+fn encode_ask(encoder: EncoderVersion, histories: usize) -> EncodeAsk {
+    EncodeAsk { encoder, histories: vec![vec![]; histories], precision: Precision::Int8 }
+}
+
 fn direction(dimension: usize) -> UnitVector {
     UnitVector::normalize((1..=dimension).map(|x| x as f32).collect()).unwrap()
 }
@@ -71,7 +77,7 @@ async fn embed(world: &World, ask: Wire<EmbedAsk>) -> Result<Embedded, Refusal> 
     call(&world.node.retriever.table().inference[0], |reply| InferenceRequest::Embed(ask, reply)).await
 }
 
-async fn encode(world: &World, ask: Wire<EncodeAsk>) -> Result<Vec<Vec<f32>>, Refusal> {
+async fn encode(world: &World, ask: Wire<EncodeAsk>) -> Result<Vec<Option<SequenceState>>, Refusal> {
     call(&world.node.retriever.table().inference[0], |reply| InferenceRequest::Encode(ask, reply)).await
 }
 
@@ -97,7 +103,7 @@ fn a_query_of_another_generation_is_refused() {
         let encoder = EncoderVersion::new("enc-other").unwrap();
         let refusal =
             Refusal::OtherVersion { serving: MODEL.encoder_version().to_string(), asked: encoder.to_string() };
-        assert_eq!(encode(world, Wire::new(EncodeAsk { encoder, histories: vec![] })).await, Err(refusal));
+        assert_eq!(encode(world, Wire::new(encode_ask(encoder, 0))).await, Err(refusal));
 
         assert!(search(world, Wire::new(search_ask(world))).await.is_ok());
         assert!(embed(world, Wire::new(embed_ask(world))).await.is_ok());
@@ -166,7 +172,7 @@ fn a_search_that_breaks_a_rule_is_refused_with_the_rule() {
 #[test]
 fn a_state_that_is_none_is_refused_and_harms_no_other_row() {
     with_node(async |world| {
-        let check = async |state: Vec<f32>, rule: &str| {
+        let check = async |state: SequenceState, rule: &str| {
             let bad = embed(world, Wire::new(EmbedAsk { state: Some(state), ..embed_ask(world) }));
             let good = embed(world, Wire::new(embed_ask(world)));
             let (bad, good) = futures_util::future::join(bad, good).await;
@@ -176,16 +182,20 @@ fn a_state_that_is_none_is_refused_and_harms_no_other_row() {
                 other => panic!("{rule}: {other:?}"),
             }
         };
-        check(vec![], "0 values where 16 are expected").await;
-        check(vec![0.5; 4_000], "4000 values where 16 are expected").await;
-        check(vec![f32::NAN; 16], "is not finite").await;
+        // One row more than the model has.
+        let of = |dimension| SequenceState::new(&[0.5; 21 * 16], dimension, Precision::F16).unwrap();
+        check(of(8), "rows of 8 values where 16 are expected").await;
+        check(of(42), "rows of 42 values where 16 are expected").await;
+        check(of(16), "a state of 336 values where 20 x 16 at most").await;
+        // Nobody here makes it, but it may come over the wire.
+        let none = SequenceState::from_bytes([0xff; 64].into(), 16, Precision::F32).unwrap();
+        check(none, "is not finite").await;
 
         let encoder = MODEL.encoder_version().clone();
-        let histories = vec![vec![]; ENCODE_ROWS_MAX + 1];
-        let many = encode(world, Wire::new(EncodeAsk { encoder: encoder.clone(), histories })).await;
+        let many = encode(world, Wire::new(encode_ask(encoder.clone(), ENCODE_ROWS_MAX + 1))).await;
         assert_eq!(many, Err(Refusal::Failed("17 histories, the limit is 16".to_owned())));
-        let histories = vec![vec![]; ENCODE_ROWS_MAX];
-        assert!(encode(world, Wire::new(EncodeAsk { encoder, histories })).await.is_ok());
+        let empty = encode(world, Wire::new(encode_ask(encoder, ENCODE_ROWS_MAX))).await;
+        assert_eq!(empty, Ok(vec![None; ENCODE_ROWS_MAX]));
         let late = embed(world, Wire::new(EmbedAsk { remaining_us: 0, ..embed_ask(world) })).await;
         assert_eq!(late, Err(Refusal::Expired));
         is_unharmed(world).await;

@@ -126,7 +126,7 @@ fn a_refresh_covers_new_events_and_a_second_one_does_nothing() {
         assert_eq!(world.append(USER, events.clone()).await, Appended { added: 0, known: 3, dropped: 0 });
         assert_eq!(world.append(newcomer, events.clone()).await.added, 3);
         assert_eq!((history_of(USER).await, history_of(newcomer).await), (History::Stale, History::None));
-        assert_eq!(view(world, USER).await.unwrap().state.unwrap().vector, before.vector);
+        assert_eq!(view(world, USER).await.unwrap().state.unwrap().sequence, before.sequence);
 
         let done = refresh(world, 2).await;
         assert_eq!((done.users_refreshed, done.partitions_done, done.partitions_failed), (2, PARTITIONS, 0));
@@ -136,11 +136,12 @@ fn a_refresh_covers_new_events_and_a_second_one_does_nothing() {
             let all = [published, events.clone()].concat();
             let expected = MODEL.encode(&[&all]).unwrap().remove(0);
             assert!(state.is_current);
-            assert_eq!(state.vector.len(), expected.len());
+            let found = state.sequence.values();
+            assert_eq!(found.len(), expected.len());
             let off = |(a, b): (&f32, &f32)| (a - b).abs();
-            assert!(state.vector.iter().zip(&expected).map(off).all(|off| off < STATE_TOLERANCE), "user {user}");
+            assert!(found.iter().zip(&expected).map(off).all(|off| off < STATE_TOLERANCE), "user {user}");
         }
-        assert_ne!(view(world, USER).await.unwrap().state.unwrap().vector, before.vector);
+        assert_ne!(view(world, USER).await.unwrap().state.unwrap().sequence, before.sequence);
 
         let after = view(world, USER).await;
         assert_eq!(refresh(world, 3).await.users_refreshed, 0);

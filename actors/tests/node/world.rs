@@ -21,6 +21,7 @@ use turret_retrieval::budget::Budget;
 use turret_retrieval::context::{Context, Subject};
 use turret_retrieval::event::Event;
 use turret_retrieval::ids::{ItemId, NodeName, UserId};
+use turret_retrieval::state::Precision;
 use turret_retrieval::user::Demographics;
 use turret_store::StoreSettings;
 
@@ -87,6 +88,7 @@ pub(crate) fn settings(dir: &TempDir) -> NodeSettings {
             threads: 1,
         },
         store: StoreSettings { events_per_user_max: 1_000, cache_bytes: 1 << 20 },
+        state_precision: Precision::F16,
         inference: BatcherSettings { batch_rows_max: 8, online_queue_rows_max: 64, refresh_queue_jobs_max: 4 },
         search_threads: 2,
         search_queue: 64,

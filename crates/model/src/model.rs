@@ -112,10 +112,9 @@ impl Model {
         self.settings.dimension
     }
 
-    /// How many rows of [`dimension`](Self::dimension) values a sequence state has at most: 1, or with cross-attention
-    /// one for each encoded event.
+    /// How many rows of [`dimension`](Self::dimension) values a sequence state has at most.
     pub fn state_rows_max(&self) -> usize {
-        if self.settings.keeps_events() { self.settings.history_length_max } else { 1 }
+        self.settings.state_rows_max()
     }
 
     /// Which states this model makes and reads.

@@ -235,6 +235,12 @@ impl ModelSettings {
         require(table <= 1 << 30, "id_buckets", "buckets x dimension is more than 1073741824")
     }
 
+    /// How many rows of `dimension` values a sequence state has at most: 1, or with cross-attention one for each encoded
+    /// event.
+    pub fn state_rows_max(&self) -> usize {
+        if self.keeps_events() { self.history_length_max } else { 1 }
+    }
+
     /// Whether a user's state is every encoded event.
     pub(crate) fn keeps_events(&self) -> bool {
         self.kind == ModelKind::Contextual && self.fusion == Fusion::CrossAttention

@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering;
 use turret_retrieval::ids::GenerationId;
 
 use crate::event_log::{is_subset, union};
-use crate::partition::{PartitionStore, ReadError, WriteError, read, state_key};
-use crate::record::{LogRecord, StateRecord, UserRecord, encode};
+use crate::partition::{PartitionStore, ReadError, WriteError, read};
+use crate::record::{LogRecord, StateHead, UserRecord, encode};
 use crate::snapshot::{SnapshotError, SnapshotReader, SnapshotUser};
 
 /// Users between two calls of the observer.
@@ -106,9 +106,9 @@ impl PartitionStore {
         self.users_count.fetch_add(u64::from(is_new), Ordering::Relaxed);
         if let Some(mut state) = shipped.state {
             state.covers_events = if is_covered { total } else { total.saturating_sub(1) };
-            let kept: Option<StateRecord> = read(&self.states, &state_key(&shipped.user, &state.encoder))?;
+            let kept = self.state_head(&shipped.user, &state.encoder)?;
             // A state that knows later events is kept, even where this one knows more of the earlier ones.
-            let is_better = |kept: StateRecord| {
+            let is_better = |kept: StateHead| {
                 state.covers_until_ms >= kept.covers_until_ms
                     && (state.covers_events, state.made_at_ms) > (kept.covers_events, kept.made_at_ms)
             };

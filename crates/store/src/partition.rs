@@ -12,19 +12,15 @@ use turret_retrieval::event::Event;
 use turret_retrieval::ids::{EncoderVersion, UserId};
 use turret_retrieval::user::Demographics;
 
-use crate::SequenceState;
+use crate::StoredState;
 use crate::event_log::{Bounds, union};
-use crate::record::{LogRecord, RecordError, StateRecord, UserRecord, decode, encode};
+use crate::record::{LogRecord, RecordError, UserRecord, decode, encode};
 
 /// The most bytes in the log of one user: sixteen of them fit into one message of a refresh, and it is far below the size
 /// at which sled moves a value to a file of its own, which it does not flush.
 const LOG_BYTES_MAX: usize = 48 << 10;
 /// Users looked at for one page of dirty ones.
 const SCAN_MAX: usize = 20_000;
-/// Encoder versions whose states are kept: the one that serves, and the next.
-const ENCODERS_MAX: usize = 2;
-/// Between a user and an encoder in a key; ids hold no control characters.
-const SEPARATOR: u8 = 0;
 
 /// How a partition is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +41,7 @@ pub struct PartitionStore {
     pub(crate) users: Tree,
     pub(crate) logs: Tree,
     pub(crate) states: Tree,
+    pub(crate) state_parts: Tree,
     pub(crate) imports: Tree,
     pub(crate) users_count: AtomicU64,
     poisoned: AtomicBool,
@@ -57,7 +54,7 @@ pub struct UserView {
     /// What is known.
     pub demographics: Demographics,
     /// The state that the asked encoder made, where there is one.
-    pub state: Option<SequenceState>,
+    pub state: Option<StoredState>,
     /// How many events were ever added; a state that covers fewer is stale.
     pub events_total: u64,
 }
@@ -153,10 +150,12 @@ impl PartitionStore {
         let config = sled::Config::new().path(dir).cache_capacity(settings.cache_bytes).flush_every_ms(None);
         let db = config.open().map_err(fail)?;
         let tree = |name: &str| db.open_tree(name).map_err(fail);
-        let (users, logs, states, imports) = (tree("users")?, tree("logs")?, tree("states")?, tree("imports")?);
+        let (users, logs, imports) = (tree("users")?, tree("logs")?, tree("imports")?);
+        let (states, state_parts) = (tree("states")?, tree("state_parts")?);
         let file = File::open(dir.join("db")).map_err(|error| fail(sled::Error::Io(error)))?;
         let users_count = AtomicU64::new(users.len() as u64);
-        Ok(Self { db, file, users, logs, states, imports, users_count, poisoned: AtomicBool::new(false), settings })
+        let poisoned = AtomicBool::new(false);
+        Ok(Self { db, file, users, logs, states, state_parts, imports, users_count, poisoned, settings })
     }
 
     /// Appends events, one batch of users with one flush; what it returns is on the disk.
@@ -198,19 +197,15 @@ impl PartitionStore {
         })
     }
 
-    /// What a request needs of `user`: two reads, no event.
+    /// What a request needs of `user`, and no event.
     ///
     /// # Errors
     /// When a record cannot be read.
     pub fn view(&self, user: &UserId, encoder: &EncoderVersion) -> Result<Option<UserView>, ReadError> {
         let key = user.as_str().as_bytes();
         let Some(record) = read::<UserRecord>(&self.users, key)? else { return Ok(None) };
-        let state = read::<StateRecord>(&self.states, &state_key(user, encoder))?;
-        Ok(Some(UserView {
-            demographics: record.demographics,
-            state: state.map(|state| state.into_state(encoder.clone())),
-            events_total: record.events_total,
-        }))
+        let state = self.state(user, encoder)?;
+        Ok(Some(UserView { demographics: record.demographics, state, events_total: record.events_total }))
     }
 
     /// The events kept of `user`, oldest first.
@@ -257,40 +252,11 @@ impl PartitionStore {
     fn dirty(&self, user: &UserId, record: &[u8], encoder: &EncoderVersion) -> Result<Option<Dirty>, ReadError> {
         let record = decode::<UserRecord>(record).map_err(|source| damaged(user.as_str().as_bytes(), source))?;
         let events_total = record.events_total;
-        let state = read::<StateRecord>(&self.states, &state_key(user, encoder))?;
+        let state = self.state_head(user, encoder)?;
         if events_total == 0 || state.is_some_and(|state| state.covers_events >= events_total) {
             return Ok(None);
         }
         Ok(Some(Dirty { user: user.clone(), events: self.events(user)?, events_total }))
-    }
-
-    /// Stores states with one flush, and forgets those of the oldest encoder beyond the second.
-    ///
-    /// # Errors
-    /// When something cannot be written; states before it may have been.
-    pub fn put_states(&self, states: &[(UserId, SequenceState)]) -> Result<(), WriteError> {
-        for (user, state) in states {
-            self.put_state(user, state)?;
-        }
-        self.flush()
-    }
-
-    pub(crate) fn put_state(&self, user: &UserId, state: &SequenceState) -> Result<(), WriteError> {
-        let own = state_key(user, &state.encoder);
-        let mut others = Vec::new();
-        for entry in self.states.scan_prefix(&own[..=user.as_str().len()]) {
-            let (key, bytes) = entry?;
-            let record: StateRecord = decode(&bytes).map_err(|source| damaged(&key, source))?;
-            if *key != own[..] {
-                others.push((record.made_at_ms, key));
-            }
-        }
-        others.sort();
-        for (_, key) in others.iter().take((others.len() + 1).saturating_sub(ENCODERS_MAX)) {
-            self.states.remove(key)?;
-        }
-        self.states.insert(own, encode(&StateRecord::of(state)))?;
-        Ok(())
     }
 
     /// What the partition holds.
@@ -318,15 +284,11 @@ impl PartitionStore {
     }
 }
 
-pub(crate) fn state_key(user: &UserId, encoder: &EncoderVersion) -> Vec<u8> {
-    [user.as_str().as_bytes(), &[SEPARATOR], encoder.as_str().as_bytes()].concat()
-}
-
 pub(crate) fn read<T: serde::de::DeserializeOwned>(tree: &Tree, key: &[u8]) -> Result<Option<T>, ReadError> {
     tree.get(key)?.map(|bytes| decode(&bytes).map_err(|source| damaged(key, source))).transpose()
 }
 
-fn damaged(key: &[u8], source: RecordError) -> ReadError {
+pub(crate) fn damaged(key: &[u8], source: RecordError) -> ReadError {
     ReadError::Record { user: String::from_utf8_lossy(key).replace('\0', ", encoder "), source }
 }
 

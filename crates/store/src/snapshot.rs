@@ -9,14 +9,13 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use turret_retrieval::event::Event;
-use turret_retrieval::ids::{EncoderVersion, UserId};
+use turret_retrieval::ids::UserId;
 use turret_retrieval::user::Demographics;
 
-use crate::SequenceState;
-use crate::record::StateRecord;
+use crate::StoredState;
 
 const MAGIC: &[u8; 8] = b"TURRETUS";
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 /// The largest record accepted.
 const RECORD_BYTES_MAX: usize = 4 << 20;
 
@@ -30,7 +29,7 @@ pub struct SnapshotUser {
     /// The latest events, oldest first.
     pub events: Vec<Event>,
     /// What the generation's encoder made of them: its `covers_events` is their number.
-    pub state: Option<SequenceState>,
+    pub state: Option<StoredState>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -38,7 +37,7 @@ struct UserBytes {
     user: UserId,
     demographics: Demographics,
     events: Vec<Event>,
-    state: Option<(EncoderVersion, StateRecord)>,
+    state: Option<StoredState>,
 }
 
 /// Why a snapshot cannot be written or read.
@@ -110,7 +109,7 @@ impl SnapshotWriter {
             user: user.user.clone(),
             demographics: user.demographics.clone(),
             events: user.events.clone(),
-            state: user.state.as_ref().map(|state| (state.encoder.clone(), StateRecord::of(state))),
+            state: user.state.clone(),
         })
         .expect("a user holds nothing that postcard refuses");
         if bytes.len() > RECORD_BYTES_MAX {
@@ -189,7 +188,7 @@ impl SnapshotReader {
             user: bytes.user,
             demographics: bytes.demographics,
             events: bytes.events,
-            state: bytes.state.map(|(encoder, record)| record.into_state(encoder)),
+            state: bytes.state,
         }))
     }
 

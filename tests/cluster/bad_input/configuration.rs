@@ -75,6 +75,11 @@ fn what_one_key_alone_cannot_show_is_a_fault_too() {
     );
     check(&format!("{cookie}{}{}", node("a", 7101), node("a", 7111)), &["nodes: the name a is used twice"]);
     check("[model]\nheads = 3\ndimension = 64\n", &["model.heads: 3 does not divide the dimension 64"]);
+    check(
+        "[model]\nfusion = \"cross_attention\"\nhistory_length_max = 200\ndimension = 256\n",
+        &["model.history_length_max", "200 rows of 256 values at f16 are 102400 bytes, the limit is 61440"],
+    );
+    check("[users]\nstate_precision = \"f8\"\n", &["users.state_precision: `f8` is not one of f32, f16, int8"]);
     check("[training]\nsteps = 3\nwarmup_steps = 4\n", &["training.warmup_steps: is more than steps, 3"]);
     check("[data]\ndir = \"$TURRET_NOT_SET_ANYWHERE/x\"\n", &["data.dir", "TURRET_NOT_SET_ANYWHERE is not set"]);
     check("[index]\nshards = 10_000\nalpha = nan\n", &["2 faults", "index.shards: 10000", "index.alpha: NaN"]);

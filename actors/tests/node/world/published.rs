@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use turret_actors::generation::{CURRENT, Generation, MANIFEST, MODEL_DIR, shard_file, users_file};
+use turret_actors::inference_worker::encode;
 use turret_index::{ShardAd, write_shard};
 use turret_model::{
     Attention, EventWeights, Fusion, HistoryGap, Model, ModelKind, ModelSettings, Objective, Split, SyntheticContext,
@@ -21,8 +22,9 @@ use turret_retrieval::generation::{File as PublishedFile, MANIFEST_FORMAT, Manif
 use turret_retrieval::hashing::{partition_of, shard_of};
 use turret_retrieval::ids::{AdId, AdvertiserId, GenerationId, InterestId, ItemId, PartitionId, ShardId, UserId};
 use turret_retrieval::item::{Ad, Attribute, AttributeKind, Interest, Item};
+use turret_retrieval::state::Precision;
 use turret_retrieval::user::{Demographics, User};
-use turret_store::{SequenceState, SnapshotUser, SnapshotWriter};
+use turret_store::{SnapshotUser, SnapshotWriter, StoredState};
 
 /// How many ads there are; each promotes the item of its number.
 pub(crate) const ADS: u64 = 200;
@@ -168,13 +170,13 @@ fn write_users(dir: &Path) -> Vec<u64> {
     let mut writers: Vec<SnapshotWriter> = (0..PARTITIONS).map(create).collect();
     for user in 0..USERS {
         let events = history(user);
-        let vector = MODEL.encode(&[&events]).unwrap().remove(0);
-        let state = events.last().map(|last| SequenceState {
+        let sequence = encode(&MODEL, &[&events], Precision::F16).unwrap().remove(0);
+        let state = sequence.zip(events.last()).map(|(sequence, last)| StoredState {
             encoder: MODEL.encoder_version().clone(),
             made_at_ms: now_ms(),
             covers_until_ms: last.timestamp_ms,
             covers_events: events.len() as u64,
-            vector,
+            sequence,
         });
         let id = UserId::from(user);
         let writer = &mut writers[partition_of(&id, PARTITIONS).0 as usize];
@@ -196,7 +198,7 @@ fn model_settings() -> ModelSettings {
     ModelSettings {
         kind: ModelKind::Contextual,
         subject_item: true,
-        fusion: Fusion::Concat,
+        fusion: Fusion::CrossAttention,
         dimension: 16,
         layers: 1,
         heads: 2,
@@ -206,7 +208,7 @@ fn model_settings() -> ModelSettings {
         history_length_max: 20,
         id_buckets: 512,
         advertiser_buckets: 16,
-        query_buckets: 64,
+        query_buckets: 8_192,
         content_embedding: false,
     }
 }

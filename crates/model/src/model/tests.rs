@@ -5,6 +5,7 @@ use turret_retrieval::dataset::Clock;
 use turret_retrieval::event::EventType;
 use turret_retrieval::ids::{InterestId, ItemId};
 use turret_retrieval::item::Interest;
+use turret_retrieval::state::{Precision, SequenceState};
 use turret_retrieval::vector::dot;
 
 use super::*;
@@ -131,6 +132,29 @@ fn cross_attention_reads_events_that_the_last_state_alone_does_not_hold() {
     let together = model.embed_queries(&[none, HeadInput { state: Some(&state), context: Some(&context), ..none }]);
     let difference = dot(together.unwrap()[1].as_slice(), alone.as_slice());
     assert!((difference - 1.0).abs() < 1e-5, "{difference}");
+}
+
+#[test]
+fn a_state_of_fewer_bytes_asks_for_the_same_ads() {
+    let model = attending();
+    let demographics = Demographics::default();
+    for user in 0..20 {
+        let history: Vec<Event> = (0..20).map(|at| event((user * 31 + at * 7) % 480, at as i64 * 60_000)).collect();
+        let exact = model.encode(&[&history]).unwrap().remove(0);
+        let context = context(None, Some(user % planted::CATEGORIES));
+        let embed = |state: &[f32]| {
+            let input = HeadInput { state: Some(state), context: Some(&context), demographics: &demographics };
+            model.embed_queries(&[input]).unwrap().remove(0)
+        };
+        for (precision, tolerance) in [(Precision::F32, 0.0), (Precision::F16, 2e-3), (Precision::Int8, 2e-2)] {
+            let kept = SequenceState::new(&exact, model.dimension(), precision).unwrap();
+            assert_eq!(kept.rows(), 20);
+            let (found, expected) = (embed(&kept.values()), embed(&exact));
+            let off = found.as_slice().iter().zip(expected.as_slice()).map(|(a, b)| (a - b).abs());
+            let off = off.fold(0.0, f32::max);
+            assert!(off <= tolerance, "{off} at {} for user {user}", precision.name());
+        }
+    }
 }
 
 #[test]

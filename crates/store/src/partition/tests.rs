@@ -2,6 +2,7 @@ use std::ops::ControlFlow;
 
 use turret_retrieval::event::EventType;
 use turret_retrieval::ids::{GenerationId, ItemId};
+use turret_retrieval::state::{Precision, SequenceState};
 
 use super::*;
 use crate::snapshot::{SnapshotUser, SnapshotWriter};
@@ -14,9 +15,10 @@ fn event(item: u64, at: i64) -> Event {
     Event { item_id: ItemId::from(item), event_type: EventType::View, timestamp_ms: at, event_id: None }
 }
 
-fn state(encoder: u64, made_at_ms: i64, covers_events: u64) -> SequenceState {
+fn state(encoder: u64, made_at_ms: i64, covers_events: u64) -> StoredState {
     let encoder = EncoderVersion::from(encoder);
-    SequenceState { encoder, made_at_ms, covers_until_ms: 0, covers_events, vector: vec![0.5, -2.0] }
+    let sequence = SequenceState::new(&[0.5, -2.0], 2, Precision::F16).unwrap();
+    StoredState { encoder, made_at_ms, covers_until_ms: 0, covers_events, sequence }
 }
 
 fn users(page: &DirtyPage) -> Vec<&str> {
@@ -168,7 +170,7 @@ fn a_damaged_record_is_an_error_that_names_the_user() {
     let store = open(dir.path());
     store.users.insert("u7", &[9, 0]).unwrap();
     let error = store.view(&UserId::new("u7").unwrap(), &EncoderVersion::from(1)).unwrap_err().to_string();
-    assert_eq!(error, "user u7: record version 9 where 1 is read");
+    assert_eq!(error, "user u7: record version 9 where 2 is read");
     assert!(store.append_events(&[(UserId::new("u7").unwrap(), vec![event(1, 1)])]).is_err());
 
     // It keeps nobody else from being refreshed.

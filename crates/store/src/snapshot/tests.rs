@@ -1,17 +1,18 @@
 use turret_retrieval::event::EventType;
-use turret_retrieval::ids::ItemId;
+use turret_retrieval::ids::{EncoderVersion, ItemId};
+use turret_retrieval::state::{Precision, SequenceState};
 
 use super::*;
 
 fn user(number: u64) -> SnapshotUser {
     let event =
         Event { item_id: ItemId::from(number), event_type: EventType::AddToCart, timestamp_ms: -5, event_id: None };
-    let state = SequenceState {
+    let state = StoredState {
         encoder: EncoderVersion::from(1),
         made_at_ms: 1,
         covers_until_ms: 2,
         covers_events: 1,
-        vector: vec![0.25; 3],
+        sequence: SequenceState::new(&[0.25; 6], 3, Precision::Int8).unwrap(),
     };
     let demographics = Demographics::default();
     SnapshotUser { user: UserId::from(number), demographics, events: vec![event], state: Some(state) }
@@ -55,7 +56,7 @@ fn a_bad_snapshot_is_one_clear_error() {
     };
     check(b"", "not a user snapshot");
     check(b"PAR1 and so on", "not a user snapshot");
-    check(&[&good[..8], &[7], &good[9..]].concat(), "format 7 where 1 is read");
+    check(&[&good[..8], &[7], &good[9..]].concat(), "format 7 where 2 is read");
     check(&[&good[..9], &[255; 4]].concat(), "user 0: is larger than 4 MiB");
     check(&[&good[..9], &3u32.to_le_bytes(), &[255; 3]].concat(), "user 0: is malformed");
     check(&[&good[..], &[0]].concat(), "user 2: there is more after the end");
