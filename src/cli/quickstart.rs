@@ -257,6 +257,7 @@ fn report(outcome: &Outcome) {
         "\nDone in {:.0} s; everything is in {dir}. Next:\n\
          \n  turret serve --config cluster-config/single.toml      a node that stays, on http://127.0.0.1:7101\
          \n  turret retrieve --user {} --interest {}\
+         \n  turret retrieve --surface search --query 'nordic armchair'\
          \n  turret load --requests {dir}/requests.ndjson --rate 500\
          \n  just cluster                                          three nodes that answer as one\
          \n  turret data check DIR                                 your own data: docs/data.md",

@@ -84,6 +84,7 @@ impl PartitionStore {
     }
 
     fn import_user(&self, shipped: SnapshotUser) -> Result<(), ImportError> {
+        // No other writes run meanwhile, and nothing is flushed before the end: the files are whole by then.
         let key = shipped.user.as_str().as_bytes();
         let stored: Option<UserRecord> = read(&self.users, key)?;
         let is_new = stored.is_none();

@@ -3,6 +3,7 @@
 //! Owns the store of one user partition and the snapshot that a generation ships for it. It is the only importer of
 //! sled. It is synchronous, knows no actor and no model: a sequence state is bytes with the version that made them.
 
+mod blobs;
 mod event_log;
 mod import;
 mod partition;

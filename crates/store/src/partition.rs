@@ -13,11 +13,11 @@ use turret_retrieval::ids::{EncoderVersion, UserId};
 use turret_retrieval::user::Demographics;
 
 use crate::StoredState;
+use crate::blobs::Blobs;
 use crate::event_log::{Bounds, union};
 use crate::record::{LogRecord, RecordError, UserRecord, decode, encode};
 
-/// The most bytes in the log of one user: sixteen of them fit into one message of a refresh, and it is far below the size
-/// at which sled moves a value to a file of its own, which it does not flush.
+/// The most bytes in the log of one user: sixteen of them fit into one message of a refresh.
 const LOG_BYTES_MAX: usize = 48 << 10;
 /// Users looked at for one page of dirty ones.
 const SCAN_MAX: usize = 20_000;
@@ -38,6 +38,7 @@ pub struct PartitionStore {
     db: Db,
     // sled's own flush does not wait for the drive; this handle of its log does.
     file: File,
+    pub(crate) blobs: Blobs,
     pub(crate) users: Tree,
     pub(crate) logs: Tree,
     pub(crate) states: Tree,
@@ -154,8 +155,8 @@ impl PartitionStore {
         let (states, state_parts) = (tree("states")?, tree("state_parts")?);
         let file = File::open(dir.join("db")).map_err(|error| fail(sled::Error::Io(error)))?;
         let users_count = AtomicU64::new(users.len() as u64);
-        let poisoned = AtomicBool::new(false);
-        Ok(Self { db, file, users, logs, states, state_parts, imports, users_count, poisoned, settings })
+        let (poisoned, blobs) = (AtomicBool::new(false), Blobs::of(dir));
+        Ok(Self { db, file, blobs, users, logs, states, state_parts, imports, users_count, poisoned, settings })
     }
 
     /// Appends events, one batch of users with one flush; what it returns is on the disk.
@@ -177,6 +178,7 @@ impl PartitionStore {
 
     fn append(&self, user: &UserId, events: &[Event]) -> Result<(Appended, bool), WriteError> {
         let key = user.as_str().as_bytes();
+        let _writing = self.blobs.writing();
         let done = (&self.users, &self.logs).transaction(|(users, logs)| {
             let refuse = |source| ConflictableTransactionError::Abort(damaged(key, source));
             let stored = users.get(key)?;
@@ -275,6 +277,7 @@ impl PartitionStore {
             return Err(WriteError::Poisoned);
         }
         let flushed = self.db.flush().map_err(WriteError::Disk);
+        let flushed = flushed.and_then(|_| self.blobs.flush().map_err(WriteError::Flush));
         let flushed = flushed.and_then(|_| self.file.sync_data().map_err(WriteError::Flush));
         if flushed.is_err() {
             // The system tells of a lost write once; the next call would succeed over what is not on the disk.

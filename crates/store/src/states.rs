@@ -42,6 +42,7 @@ impl PartitionStore {
         let bytes = state.sequence.bytes();
         let (first, rest) = bytes.split_at(bytes.len().min(PART_BYTES_MAX));
         let head = StateHead::of(state);
+        let _writing = self.blobs.writing();
         let done = (&self.states, &self.state_parts).transaction(|(states, parts)| {
             let parts_of = |key: &[u8], record: Option<IVec>| match record {
                 None => Ok(0),

@@ -68,6 +68,24 @@ fn a_log_of_huge_events_is_cut_to_its_bound() {
 }
 
 #[test]
+fn pages_that_sled_keeps_in_files_of_their_own_are_flushed_with_the_rest() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = StoreSettings { events_per_user_max: 2_000, cache_bytes: 1 << 20 };
+    let store = PartitionStore::open(dir.path(), settings).unwrap();
+    let item_id = ItemId::new(&"x".repeat(100)).unwrap();
+    let mut files = 0;
+    for round in 0..8i64 {
+        for user in 0..40 {
+            let event = |at: i64| Event { item_id: item_id.clone(), ..event(0, round * 100 + at) };
+            store.append_events(&[(UserId::from(user), (0..25).map(event).collect())]).unwrap();
+            assert_eq!(store.blobs.flush().unwrap(), 0, "acknowledged before it was flushed");
+        }
+        files += std::fs::read_dir(dir.path().join("blobs")).unwrap().count();
+    }
+    assert!(files > 0, "no page was long enough");
+}
+
+#[test]
 fn users_are_dirty_until_a_state_covers_all_their_events() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
