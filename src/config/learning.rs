@@ -38,6 +38,7 @@ pub(super) fn data(root: &Section<'_>, faults: &Faults) -> Option<DataSource> {
         return Some(DataSource::canonical(&dir));
     }
     let mut table = table.clone();
+    table.iter_mut().for_each(|(_, file)| spell_times(file));
     table.insert("dir".to_owned(), toml::Value::String(dir.to_string_lossy().into_owned()));
     match serde_path_to_error::deserialize(toml::Value::Table(table)) {
         Ok(source) => Some(source),
@@ -45,6 +46,15 @@ pub(super) fn data(root: &Section<'_>, faults: &Faults) -> Option<DataSource> {
             let path = error.path().to_string();
             faults.add(&format!("data.{path}"), error.into_inner().message());
             None
+        }
+    }
+}
+
+/// A date of TOML becomes text, which the data source reads.
+fn spell_times(file: &mut toml::Value) {
+    for (_, value) in file.as_table_mut().into_iter().flat_map(toml::Table::iter_mut) {
+        if let toml::Value::Datetime(time) = value {
+            *value = toml::Value::String(time.to_string());
         }
     }
 }

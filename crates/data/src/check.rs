@@ -34,10 +34,10 @@ pub fn check(
     progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
 ) -> Result<Report, ReadError> {
     let mut faults = Faults::gather(&source.dir, FAULTS_LISTED_MAX);
-    let dataset = assemble(source, &mut faults, progress)?;
+    let (dataset, left_out) = assemble(source, &mut faults, progress)?;
     let (faults, faults_total) = faults.finish();
     let advertised = if source.ads.is_some() { "ads file" } else { "every item" };
-    Ok(Report { profile: Profile::of(&dataset, advertised), faults, faults_total })
+    Ok(Report { profile: Profile::of(&dataset, left_out, advertised), faults, faults_total })
 }
 
 #[cfg(test)]

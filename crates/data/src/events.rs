@@ -1,22 +1,78 @@
-//! The events file: who did what, to which item, and when.
+//! The events: who did what, to which item, and when.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::ops::ControlFlow;
 
-use turret_retrieval::dataset::{Clock, Row};
+use turret_retrieval::dataset::Clock;
 use turret_retrieval::event::EventType;
 
-use crate::columns::{IdArray, Kind};
+use crate::columns::{IdArray, Kind, WholeArray};
+use crate::event_files::EventFiles;
 use crate::fault::{At, Faults, ReadError};
-use crate::intern::{Interner, RawId};
+use crate::intern::RawId;
 use crate::items::{Catalogue, shortened};
 use crate::progress::Counter;
-use crate::source::EventsFile;
-use crate::table::{Cells, Column, Need, Table};
-use crate::users::Register;
+use crate::source::{DataSource, EventsFile, TimeUnit};
+use crate::table::{Batch, Cells, Column, Need, Table};
 
 /// The last millisecond of the year 9999: what is later was not counted in milliseconds.
 pub(crate) const TIME_MS_MAX: i64 = 253_402_300_799_999;
+
+/// An event whose every cell is sound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Found<'a> {
+    pub(crate) user: RawId<'a>,
+    /// The row of the item in the catalogue.
+    pub(crate) item: u32,
+    pub(crate) at: i64,
+    pub(crate) session: Option<RawId<'a>>,
+    pub(crate) kind: EventType,
+}
+
+/// What walking the events came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Surveyed {
+    pub(crate) clock: Clock,
+    /// Sound events that `from` and `until` leave out.
+    pub(crate) left_out: u64,
+}
+
+/// Walks all files, giving every sound event that is not left out to `take`, in the order of the files; where that breaks
+/// off, the walk is interrupted.
+pub(crate) fn walk(
+    files: &EventFiles,
+    source: &DataSource,
+    catalogue: &mut Catalogue,
+    faults: &mut Faults,
+    counter: &mut Counter<'_, '_>,
+    take: &mut dyn FnMut(Found<'_>) -> ControlFlow<()>,
+) -> Result<Surveyed, ReadError> {
+    let settings = &source.events;
+    let words = Words::new(settings);
+    let mut surveyed = None;
+    let (mut left_out, mut rows_before) = (0, 0);
+    for file in &files.files {
+        let Some(table) = Table::open(&source.dir, &file.name, &settings.columns, faults)? else { continue };
+        let (table, columns) = Chosen::choose(table, settings, faults)?;
+        let clock = *surveyed.get_or_insert(columns.clock());
+        if columns.clock() != clock {
+            let rule = format!("has {}, and the files before it have {}", told(columns.clock()), told(clock));
+            faults.add(At::file(&file.name), rule)?;
+        } else if let Some(columns) = columns.complete() {
+            let mut walk = Walk { columns: &columns, settings, words: &words, rows_before, left_out: 0 };
+            table.for_each_batch(faults, counter, |batch, faults| walk.batch(batch, catalogue, faults, take))?;
+            left_out += walk.left_out;
+        }
+        rows_before += file.rows;
+    }
+    Ok(Surveyed { clock: surveyed.unwrap_or(Clock::Order), left_out })
+}
+
+fn told(clock: Clock) -> &'static str {
+    match clock {
+        Clock::Milliseconds => "times",
+        Clock::Order => "only an order",
+    }
+}
 
 /// Where an event's place in time comes from.
 enum Order {
@@ -26,69 +82,70 @@ enum Order {
     Rows,
 }
 
-/// Reads the events file.
-pub(crate) fn read(
-    mut table: Table<'_>,
-    settings: &EventsFile,
-    catalogue: &mut Catalogue,
-    register: &mut Register,
-    faults: &mut Faults,
-    counter: &mut Counter<'_, '_>,
-) -> Result<(Vec<Row>, Clock), ReadError> {
-    if table.rows() == 0 {
-        faults.add(At::file(table.file), "holds no rows")?;
-    }
-    let user_id = table.choose("user_id", Kind::Id, Need::Required, faults)?;
-    let item_id = table.choose("item_id", Kind::Id, Need::Required, faults)?;
-    let event_type = table.choose("event_type", Kind::Text, Need::Required, faults)?;
-    let order = order(&mut table, faults)?;
-    let session_id = table.choose("session_id", Kind::Id, Need::Optional, faults)?;
-    let event_id = table.choose("event_id", Kind::Id, Need::Optional, faults)?;
-    let clock = match order {
-        Order::Times(_) => Clock::Milliseconds,
-        Order::Positions(_) | Order::Rows => Clock::Order,
-    };
-    let mut events = Vec::new();
-    let (Some(user_id), Some(item_id), Some(event_type)) = (user_id, item_id, event_type) else {
-        return Ok((events, clock));
-    };
-    let words = Words::new(settings);
-    let mut sessions = Sessions::default();
-    table.for_each_batch(faults, counter, |batch, faults| {
-        let (users, items, types) = (batch.ids(&user_id), batch.ids(&item_id), batch.ids(&event_type));
-        let times = match &order {
-            Order::Times(column) | Order::Positions(column) => Some(batch.whole_numbers(column)),
-            Order::Rows => None,
+/// The columns of one file; required ones may be missing, which is a fault.
+struct Chosen {
+    user_id: Option<Column>,
+    item_id: Option<Column>,
+    event_type: Option<Column>,
+    order: Order,
+    session_id: Option<Column>,
+    event_id: Option<Column>,
+}
+
+/// The columns of a file that has all it must.
+struct Complete {
+    user_id: Column,
+    item_id: Column,
+    event_type: Column,
+    order: Order,
+    session_id: Option<Column>,
+    event_id: Option<Column>,
+}
+
+impl Chosen {
+    fn choose<'s>(
+        mut table: Table<'s>,
+        settings: &EventsFile,
+        faults: &mut Faults,
+    ) -> Result<(Table<'s>, Self), ReadError> {
+        let chosen = Self {
+            user_id: table.choose("user_id", Kind::Id, Need::Required, faults)?,
+            item_id: table.choose("item_id", Kind::Id, Need::Required, faults)?,
+            event_type: table.choose("event_type", Kind::Text, Need::Required, faults)?,
+            order: order(&mut table, faults)?,
+            session_id: table.choose("session_id", Kind::Id, Need::Optional, faults)?,
+            event_id: table.choose("event_id", Kind::Id, Need::Optional, faults)?,
         };
-        let range = if clock == Clock::Milliseconds { 0..=TIME_MS_MAX } else { i64::MIN..=i64::MAX };
-        let session_ids = session_id.as_ref().map(|column| batch.ids(column));
-        let event_ids = event_id.as_ref().map(|column| batch.ids(column));
-        for row in 0..batch.rows() {
-            // Every cell is looked at before a faulty row is left out, so that each of its faults is named.
-            let user = user_of(&users, row, register, faults)?;
-            let item = item_of(&items, row, catalogue, faults)?;
-            let kind = words.get(&types, row, faults)?;
-            let at = match &times {
-                Some(times) if matches!(times.array.get(row), Ok(None)) => {
-                    faults.add(times.at(row), "must not be null")?;
-                    None
-                }
-                Some(times) => times.within(row, range.clone(), faults)?,
-                None => Some(i64::try_from(batch.row_in_file(row)).expect("a file has fewer than 2^31 rows")),
-            };
-            if let Some(ids) = &event_ids {
-                check(ids, row, faults)?;
+        match &chosen.order {
+            Order::Times(times) if table.is_timestamp(times) && settings.timestamp_unit.is_some() => {
+                let rule = "is a timestamp, whose unit is known: leave out `timestamp_unit`";
+                faults.add(At::column(table.file, &times.name), rule)?;
             }
-            if let Some(ids) = &session_ids {
-                check(ids, row, faults)?;
+            Order::Positions(_) | Order::Rows if settings.from_ms.is_some() || settings.until_ms.is_some() => {
+                faults.add(At::file(table.file), "has no times, which `from` and `until` ask for")?;
             }
-            let (Some(user), Some(item), Some(kind), Some(at)) = (user, item, kind, at) else { continue };
-            let session = session_ids.as_ref().and_then(|ids| ids.array.get(row)).and_then(|id| sessions.get(user, id));
-            events.push(Row { user, item, at, session, kind });
+            Order::Times(_) | Order::Positions(_) | Order::Rows => {}
         }
-        Ok(())
-    })?;
-    Ok((events, clock))
+        Ok((table, chosen))
+    }
+
+    fn clock(&self) -> Clock {
+        match self.order {
+            Order::Times(_) => Clock::Milliseconds,
+            Order::Positions(_) | Order::Rows => Clock::Order,
+        }
+    }
+
+    fn complete(self) -> Option<Complete> {
+        Some(Complete {
+            user_id: self.user_id?,
+            item_id: self.item_id?,
+            event_type: self.event_type?,
+            order: self.order,
+            session_id: self.session_id,
+            event_id: self.event_id,
+        })
+    }
 }
 
 /// Chooses between times and positions. A column of times that is null throughout counts as absent where there are
@@ -107,16 +164,95 @@ fn order(table: &mut Table<'_>, faults: &mut Faults) -> Result<Order, ReadError>
     })
 }
 
-fn user_of(
-    users: &Cells<'_, IdArray>,
+/// A walk over one file.
+struct Walk<'a> {
+    columns: &'a Complete,
+    settings: &'a EventsFile,
+    words: &'a Words<'a>,
+    rows_before: u64,
+    left_out: u64,
+}
+
+impl Walk<'_> {
+    fn batch(
+        &mut self,
+        batch: &Batch<'_>,
+        catalogue: &mut Catalogue,
+        faults: &mut Faults,
+        take: &mut dyn FnMut(Found<'_>) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        let columns = self.columns;
+        let (users, items) = (batch.ids(&columns.user_id), batch.ids(&columns.item_id));
+        let types = batch.ids(&columns.event_type);
+        let order = match &columns.order {
+            Order::Times(column) | Order::Positions(column) => Some(batch.whole_numbers(column)),
+            Order::Rows => None,
+        };
+        let sessions = columns.session_id.as_ref().map(|column| batch.ids(column));
+        let event_ids = columns.event_id.as_ref().map(|column| batch.ids(column));
+        for row in 0..batch.rows() {
+            // Every cell is looked at before a faulty row is left out, so that each of its faults is named.
+            let user = sound_id(&users, row, Need::Required, faults)?;
+            let item = item_of(&items, row, catalogue, faults)?;
+            let kind = self.words.get(&types, row, faults)?;
+            let at = match &order {
+                Some(order) => self.at(order, row, faults)?,
+                None => Some((self.rows_before + batch.row_in_file(row)) as i64),
+            };
+            if let Some(ids) = &event_ids {
+                sound_id(ids, row, Need::Optional, faults)?;
+            }
+            let session = match &sessions {
+                Some(ids) => sound_id(ids, row, Need::Optional, faults)?,
+                None => None,
+            };
+            let (Some(user), Some(item), Some(kind), Some(at)) = (user, item, kind, at) else { continue };
+            if self.is_left_out(at) {
+                self.left_out += 1;
+            } else if take(Found { user, item, at, session, kind }) == ControlFlow::Break(()) {
+                return Err(ReadError::Interrupted);
+            }
+        }
+        Ok(())
+    }
+
+    /// The time in ms, or the position.
+    fn at(&self, order: &Cells<'_, WholeArray>, row: usize, faults: &mut Faults) -> Result<Option<i64>, ReadError> {
+        if matches!(order.array.get(row), Ok(None)) {
+            return faults.add(order.at(row), "must not be null").map(|()| None);
+        }
+        match (&self.columns.order, self.settings.timestamp_unit) {
+            (Order::Times(_), Some(TimeUnit::Seconds)) => {
+                Ok(order.within(row, 0..=TIME_MS_MAX / 1_000, faults)?.map(|seconds| seconds * 1_000))
+            }
+            (Order::Times(_), Some(TimeUnit::Microseconds)) => {
+                Ok(order.within(row, 0..=TIME_MS_MAX * 1_000 + 999, faults)?.map(|micros| micros / 1_000))
+            }
+            (Order::Times(_), Some(TimeUnit::Milliseconds) | None) => order.within(row, 0..=TIME_MS_MAX, faults),
+            (Order::Positions(_) | Order::Rows, _) => order.within(row, i64::MIN..=i64::MAX, faults),
+        }
+    }
+
+    fn is_left_out(&self, at: i64) -> bool {
+        self.settings.from_ms.is_some_and(|from| at < from) || self.settings.until_ms.is_some_and(|until| at >= until)
+    }
+}
+
+/// The id in `row`; `None` where it is null, or faulty.
+fn sound_id<'a>(
+    ids: &'a Cells<'_, IdArray>,
     row: usize,
-    register: &mut Register,
+    need: Need,
     faults: &mut Faults,
-) -> Result<Option<u32>, ReadError> {
-    let Some(id) = users.required(row, faults)? else { return Ok(None) };
-    match register.row_of(id) {
-        Ok(user) => Ok(Some(user)),
-        Err(rule) => faults.add(users.at(row), rule).map(|()| None),
+) -> Result<Option<RawId<'a>>, ReadError> {
+    let found = match need {
+        Need::Required => ids.required(row, faults)?,
+        Need::Optional => ids.array.get(row),
+    };
+    match found.map(|id| id.check().map(|()| id)) {
+        None => Ok(None),
+        Some(Ok(id)) => Ok(Some(id)),
+        Some(Err(rule)) => faults.add(ids.at(row), rule).map(|()| None),
     }
 }
 
@@ -130,13 +266,6 @@ fn item_of(
     match catalogue.row_of(id) {
         Ok(item) => Ok(Some(item)),
         Err(rule) => faults.add(items.at(row), rule).map(|()| None),
-    }
-}
-
-fn check(ids: &Cells<'_, IdArray>, row: usize, faults: &mut Faults) -> Result<(), ReadError> {
-    match ids.array.get(row).map(RawId::check) {
-        Some(Err(rule)) => faults.add(ids.at(row), rule),
-        Some(Ok(())) | None => Ok(()),
     }
 }
 
@@ -163,24 +292,5 @@ impl<'a> Words<'a> {
         let known: Vec<&str> = self.0.iter().map(|(word, _)| *word).collect();
         let rule = format!("event type `{}` is none of {}", shortened(found), known.join(", "));
         faults.add(types.at(row), rule).map(|()| None)
-    }
-}
-
-/// Numbers sessions. A session is one user's, so data sets may count them anew for each.
-#[derive(Default)]
-struct Sessions {
-    ids: Interner,
-    numbers: HashMap<(u32, u32), u32>,
-}
-
-impl Sessions {
-    /// The number of the session that `user` calls `id`; `None` where the id is faulty.
-    fn get(&mut self, user: u32, id: RawId<'_>) -> Option<u32> {
-        let id = self.ids.intern(id).ok()?.row();
-        let next = u32::try_from(self.numbers.len()).expect("a file has fewer than 2^31 rows");
-        match self.numbers.entry((user, id)) {
-            Entry::Occupied(known) => Some(*known.get()),
-            Entry::Vacant(new) => Some(*new.insert(next)),
-        }
     }
 }

@@ -2,10 +2,12 @@
 //!
 //! A list of structs of an `id` and a `confidence`; or, with a confidence of 1, a list of ids, or a single id.
 
+use std::collections::HashSet;
+
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::DataType;
 use turret_retrieval::ids::InterestId;
-use turret_retrieval::item::{INTERESTS_MAX, Interest, InterestsError, check_interests};
+use turret_retrieval::item::{INTERESTS_MAX, Interest, InterestsError};
 
 use crate::columns::{IdArray, NumberArray, is_id, is_number};
 use crate::fault::{Faults, ReadError};
@@ -76,20 +78,25 @@ impl Cells<'_, InterestArray> {
     }
 }
 
+/// The interests of a list; one that is there twice counts once, with its higher confidence.
 fn gather<'a>(
     lists: &Lists,
     row: usize,
     element: impl Fn(usize) -> (Option<RawId<'a>>, Option<f64>),
 ) -> Result<Vec<Interest>, String> {
     let Some(range) = lists.get(row) else { return Ok(Vec::new()) };
-    if range.len() > INTERESTS_MAX {
-        return Err(InterestsError::TooMany { found: range.len() }.to_string());
+    let mut interests: Vec<Interest> = Vec::with_capacity(range.len().min(INTERESTS_MAX));
+    for (position, (id, confidence)) in range.clone().map(&element).enumerate() {
+        let found = interest(position, id, confidence)?;
+        match interests.iter_mut().find(|known| known.id == found.id) {
+            Some(known) => known.confidence = known.confidence.max(found.confidence),
+            None => interests.push(found),
+        }
+        if interests.len() > INTERESTS_MAX {
+            let ids: HashSet<_> = range.filter_map(|at| element(at).0).map(RawId::text).collect();
+            return Err(InterestsError::TooMany { found: ids.len() }.to_string());
+        }
     }
-    let mut interests = Vec::with_capacity(range.len());
-    for (position, (id, confidence)) in range.map(element).enumerate() {
-        interests.push(interest(position, id, confidence)?);
-    }
-    check_interests(&interests).map_err(|rule| rule.to_string())?;
     Ok(interests)
 }
 
@@ -97,5 +104,10 @@ fn interest(position: usize, id: Option<RawId<'_>>, confidence: Option<f64>) -> 
     let id = id.ok_or_else(|| format!("the id of interest {position} must not be null"))?;
     let confidence = confidence.ok_or_else(|| format!("the confidence of interest {position} must not be null"))?;
     let id = InterestId::new(&id.text()).map_err(|rule| format!("the id of interest {position} {rule}"))?;
-    Ok(Interest { id, confidence: confidence as f32 })
+    let found = confidence as f32;
+    // Written so that NaN fails too.
+    if !(found > 0.0 && found <= 1.0) {
+        return Err(InterestsError::Confidence { position, found }.to_string());
+    }
+    Ok(Interest { id, confidence: found })
 }

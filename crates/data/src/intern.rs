@@ -24,6 +24,14 @@ impl<'a> RawId<'a> {
         }
     }
 
+    /// The same id in the one form that an [`Interner`] keeps it in, so that `"7"` is hashed and stored as `7` is.
+    pub(crate) fn canonical(self) -> Self {
+        match self {
+            Self::Text(text) => decimal(text).map_or(self, Self::Integer),
+            Self::Integer(_) | Self::Large(_) => self,
+        }
+    }
+
     /// Checks the id against the rules that all kinds of id share.
     pub(crate) fn check(self) -> Result<(), IdError> {
         match self {

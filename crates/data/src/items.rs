@@ -2,13 +2,14 @@
 
 use arrow::array::Array;
 use turret_retrieval::ids::{AdvertiserId, IdError, ItemId};
-use turret_retrieval::item::Item;
+use turret_retrieval::item::{INTERESTS_MAX, InterestsError, Item};
 
 use crate::columns::{IdArray, Kind, NumberArray};
 use crate::fault::{Faults, ReadError};
 use crate::intern::{Interned, Interner, RawId};
 use crate::lists::Lists;
 use crate::progress::Counter;
+use crate::source::RepeatedIds;
 use crate::table::{Cells, Need, Table, Walked};
 
 /// The longest title, in bytes of UTF-8.
@@ -74,6 +75,7 @@ fn bare(id: RawId<'_>) -> Result<Item, IdError> {
 /// Reads the items file. Where it is faulty, the catalogue stays open, so that one fault does not call forth others.
 pub(crate) fn read(
     mut table: Table<'_>,
+    repeated: RepeatedIds,
     faults: &mut Faults,
     counter: &mut Counter<'_, '_>,
 ) -> Result<Catalogue, ReadError> {
@@ -95,7 +97,7 @@ pub(crate) fn read(
         let titles = title.as_ref().map(|column| batch.ids(column));
         let embeddings = embedding.as_ref().map(|column| batch.lists(column)).map(Embeddings::new);
         for row in 0..batch.rows() {
-            let Some(mut item) = new_item(&ids, row, &mut catalogue, faults)? else {
+            let Some((place, mut item)) = bare_item(&ids, row, repeated, &mut catalogue, faults)? else {
                 is_complete = false;
                 continue;
             };
@@ -114,7 +116,14 @@ pub(crate) fn read(
             if let Some(embeddings) = &embeddings {
                 item.embedding = embeddings.get(row, &mut dimension, faults)?;
             }
-            catalogue.items.push(item);
+            match place {
+                Interned::New(_) => catalogue.items.push(item),
+                Interned::Known(known) => {
+                    if let Err(rule) = join(&mut catalogue.items[known as usize], item) {
+                        faults.add(ids.at(row), rule)?;
+                    }
+                }
+            }
         }
         Ok(())
     })?;
@@ -122,25 +131,45 @@ pub(crate) fn read(
     Ok(catalogue)
 }
 
-/// An item with nothing but an id that was not there before; `None` where the id is faulty.
-fn new_item(
+/// An item with nothing but an id, and its place in the catalogue; `None` where the id is faulty.
+fn bare_item(
     ids: &Cells<'_, IdArray>,
     row: usize,
+    repeated: RepeatedIds,
     catalogue: &mut Catalogue,
     faults: &mut Faults,
-) -> Result<Option<Item>, ReadError> {
+) -> Result<Option<(Interned, Item)>, ReadError> {
     let Some(id) = ids.required(row, faults)? else { return Ok(None) };
     match catalogue.rows.intern(id).and_then(|interned| Ok((interned, bare(id)?))) {
-        Ok((Interned::New(_), item)) => Ok(Some(item)),
-        Ok((Interned::Known(_), item)) => {
+        Ok((Interned::Known(_), item)) if repeated == RepeatedIds::Refuse => {
             faults.add(ids.at(row), format_args!("`{}` is there twice", item.id))?;
             Ok(None)
         }
+        Ok(placed) => Ok(Some(placed)),
         Err(rule) => {
             faults.add(ids.at(row), rule)?;
             Ok(None)
         }
     }
+}
+
+/// Adds to `item` what another row says of it: further interests, and what was unknown.
+fn join(item: &mut Item, other: Item) -> Result<(), InterestsError> {
+    for interest in other.interests {
+        let count = item.interests.len();
+        match item.interests.iter_mut().find(|known| known.id == interest.id) {
+            Some(known) => known.confidence = known.confidence.max(interest.confidence),
+            None if count == INTERESTS_MAX => {
+                return Err(InterestsError::TooMany { found: INTERESTS_MAX + 1 });
+            }
+            None => item.interests.push(interest),
+        }
+    }
+    item.advertiser = item.advertiser.take().or(other.advertiser);
+    item.price = item.price.or(other.price);
+    item.title = item.title.take().or(other.title);
+    item.embedding = item.embedding.take().or(other.embedding);
+    Ok(())
 }
 
 fn price_of(prices: &Cells<'_, NumberArray>, row: usize, faults: &mut Faults) -> Result<Option<f32>, ReadError> {

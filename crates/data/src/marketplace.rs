@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::progress::{Counter, Progress};
 
 mod browsing;
+mod bulk;
 mod catalogue;
 mod chance;
 mod impressions;
@@ -29,6 +30,7 @@ mod taxonomy;
 mod truth;
 mod world;
 
+pub use bulk::{Bulk, BulkSettings, generate_bulk};
 pub use judge::Truth;
 pub use taste::{Character, STYLES, Taste};
 use world::World;
@@ -80,17 +82,21 @@ impl MarketplaceSettings {
     /// # Errors
     /// The first one that is out of its range.
     pub fn check(&self) -> Result<(), SettingsError> {
-        let ranges = [
+        check_ranges(&[
             ("users", i64::from(self.users), 1, i64::from(COUNT_MAX)),
             ("ads", i64::from(self.ads), 1, i64::from(COUNT_MAX)),
             ("advertisers", i64::from(self.advertisers), 1, i64::from(ADVERTISERS_MAX)),
             ("days", i64::from(self.days), 1, i64::from(DAYS_MAX)),
             ("start_ms", self.start_ms, 0, START_MS_MAX),
-        ];
-        match ranges.into_iter().find(|(_, found, min, max)| !(min..=max).contains(&found)) {
-            Some((setting, found, min, max)) => Err(SettingsError { setting, found, min, max }),
-            None => Ok(()),
-        }
+        ])
+    }
+}
+
+/// Checks settings, each with its value, the least and the greatest.
+fn check_ranges(settings: &[(&'static str, i64, i64, i64)]) -> Result<(), SettingsError> {
+    match settings.iter().find(|(_, found, min, max)| !(min..=max).contains(&found)) {
+        Some(&(setting, found, min, max)) => Err(SettingsError { setting, found, min, max }),
+        None => Ok(()),
     }
 }
 
@@ -172,6 +178,8 @@ pub fn generate(
 ) -> Result<Generated, GenerateError> {
     settings.check()?;
     let partial = Partial::beside(dir)?;
+    let truth = partial.path.join(TRUTH);
+    fs::create_dir(&truth).map_err(|source| GenerateError::Io { path: truth, source })?;
     let world = World::new(settings);
     let counter = &mut Counter::new(u64::from(world.items()) + u64::from(settings.users), progress);
     let mut made = Generated {
@@ -222,10 +230,7 @@ impl Partial {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(GenerateError::InTheWay { path }),
             Err(error) => return Err(fault(&path)(error)),
         }
-        let partial = Self { path, target };
-        let truth = partial.path.join(TRUTH);
-        fs::create_dir(&truth).map_err(fault(&truth))?;
-        Ok(partial)
+        Ok(Self { path, target })
     }
 
     fn become_complete(self) -> Result<(), GenerateError> {

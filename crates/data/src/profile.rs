@@ -15,6 +15,8 @@ use turret_retrieval::user::User;
 pub struct Profile {
     /// How many events.
     pub events: u64,
+    /// How many more the data source leaves out, by `from` and `until`.
+    pub events_left_out: u64,
     /// How many of each type; types that do not occur are left out.
     pub event_types: BTreeMap<&'static str, u64>,
     /// From the first event to the last; `None` where only an order is known, or there are no events.
@@ -114,7 +116,7 @@ pub struct Advertising {
 
 impl Profile {
     /// Surveys `dataset`, whose ads come from `ads_source`. O(n) in all its rows.
-    pub(crate) fn of(dataset: &Dataset, ads_source: &'static str) -> Self {
+    pub(crate) fn of(dataset: &Dataset, events_left_out: u64, ads_source: &'static str) -> Self {
         let events = dataset.events();
         let mut counts = [0u64; EventType::ALL.len()];
         let mut is_seen = vec![false; dataset.items.len()];
@@ -129,6 +131,7 @@ impl Profile {
         let types = EventType::ALL.into_iter().map(|kind| (kind.name(), counts[kind as usize]));
         Self {
             events: events.len() as u64,
+            events_left_out,
             event_types: types.filter(|(_, count)| *count > 0).collect(),
             span: span(dataset),
             sessions: events.iter().filter_map(|row| row.session).max().map(|last| u64::from(last) + 1),
@@ -213,6 +216,13 @@ impl fmt::Display for Profile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let types: Vec<String> = self.event_types.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
         writeln!(f, "events       {}{}", self.events, listed(": ", &types))?;
+        if self.events_left_out > 0 {
+            writeln!(
+                f,
+                "             {} more are left out: before `from`, or not before `until`",
+                self.events_left_out
+            )?;
+        }
         match &self.span {
             Some(span) => writeln!(f, "time         {} to {} (UTC)", span.first_day, span.last_day)?,
             None => writeln!(f, "time         order only")?,

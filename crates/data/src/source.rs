@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use serde::de::{Deserializer, Error as _};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use turret_retrieval::event::EventType;
 
 /// Canonical column name -> the file's own.
@@ -48,17 +49,52 @@ impl DataSource {
     }
 }
 
-/// The events file.
+/// The events file, or directory.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EventsFile {
-    /// Its name, `events.parquet` by default.
+    /// Its name, `events.parquet` by default. Where it is a directory, the files in it whose names end in `.parquet`
+    /// are read in the order of their names.
     pub file: String,
     /// Canonical column name -> the file's own.
     #[serde(deserialize_with = "event_columns")]
     pub columns: BTreeMap<String, String>,
     /// The file's word for an event type -> ours. Our own words need no entry.
     pub event_types: BTreeMap<String, EventType>,
+    /// What numbers in `timestamp_ms` count; milliseconds where absent. Not for Arrow timestamps, which know it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timestamp_unit: Option<TimeUnit>,
+    /// Events before this are left out; in ms since 1970-01-01 UTC, written as `2017-11-24T16:00:00Z`. Needs times.
+    #[serde(rename = "from", with = "instant", skip_serializing_if = "Option::is_none")]
+    pub from_ms: Option<i64>,
+    /// Events from this on are left out; as `from_ms`.
+    #[serde(rename = "until", with = "instant", skip_serializing_if = "Option::is_none")]
+    pub until_ms: Option<i64>,
+}
+
+/// What a number counts that is a time since 1970-01-01 UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TimeUnit {
+    /// Seconds.
+    #[serde(rename = "s")]
+    Seconds,
+    /// Milliseconds.
+    #[serde(rename = "ms")]
+    Milliseconds,
+    /// Microseconds; what is below a millisecond is dropped.
+    #[serde(rename = "us")]
+    Microseconds,
+}
+
+/// What becomes of an item that has several rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RepeatedIds {
+    /// Each row after the first is a fault.
+    #[default]
+    Refuse,
+    /// They are one item: it has the interests of all, and of anything else what the first row has that knows it.
+    Join,
 }
 
 /// The items file.
@@ -70,6 +106,8 @@ pub struct ItemsFile {
     /// Canonical column name -> the file's own.
     #[serde(deserialize_with = "item_columns")]
     pub columns: BTreeMap<String, String>,
+    /// What becomes of an item that has several rows; refused by default.
+    pub repeated_ids: RepeatedIds,
 }
 
 /// The ads file.
@@ -95,13 +133,20 @@ pub struct UsersFile {
 
 impl Default for EventsFile {
     fn default() -> Self {
-        Self { file: "events.parquet".to_owned(), columns: Columns::new(), event_types: BTreeMap::new() }
+        Self {
+            file: "events.parquet".to_owned(),
+            columns: Columns::new(),
+            event_types: BTreeMap::new(),
+            timestamp_unit: None,
+            from_ms: None,
+            until_ms: None,
+        }
     }
 }
 
 impl Default for ItemsFile {
     fn default() -> Self {
-        Self { file: "items.parquet".to_owned(), columns: Columns::new() }
+        Self { file: "items.parquet".to_owned(), columns: Columns::new(), repeated_ids: RepeatedIds::Refuse }
     }
 }
 
@@ -149,6 +194,29 @@ fn item_columns<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Columns, D
 
 fn user_columns<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Columns, D::Error> {
     known_columns(deserializer, USER_COLUMNS)
+}
+
+/// Times as text, such as `2017-11-24T16:00:00Z`.
+mod instant {
+    use super::{Deserialize, Deserializer, Serializer, Timestamp};
+    use serde::de::Error as _;
+    use serde::ser::Error as _;
+
+    pub(super) fn serialize<S: Serializer>(ms: &Option<i64>, serializer: S) -> Result<S::Ok, S::Error> {
+        match ms.map(Timestamp::from_millisecond).transpose() {
+            Ok(Some(time)) => serializer.serialize_str(&time.to_string()),
+            Ok(None) => serializer.serialize_none(),
+            Err(error) => Err(S::Error::custom(error)),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match text.parse::<Timestamp>() {
+            Ok(time) => Ok(Some(time.as_millisecond())),
+            Err(_) => Err(D::Error::custom(format_args!("`{text}` is not a time such as 2017-11-24T16:00:00Z"))),
+        }
+    }
 }
 
 #[cfg(test)]

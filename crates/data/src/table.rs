@@ -125,6 +125,11 @@ impl<'s> Table<'s> {
         Ok(Some(Column { name, position }))
     }
 
+    /// Whether `column` holds Arrow timestamps, which know their unit.
+    pub(crate) fn is_timestamp(&self, column: &Column) -> bool {
+        matches!(self.metadata.schema().field(column.position).data_type(), DataType::Timestamp(_, _))
+    }
+
     /// Whether any row of `column` is not null. Reads as far as the first such row.
     pub(crate) fn has_values(&self, column: &Column, faults: &mut Faults) -> Result<bool, ReadError> {
         let mut batches = match self.reader(&[column.position]) {

@@ -87,8 +87,9 @@ fn a_faulty_value_is_named_by_row_and_rule() {
         ", row 2: confidence NaN of interest 0 is not in (0, 1]",
     );
     check_items("interests", interests(&[&[], &[("", 0.5)], &[]]), ", row 1: the id of interest 0 must not be empty");
-    let many: Vec<(&str, f32)> = vec![("a", 0.5); 33];
-    check_items("interests", interests(&[&many, &[], &[]]), ", row 0: 33 interests, the limit is 32");
+    let names: Vec<String> = (0..40).map(|name| name.to_string()).collect();
+    let many: Vec<(&str, f32)> = names.iter().map(|name| (name.as_str(), 0.5)).collect();
+    check_items("interests", interests(&[&many, &[], &[]]), ", row 0: 40 interests, the limit is 32");
     check_items("price", numbers(&[1.0, f64::NAN, 2.0]), ", row 1: NaN is not finite and at least 0");
     check_items("price", numbers(&[1.0, 1.0, -0.5]), ", row 2: -0.5 is not finite and at least 0");
     check_items("price", numbers(&[1e300, 1.0, 0.5]), ", row 0: 1000");
@@ -218,7 +219,11 @@ fn a_file_that_is_no_whole_parquet_is_one_fault() {
         check_fault(dir.path(), &format!("{file}: is not Parquet, or not all of it: "));
         std::fs::remove_file(&path).unwrap();
         std::fs::create_dir(&path).unwrap();
-        check_fault(dir.path(), &format!("{file}: is not a file"));
+        let rule = match file {
+            "events.parquet" => "is a directory without files whose names end in .parquet",
+            _ => "is not a file",
+        };
+        check_fault(dir.path(), &format!("{file}: {rule}"));
     }
     let dir = Fixture::sound().without_file("events.parquet").write();
     check_fault(dir.path(), "events.parquet: cannot be opened: ");

@@ -17,6 +17,7 @@ pub(super) enum Stream {
     Person,
     Browsing,
     Request,
+    Bulk,
 }
 
 /// One stream of random numbers.

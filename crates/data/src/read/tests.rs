@@ -7,12 +7,13 @@ use arrow::array::{
 };
 use arrow::array::{Int16Builder, UInt8Array};
 use arrow::datatypes::{Int8Type, UInt32Type};
-use turret_retrieval::dataset::Row;
+use tempfile::TempDir;
+use turret_retrieval::dataset::{Clock, Row};
 use turret_retrieval::event::EventType;
 use turret_retrieval::item::Attribute;
 
 use super::*;
-use crate::fixture::{Fixture, integers, optional_texts, read, texts};
+use crate::fixture::{self, Fixture, integers, interests, optional_texts, read, texts};
 
 #[test]
 fn a_canonical_data_set_is_read_whole() {
@@ -144,6 +145,109 @@ fn without_times_there_is_an_order() {
     assert_eq!(order(emptied), (Clock::Order, vec![(1, 0), (2, 1), (0, 2)]));
     let timed = Fixture::sound().with("events.parquet", "position", positions);
     assert_eq!(order(timed).0, Clock::Milliseconds);
+}
+
+#[test]
+fn a_directory_of_files_reads_as_one() {
+    let twin = Fixture::sound().write();
+    let whole = read(&DataSource::canonical(twin.path())).unwrap();
+    let dir = Fixture::sound().without_file("events.parquet").write();
+    let events = dir.path().join("events.parquet");
+    std::fs::create_dir(&events).unwrap();
+    let columns = &Fixture::sound().files["events.parquet"];
+    let rows = |from: usize, count: usize| -> fixture::Columns {
+        columns.iter().map(|(name, values)| (*name, values.slice(from, count))).collect()
+    };
+    fixture::write(&events.join("part-0.parquet"), &rows(0, 2));
+    fixture::write(&events.join("part-1.parquet"), &rows(2, 3));
+    std::fs::write(events.join("_SUCCESS"), b"").unwrap();
+    std::fs::write(events.join(".part-1.parquet.crc"), b"?").unwrap();
+    let source = DataSource::canonical(dir.path());
+    let parts = read(&source).unwrap();
+    assert_eq!((parts.events(), &parts.users), (whole.events(), &whole.users));
+
+    let spoiled =
+        Fixture::sound().with("events.parquet", "event_type", texts(&["view", "look", "view", "view", "view"]));
+    fixture::write(&events.join("part-2.parquet"), &spoiled.files["events.parquet"]);
+    let untimed = Fixture::sound().without("events.parquet", "timestamp_ms");
+    fixture::write(&events.join("part-3.parquet"), &untimed.files["events.parquet"]);
+    let faults: Vec<String> = fixture::check(&source).faults.iter().map(ToString::to_string).collect();
+    assert_eq!(faults.len(), 2, "{faults:?}");
+    assert!(faults[0].starts_with("events.parquet/part-2.parquet, column event_type, row 1: event type `look`"));
+    assert_eq!(faults[1], "events.parquet/part-3.parquet: has only an order, and the files before it have times");
+
+    std::fs::remove_dir_all(&events).unwrap();
+    std::fs::create_dir(&events).unwrap();
+    let error = read(&source).unwrap_err().to_string();
+    assert!(error.ends_with("events.parquet: is a directory without files whose names end in .parquet"), "{error}");
+}
+
+/// The sound data set, with these settings of its events file.
+fn with_events(dir: &TempDir, events: serde_json::Value) -> DataSource {
+    let source = serde_json::json!({ "dir": dir.path(), "events": events, "items": {}, "users": {} });
+    serde_json::from_value(source).unwrap()
+}
+
+#[test]
+fn times_are_counted_in_the_unit_that_the_source_names() {
+    let times = |unit: &str, values: &[i64]| {
+        let dir = Fixture::sound().with("events.parquet", "timestamp_ms", integers(values)).write();
+        let source = with_events(&dir, serde_json::json!({ "timestamp_unit": unit }));
+        read(&source).map(|data| data.events().iter().map(|row| row.at).collect::<Vec<_>>())
+    };
+    assert_eq!(times("s", &[3, 5, 2, 1, 9]).unwrap(), [5_000, 2_000, 3_000, 9_000, 1_000]);
+    assert_eq!(times("ms", &[3, 5, 2, 1, 9]).unwrap(), [5, 2, 3, 9, 1]);
+    assert_eq!(times("us", &[3_999, 5_000, 2_000, 1_000, 9_000]).unwrap(), [5, 2, 3, 9, 1]);
+    let error = times("s", &[3, 5, 253_402_300_800, 1, 9]).unwrap_err().to_string();
+    assert!(error.ends_with("column timestamp_ms, row 2: 253402300800 is not in 0..=253402300799"), "{error}");
+}
+
+#[test]
+fn events_outside_the_span_are_left_out_and_counted() {
+    let dir = Fixture::sound().write();
+    let span = serde_json::json!({ "from": "1970-01-01T00:00:02Z", "until": "1970-01-01T00:00:05Z" });
+    let source = with_events(&dir, span);
+    let data = read(&source).unwrap();
+    assert_eq!(data.events().iter().map(|row| row.at).collect::<Vec<_>>(), [2_000, 3_000]);
+    let profile = fixture::check(&source).profile;
+    assert_eq!((profile.events, profile.events_left_out), (2, 3));
+    let text = profile.to_string();
+    assert!(text.contains("\n             3 more are left out: before `from`, or not before `until`\n"), "{text}");
+
+    let untimed = Fixture::sound().without("events.parquet", "timestamp_ms").write();
+    let source = with_events(&untimed, serde_json::json!({ "from": "1970-01-01T00:00:02Z" }));
+    let error = read(&source).unwrap_err().to_string();
+    assert!(error.ends_with("events.parquet: has no times, which `from` and `until` ask for"), "{error}");
+}
+
+#[test]
+fn an_interest_that_is_there_twice_counts_once() {
+    let often: Vec<(&str, f32)> = [("a", 0.5), ("b", 0.25), ("a", 0.75)].repeat(20);
+    let dir = Fixture::sound().with("items.parquet", "interests", interests(&[&often, &[], &[]])).write();
+    let items = read(&DataSource::canonical(dir.path())).unwrap().items;
+    let found: Vec<(&str, f32)> = items[0].interests.iter().map(|of| (of.id.as_str(), of.confidence)).collect();
+    assert_eq!(found, [("a", 0.75), ("b", 0.25)]);
+}
+
+#[test]
+fn rows_of_one_item_are_refused_or_joined() {
+    let dir = Fixture::sound()
+        .with("items.parquet", "item_id", texts(&["i0", "i1", "i0"]))
+        .with("items.parquet", "interests", interests(&[&[("a", 0.9), ("b", 0.4)], &[], &[("b", 0.5), ("c", 1.0)]]))
+        .with("events.parquet", "item_id", texts(&["i0", "i1", "i0", "i1", "i0"]))
+        .write();
+    let source = |repeated: &str| -> DataSource {
+        let items = serde_json::json!({ "repeated_ids": repeated });
+        serde_json::from_value(serde_json::json!({ "dir": dir.path(), "items": items })).unwrap()
+    };
+    let error = read(&source("refuse")).unwrap_err().to_string();
+    assert!(error.ends_with("items.parquet, column item_id, row 2: `i0` is there twice"), "{error}");
+    let items = read(&source("join")).unwrap().items;
+    assert_eq!(items.len(), 2);
+    let found: Vec<(&str, f32)> = items[0].interests.iter().map(|of| (of.id.as_str(), of.confidence)).collect();
+    assert_eq!(found, [("a", 0.9), ("b", 0.5), ("c", 1.0)]);
+    assert_eq!((items[0].price, items[0].title.as_deref()), (Some(9.5), Some("A chair")));
+    assert_eq!(items[0].advertiser.as_ref().map(|id| id.as_str()), Some("adv0"));
 }
 
 #[test]
