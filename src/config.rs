@@ -10,7 +10,7 @@ use turret_actors::inference_worker::batcher::BatcherSettings;
 use turret_actors::node::{Member, NodeSettings};
 use turret_data::DataSource;
 use turret_index::{Backend, IndexSettings};
-use turret_model::{EvaluationSettings, ModelSettings, Split, TrainingSettings};
+use turret_model::{EvaluationSettings, ModelSettings, Part, SettingsError, Split, TrainingSettings};
 use turret_retrieval::generation::Manifest;
 use turret_retrieval::state::Precision;
 use turret_store::StoreSettings;
@@ -154,14 +154,15 @@ impl Config {
         let data_dir = directory(root, "data_dir", Path::new(".turret/data"));
         let users = users(root.section("users"));
         let nodes = nodes::read(root, faults);
+        let split = learning::split(root.section("split"));
         Self {
             generations: directory(root, "generations", &data_dir.join("generations")),
             models: directory(root, "models", &data_dir.join("models")),
             data: learning::data(root, faults),
             model: learning::model(root.section("model"), &users),
             training: learning::training(root.section("training")),
-            split: learning::split(root.section("split")),
-            evaluation: learning::evaluation(root.section("evaluation")),
+            evaluation: learning::evaluation(root.section("evaluation"), &split),
+            split,
             index: index(root.section("index")),
             inference: inference(root.section("inference")),
             gateway: gateway(root.section("gateway")),
@@ -170,6 +171,22 @@ impl Config {
             nodes,
             data_dir,
         }
+    }
+
+    /// Makes `part` what is held out of training and judged on.
+    ///
+    /// A temporal split is validated with models of its own, which saw less: they are kept in `validation` below the
+    /// others.
+    ///
+    /// # Errors
+    /// When the split cannot be validated on.
+    pub fn hold_out(&mut self, part: Part) -> Result<(), SettingsError> {
+        let split = self.split.of(part)?;
+        if part == Part::Validation && split != self.split && matches!(split, Split::Temporal { .. }) {
+            self.models = self.models.join("validation");
+        }
+        self.split = split;
+        Ok(())
     }
 
     /// Whether a node of this configuration can serve `manifest`.

@@ -1,26 +1,41 @@
 //! `turret evaluate`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
-use anyhow::Context as _;
-use turret_model::{Arm, EvaluationReport, Model};
+use anyhow::{Context as _, bail};
+use turret_model::{Arms, Contender, Evaluation, EvaluationReport, Model, Part, Request};
 use turret_retrieval::dataset::Dataset;
 
 use super::data::source_of;
 use super::progress::{Bar, watch_interrupts};
-use super::table::table;
 use super::train::{Kind, model_dir, read};
 use super::{ConfigArgument, UsageError, say, say_json};
 use crate::config::Config;
 
+mod log;
+mod shown;
+
+pub(super) use shown::render;
+
 /// Compares the trained models with each other and with plain baselines, by recall against held-out events
 ///
 /// The context of a test case is what the user looked at just before the target, never anything of the target. Every
-/// arm ranks the whole catalogue. Intervals are bootstrapped over cases.
+/// arm ranks the whole catalogue. Intervals are bootstrapped over users. What every arm and number means:
+/// docs/evaluation.md.
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigArgument,
+    /// The cases to judge by: settings are chosen on validation, and the test is read once
+    #[arg(long, value_enum, value_name = "PART", default_value = "test")]
+    part: HeldOut,
+    /// Another trained model, under the name that its arms shall carry; may be repeated
+    #[arg(long = "model", value_name = "NAME=DIR")]
+    models: Vec<NamedDir>,
+    /// Judge by a log of requests (requests.parquet): the ads that were delivered are what is to be found
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
     /// Also write the report, as JSON, to this file
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -29,22 +44,59 @@ pub(super) struct Arguments {
     json: bool,
 }
 
-/// The cut-offs of the printed table; the JSON has them all.
-const SHOWN: [usize; 3] = [10, 50, 100];
+/// A part of the split, as an argument.
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub(super) enum HeldOut {
+    /// What settings are chosen by
+    Validation,
+    /// What results are read from
+    Test,
+}
+
+impl HeldOut {
+    /// Makes `config` that of the part.
+    pub(super) fn apply(self, config: &mut Config) -> Result<(), UsageError> {
+        let part = match self {
+            Self::Validation => Part::Validation,
+            Self::Test => Part::Test,
+        };
+        config.hold_out(part).map_err(|error| UsageError::Argument(format!("split.{error}")))
+    }
+}
+
+/// A directory with a name for it.
+#[derive(Clone)]
+struct NamedDir {
+    name: String,
+    dir: PathBuf,
+}
+
+impl FromStr for NamedDir {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once('=') {
+            Some((name, dir)) if !name.is_empty() && !dir.is_empty() => {
+                Ok(Self { name: name.to_owned(), dir: dir.into() })
+            }
+            _ => Err("must be a name, `=` and a directory"),
+        }
+    }
+}
 
 pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let config = Config::load(&arguments.config.path).map_err(UsageError::Config)?;
+    let mut config = Config::load(&arguments.config.path).map_err(UsageError::Config)?;
+    arguments.part.apply(&mut config)?;
     let source = source_of(&config)?;
     watch_interrupts()?;
+    let models = load(&config.models, &arguments.models)?;
     let dataset = read(&source)?;
-    let load = |kind| {
-        let dir = model_dir(&config.models, kind);
-        Model::load(&dir).with_context(|| format!("no model in {}: run `turret train` first", dir.display()))
-    };
-    let (contextual, history_only) = (load(Kind::Contextual)?, load(Kind::HistoryOnly)?);
-    let report = evaluate(&config, &dataset, &contextual, &history_only)?;
+    let log = arguments.log.as_deref().map(log::read).transpose()?;
+    let contenders: Vec<Contender<'_>> =
+        models.iter().map(|(name, model)| Contender { name: name.clone(), model }).collect();
+    let report = evaluate(&config, &dataset, &contenders, log.as_deref())?;
     if let Some(path) = &arguments.out {
-        write_report(path, &arguments.config.path, &report)?;
+        write_report(path, &report)?;
     }
     if arguments.json {
         return say_json(&report);
@@ -53,18 +105,40 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Evaluates every arm that the split allows, with a bar.
+/// The two models of the configuration and those that are named; a name that is given replaces one of the two.
+fn load(models: &Path, named: &[NamedDir]) -> anyhow::Result<Vec<(String, Model)>> {
+    let usual = [Kind::HistoryOnly, Kind::Contextual]
+        .map(|kind| NamedDir { name: kind.arm().to_owned(), dir: model_dir(models, kind) });
+    let mut dirs: Vec<&NamedDir> = Vec::new();
+    for given in named {
+        if dirs.iter().any(|other| other.name == given.name) {
+            bail!(UsageError::Argument(format!("--model: the name {} is given twice", given.name)));
+        }
+        dirs.push(given);
+    }
+    let is_replaced = |own: &&NamedDir| named.iter().any(|given| given.name == own.name);
+    let usual: Vec<&NamedDir> = usual.iter().filter(|own| !is_replaced(own)).collect();
+    let load = |named: &NamedDir| {
+        let dir = &named.dir;
+        let model =
+            Model::load(dir).with_context(|| format!("no model in {}: run `turret train` first", dir.display()));
+        Ok((named.name.clone(), model?))
+    };
+    usual.into_iter().chain(dirs).map(load).collect()
+}
+
+/// Evaluates every arm that the data allow, with a bar.
 pub(super) fn evaluate(
     config: &Config,
     dataset: &Dataset,
-    contextual: &Model,
-    history_only: &Model,
+    contenders: &[Contender<'_>],
+    log: Option<&[Request]>,
 ) -> anyhow::Result<EvaluationReport> {
-    let arms = Arm::all(contextual, history_only, &config.split);
+    let evaluation = Evaluation { data: dataset, split: &config.split, settings: &config.evaluation, log };
+    let arms = Arms::of(&evaluation, contenders);
     let bar = Bar::new("evaluating", "cases");
-    let report = turret_model::evaluate(dataset, &config.split, &arms, &config.evaluation, &mut |progress| {
-        bar.at(progress.done as u64, progress.total as u64, || progress.arm.to_string())
-    });
+    let report = evaluation
+        .run(&arms, &mut |progress| bar.at(progress.done as u64, progress.total as u64, || progress.arm.to_owned()));
     bar.end(report)
 }
 
@@ -78,12 +152,13 @@ struct Written<'a> {
     report: &'a EvaluationReport,
 }
 
-fn write_report(path: &PathBuf, config: &std::path::Path, report: &EvaluationReport) -> anyhow::Result<()> {
+fn write_report(path: &Path, report: &EvaluationReport) -> anyhow::Result<()> {
     let git = std::process::Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).output();
     let commit = git.ok().filter(|done| done.status.success());
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
     let written = Written {
-        command: format!("turret evaluate --config {}", config.display()),
+        command: format!("turret {}", arguments.join(" ")),
         commit: commit.map_or_else(String::new, |done| String::from_utf8_lossy(&done.stdout).trim().to_owned()),
         machine: format!("{cores} cores, {}", std::env::consts::ARCH),
         report,
@@ -91,31 +166,4 @@ fn write_report(path: &PathBuf, config: &std::path::Path, report: &EvaluationRep
     let mut text = serde_json::to_string_pretty(&written)?;
     text.push('\n');
     std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
-}
-
-/// The table of arms.
-pub(super) fn render(report: &EvaluationReport) -> String {
-    let mut header = vec!["arm".to_owned()];
-    header.extend(SHOWN.iter().map(|k| format!("R@{k}")));
-    header.extend(["95 % interval of R@10".to_owned(), "NDCG@10".to_owned(), "diversity".to_owned()]);
-    let header: Vec<&str> = header.iter().map(String::as_str).collect();
-    let rows: Vec<Vec<String>> = report
-        .arms
-        .iter()
-        .map(|arm| {
-            let mut row = vec![arm.name.clone()];
-            row.extend(SHOWN.iter().map(|k| format!("{:.4}", arm.recall_at(*k).unwrap_or(f64::NAN))));
-            let interval = arm.interval_at(10).map(|[low, high]| format!("{low:.4} – {high:.4}"));
-            row.extend([interval.unwrap_or_default(), format!("{:.4}", arm.ndcg_at_10)]);
-            row.push(arm.diversity.map_or_else(String::new, |share| format!("{share:.4}")));
-            row
-        })
-        .collect();
-    format!(
-        "{} cases, {} items ranked; {:.1} % of the targets were seen in training (ceiling of what knows only ids)\n\n{}",
-        report.cases,
-        report.catalogue,
-        100.0 * report.ceiling,
-        table(&header, &rows)
-    )
 }

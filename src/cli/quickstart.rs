@@ -10,7 +10,7 @@ use serde_json::Value;
 use turret_actors::generation::Generation;
 use turret_data::DataSource;
 use turret_data::marketplace::MarketplaceSettings;
-use turret_model::{EvaluationReport, Model};
+use turret_model::{Contender, EvaluationReport, Model};
 use turret_retrieval::dataset::Dataset;
 use turret_retrieval::digest::Digest;
 
@@ -90,7 +90,9 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
     let history_only = model(&config, &dataset, Kind::HistoryOnly, narrator)?;
     let contextual = model(&config, &dataset, Kind::Contextual, narrator)?;
     generation(&config, &dataset, &contextual, narrator)?;
-    let evaluation = evaluate::evaluate(&config, &dataset, &contextual, &history_only)?;
+    let contenders = [(Kind::HistoryOnly, &history_only), (Kind::Contextual, &contextual)]
+        .map(|(kind, model)| Contender { name: kind.arm().to_owned(), model });
+    let evaluation = evaluate::evaluate(&config, &dataset, &contenders, None)?;
 
     let people = people(&dataset, &config.split);
     let requests = shown::write_requests(&config.data_dir, &dataset)?;
@@ -113,8 +115,8 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
 
 /// The marketplace is made so that context says more than history: a model that does not find that is broken.
 fn check(report: &EvaluationReport) -> anyhow::Result<()> {
-    let recall = |name: &str| report.arms.iter().find(|arm| arm.name == name).and_then(|arm| arm.recall_at(10));
-    match (recall("contextual"), recall("history only")) {
+    let recall = |kind: Kind| report.arm(kind.arm()).and_then(|arm| arm.recall_at(10));
+    match (recall(Kind::Contextual), recall(Kind::HistoryOnly)) {
         (Some(contextual), Some(history_only)) if contextual > history_only => Ok(()),
         _ => bail!("the contextual model does not recall more than the history-only one: this build is broken"),
     }

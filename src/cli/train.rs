@@ -6,6 +6,7 @@ use turret_model::{Model, ModelKind, ModelSettings, TrainingRecord};
 use turret_retrieval::dataset::Dataset;
 
 use super::data::source_of;
+use super::evaluate::HeldOut;
 use super::progress::{Bar, watch_interrupts};
 use super::{ConfigArgument, UsageError, say, say_json};
 use crate::config::Config;
@@ -22,6 +23,9 @@ pub(super) struct Arguments {
     /// Train only one of the two
     #[arg(long, value_enum)]
     only: Option<Kind>,
+    /// What is held out of training; models for the validation of a temporal split are kept in `validation` below `models`
+    #[arg(long = "for", value_enum, value_name = "PART", default_value = "test")]
+    part: HeldOut,
     /// Steps of the optimiser, in place of training.steps
     #[arg(long)]
     steps: Option<usize>,
@@ -43,11 +47,19 @@ impl Kind {
     /// Both, in the order in which they are trained.
     pub(super) const BOTH: [Self; 2] = [Self::HistoryOnly, Self::Contextual];
 
-    /// The name of its directory, and of the arm.
+    /// The name of its directory.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Contextual => "contextual",
             Self::HistoryOnly => "history-only",
+        }
+    }
+
+    /// The name of its arm.
+    pub(super) fn arm(self) -> &'static str {
+        match self {
+            Self::Contextual => "contextual",
+            Self::HistoryOnly => "history only",
         }
     }
 
@@ -61,6 +73,7 @@ impl Kind {
 
 pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
     let mut config = Config::load(&arguments.config.path).map_err(UsageError::Config)?;
+    arguments.part.apply(&mut config)?;
     if let Some(steps) = arguments.steps {
         config.training.steps = steps;
         config.training.warmup_steps = config.training.warmup_steps.min(steps);

@@ -4,12 +4,16 @@ use std::path::PathBuf;
 
 use turret_data::DataSource;
 use turret_model::{
-    Attention, EvaluationSettings, EventWeights, Fusion, HistoryGap, ModelKind, ModelSettings, Objective, Split,
-    SyntheticContext, TrainingSettings,
+    Attention, CaseChoice, EvaluationSettings, EventWeights, Fusion, HistoryGap, ModelKind, ModelSettings, Objective,
+    Part, Split, SyntheticContext, TrainingSettings,
 };
+use turret_retrieval::event::EventType;
 
 use super::reader::{Faults, Section};
 use super::{UsersConfig, expand};
+
+/// The ages of a history that recall is measured with, where none are named.
+const STATE_AGE_DAYS: [u32; 5] = [0, 1, 2, 4, 7];
 
 /// `[data]`: a directory and the mapping of its columns.
 pub(super) fn data(root: &Section<'_>, faults: &Faults) -> Option<DataSource> {
@@ -164,14 +168,20 @@ fn synthetic_context(section: Section<'_>) -> SyntheticContext {
 pub(super) fn split(section: Section<'_>) -> Split {
     let is_temporal = section.choice("kind", false, &[("temporal", true), ("leave_one_out", false)]);
     let split = if is_temporal {
-        let (cut_ms, until_ms) = (instant(&section, "cut"), instant(&section, "until"));
-        if cut_ms >= until_ms {
-            section.fault("until", "must be after cut");
+        let validated = section.value("validation_cut").is_some();
+        Split::Temporal {
+            part: Part::Test,
+            validation_cut_ms: validated.then(|| instant(&section, "validation_cut")),
+            cut_ms: instant(&section, "cut"),
+            until_ms: instant(&section, "until"),
         }
-        Split::Temporal { cut_ms, until_ms }
     } else {
-        Split::LeaveOneOut
+        let history_gap_events = section.size("history_gap_events", 0, 0..=1_024);
+        Split::LeaveOneOut { part: Part::Test, history_gap_events }
     };
+    if let Err(error) = split.check() {
+        section.fault(error.field, error.rule);
+    }
     section.finish();
     split
 }
@@ -191,13 +201,32 @@ fn instant(section: &Section<'_>, key: &'static str) -> i64 {
     }
 }
 
-pub(super) fn evaluation(section: Section<'_>) -> EvaluationSettings {
+pub(super) fn evaluation(section: Section<'_>, split: &Split) -> EvaluationSettings {
     let capped = section.value("cases_max").is_some();
+    let choices = [("last", CaseChoice::Last), ("first_context", CaseChoice::FirstContext), ("each", CaseChoice::Each)];
+    let is_temporal = matches!(split, Split::Temporal { .. });
+    let ages: &[u32] = if is_temporal { &STATE_AGE_DAYS } else { &[] };
     let settings = EvaluationSettings {
         seed: section.integer("seed", 1, 0..=i64::MAX) as u64,
         cases_max: capped.then(|| section.size("cases_max", 10_000, 1..=100_000_000)),
         bootstrap_samples: section.size("bootstrap_samples", 200, 0..=10_000),
+        cases: section.choice("cases", CaseChoice::Last, &choices),
+        target_events: section.list("target_events", &[], "one of view, add_to_cart, checkout, signup", |value| {
+            value.as_str().and_then(EventType::from_name)
+        }),
+        state_age_days: section.list("state_age_days", ages, "a number of days in 0..=365", |value| {
+            value.as_integer().filter(|days| (0..=365).contains(days)).map(|days| days as u32)
+        }),
     };
+    if settings.cases != CaseChoice::Last && !is_temporal {
+        section.fault("cases", "must be last where split.kind is leave_one_out");
+    }
+    if !settings.state_age_days.is_empty() && !is_temporal {
+        section.fault("state_age_days", "needs a temporal split");
+    }
+    if let Err(error) = settings.check() {
+        section.fault(error.field, error.rule);
+    }
     section.finish();
     settings
 }

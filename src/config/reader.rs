@@ -162,6 +162,29 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// An array, each of whose values `read` understands or else must be `wanted`.
+    pub(super) fn list<T: Clone>(
+        &self,
+        key: &'static str,
+        default: &[T],
+        wanted: &str,
+        read: impl Fn(&Value) -> Option<T>,
+    ) -> Vec<T> {
+        let values = match self.value(key) {
+            None => return default.to_vec(),
+            Some(Value::Array(values)) => values,
+            Some(other) => return self.wrong(key, "an array", other, default.to_vec()),
+        };
+        let entry = |(i, value): (usize, &Value)| {
+            let entry = read(value);
+            if entry.is_none() {
+                self.fault(&format!("{key}[{i}]"), format_args!("must be {wanted}, is {value}"));
+            }
+            entry
+        };
+        values.iter().enumerate().filter_map(entry).collect()
+    }
+
     /// Reports the keys that nobody asked for.
     pub(super) fn finish(self) {
         let asked = self.asked.borrow();

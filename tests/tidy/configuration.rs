@@ -13,7 +13,7 @@ const DESCRIPTIONS: [&str; 2] = ["cluster-config/README.md", "cluster-config/pro
 const ALTERNATIVES: [&str; 1] = ["cookie"];
 
 /// How the configuration asks for a key; the key follows.
-const READERS: [&str; 12] = [
+const READERS: [&str; 13] = [
     ".value(",
     ".section(",
     ".sections(",
@@ -24,6 +24,7 @@ const READERS: [&str; 12] = [
     ".text(",
     ".required_text(",
     ".choice(",
+    ".list(",
     " weight(",
     " share(",
 ];

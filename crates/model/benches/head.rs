@@ -79,7 +79,7 @@ fn fail(why: &str) -> ExitCode {
 /// Adds the figures of one model.
 fn measure(seed: u64, fusion: Fusion, rows: &mut Rows) {
     let data = log(seed);
-    let split = Split::Temporal { cut_ms: EVENTS * 3_600_000, until_ms: EVENTS * 3_600_000 + 1 };
+    let split = Split::temporal(EVENTS * 3_600_000, EVENTS * 3_600_000 + 1);
     let mut go_on = |_| ControlFlow::Continue(());
     let trained = train(&data, &split, &model_settings(fusion), &training_settings(seed), &mut go_on);
     let model = trained.expect("the log suits the settings").0;

@@ -16,9 +16,9 @@ use crate::catalogue::{Catalogue, ItemFeatures};
 use crate::features::{Features, Schema};
 use crate::model::Model;
 use crate::parameters::{Parameter, TABLE, shapes};
-use crate::settings::ModelSettings;
+use crate::settings::{ModelSettings, Split};
 
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const MANIFEST: &str = "model.json";
 const TENSORS: &str = "tensors.safetensors";
 const CATALOGUE: &str = "catalogue.postcard";
@@ -31,6 +31,7 @@ struct Manifest {
     format: u32,
     settings: ModelSettings,
     timed: bool,
+    split: Split,
     schema: Schema,
     tensors: Part,
     catalogue: Part,
@@ -125,6 +126,7 @@ impl Model {
             format: FORMAT,
             settings: self.settings.clone(),
             timed: self.timed,
+            split: self.split,
             schema: self.features.schema.clone(),
             tensors: write(TENSORS, &self.tensors()?)?,
             catalogue: write(CATALOGUE, &catalogue)?,
@@ -175,6 +177,7 @@ impl Model {
         }
         manifest.settings.check().map_err(|error| malformed(&path, format!("settings.{error}")))?;
         manifest.schema.check().map_err(|rule| malformed(&path, rule.to_owned()))?;
+        manifest.split.check().map_err(|error| malformed(&path, format!("split.{error}")))?;
         let features = Features::new(manifest.schema);
 
         let path = dir.join(CATALOGUE);
@@ -196,7 +199,8 @@ impl Model {
             .into_iter()
             .map(|(name, shape)| Ok(Parameter { values: find(&name, &shape)?, name, shape }))
             .collect::<Result<Vec<_>, LoadError>>()?;
-        Model::new(manifest.settings, features, Catalogue::new(items), manifest.timed, parameters, table)
+        let Manifest { settings, timed, split, .. } = manifest;
+        Model::new(settings, features, Catalogue::new(items), timed, split, parameters, table)
             .map_err(|error| malformed(&path, error.to_string()))
     }
 }

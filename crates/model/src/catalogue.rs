@@ -12,8 +12,8 @@ use crate::ops::Bags;
 /// The features of one item, as rows of the embedding table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ItemFeatures {
-    /// The two rows of its hashed id.
-    pub(crate) id: [u32; 2],
+    /// The two rows of its hashed id; none where training never saw the item: what those rows say is of others.
+    pub(crate) id: Option<[u32; 2]>,
     /// The rows of its interests with their confidences.
     pub(crate) interests: Vec<(u32, f32)>,
     /// The row of its advertiser.
@@ -31,7 +31,7 @@ impl ItemFeatures {
         let content = item.embedding.as_deref().unwrap_or(&[]);
         let uses_content = content.len() == features.schema.content_dimension();
         Self {
-            id: features.id(&item.id),
+            id: Some(features.id(&item.id)),
             interests: interests.filter_map(|i| features.interest(&i.id).map(|row| (row, i.confidence))).collect(),
             advertiser: item.advertiser.as_ref().map(|id| features.advertiser(id)),
             price: features.price(item.price),
@@ -39,21 +39,20 @@ impl ItemFeatures {
         }
     }
 
-    /// What is known of an item that is not in the catalogue: its id.
-    pub(crate) fn of_unknown(id: &ItemId, features: &Features) -> Self {
-        Self {
-            id: features.id(id),
-            interests: Vec::new(),
-            advertiser: None,
-            price: features.price(None),
-            content: Vec::new(),
-        }
+    /// What is known of an item that is not in the catalogue: nothing.
+    pub(crate) fn of_unknown(features: &Features) -> Self {
+        Self { id: None, interests: Vec::new(), advertiser: None, price: features.price(None), content: Vec::new() }
     }
 
     /// Whether every row is one of the table, as those of [`of`](Self::of) are.
     pub(crate) fn fits(&self, features: &Features) -> bool {
-        let rows =
-            self.interests.iter().map(|(row, _)| row).chain(&self.id).chain(&self.advertiser).chain([&self.price]);
+        let rows = self
+            .interests
+            .iter()
+            .map(|(row, _)| row)
+            .chain(self.id.iter().flatten())
+            .chain(&self.advertiser)
+            .chain([&self.price]);
         let content = [0, features.schema.content_dimension()].contains(&self.content.len());
         let confidences = self.interests.iter().all(|(_, confidence)| *confidence > 0.0 && *confidence <= 1.0);
         content && confidences && rows.into_iter().all(|row| (*row as usize) < features.rows())
@@ -62,7 +61,7 @@ impl ItemFeatures {
     /// Adds the item's rows to the open bag of `bags`, those of its id only if `with_id`.
     pub(crate) fn push(&self, with_id: bool, bags: &mut Bags) {
         if with_id {
-            self.id.iter().for_each(|row| bags.push(*row, 1.0));
+            self.id.iter().flatten().for_each(|row| bags.push(*row, 1.0));
         }
         push_mean(&self.interests, bags);
         if let Some(row) = self.advertiser {
@@ -98,6 +97,12 @@ impl Catalogue {
     /// What `features` sees of `items`.
     pub(crate) fn of(items: &[Item], features: &Features) -> Self {
         Self::new(items.iter().map(|item| (item.id.clone(), ItemFeatures::of(item, features))).collect())
+    }
+
+    /// Drops the ids of the items that training never saw: `seen` says which it did, by number.
+    pub(crate) fn keep_ids(&mut self, seen: &[bool]) {
+        let unseen = self.items.iter_mut().zip(seen).filter(|(_, seen)| !**seen);
+        unseen.for_each(|((_, item), _)| item.id = None);
     }
 
     /// The features of item `number` of the data set.

@@ -1,82 +1,85 @@
 //! Evaluation: how often held-out events are among the first K of the whole catalogue.
 //!
 //! The context of a case is what the user looked at just before the target, never anything of the target. Everything
-//! else that an arm knows comes from before the cut. Items that the user has seen are not ranked.
+//! else that an arm knows comes from before the cut. Items that the user has seen are not ranked. What the arms and the
+//! metrics are stands in `docs/evaluation.md`; what a report holds, in [`EvaluationReport`].
 
 use std::ops::ControlFlow;
 
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
-use turret_retrieval::dataset::{Clock, Dataset};
+use turret_retrieval::dataset::Dataset;
 
 use crate::model::{Model, ModelError};
 use crate::settings::{EvaluationSettings, SettingsError, Split};
 
+mod arms;
 mod baselines;
+mod bootstrap;
 mod cases;
-mod metrics;
+mod interests;
+mod levels;
+mod log;
 mod model_arm;
 mod ranking;
+mod report;
+mod run;
+mod slices;
+mod tally;
+mod trial;
+mod validation;
 
-pub use metrics::{ArmReport, EvaluationReport};
+pub use arms::{Arm, Arms};
+pub use log::Request;
+pub use report::{ArmReport, CUT_OFFS, Comparison, Estimate, EvaluationReport, LeftOut, Role, SliceReport};
+pub use validation::{Validation, ValidationScore};
 
-use baselines::Baseline;
-use cases::Case;
-use model_arm::{ContextSource, Prepared};
-use ranking::Judged;
-
-/// Cases ranked between two calls of the observer.
-const CHUNK_CASES: usize = 256;
-
-/// One way to rank the catalogue for a case.
-pub struct Arm<'a>(Kind<'a>);
-
-enum Kind<'a> {
-    Model { name: &'static str, model: &'a Model, context: ContextSource },
-    Baseline { name: &'static str, baseline: Baseline },
+/// A trained model, under the name that its arms carry.
+pub struct Contender<'a> {
+    /// As it is called in reports.
+    pub name: String,
+    /// The model.
+    pub model: &'a Model,
 }
 
-impl<'a> Arm<'a> {
-    /// Every arm: both models, the controls of the contextual one, and the baselines that need no training.
-    ///
-    /// With a temporal split the baselines count the last 24 hours before the cut, else everything.
-    pub fn all(contextual: &'a Model, history_only: &'a Model, split: &Split) -> Vec<Self> {
-        let model = |name, model, context| Self(Kind::Model { name, model, context });
-        let baseline = |name, baseline| Self(Kind::Baseline { name, baseline });
-        let recent = matches!(split, Split::Temporal { .. });
-        let pick = |with: &'static str, without: &'static str| if recent { with } else { without };
-        vec![
-            model("history only", history_only, ContextSource::None),
-            model("contextual", contextual, ContextSource::Given),
-            model("contextual, shuffled context", contextual, ContextSource::Shuffled),
-            model("contextual, without context", contextual, ContextSource::None),
-            baseline(pick("popularity, last 24 h", "popularity"), Baseline::Popularity),
-            baseline(pick("last-item Markov, last 24 h", "last-item Markov"), Baseline::Markov),
-            baseline(
-                pick("subject's category x popularity, last 24 h", "subject's category x popularity"),
-                Baseline::CategoryPopularity,
-            ),
-            baseline("random", Baseline::Random),
-        ]
-    }
+/// What is evaluated on.
+#[derive(Clone, Copy)]
+pub struct Evaluation<'a> {
+    /// Everything that is known, the cases included.
+    pub data: &'a Dataset,
+    /// What of it the cases are.
+    pub split: &'a Split,
+    /// How.
+    pub settings: &'a EvaluationSettings,
+    /// Requests whose delivered ads are the cases, in place of held-out events: those between the split's cut and its
+    /// end.
+    pub log: Option<&'a [Request]>,
+}
 
-    /// What it is called in reports.
-    pub fn name(&self) -> &'static str {
-        match &self.0 {
-            Kind::Model { name, .. } | Kind::Baseline { name, .. } => name,
-        }
+impl Evaluation<'_> {
+    /// Ranks the catalogue for every case with every arm.
+    ///
+    /// Takes memory for the catalogue, for 256 rows of scores and a few bytes for each case and arm.
+    ///
+    /// # Errors
+    /// When a setting is out of range, a model has seen the cases, there is no case, a model fails or `observe` breaks
+    /// off.
+    pub fn run(
+        &self,
+        arms: &Arms<'_>,
+        observe: &mut dyn FnMut(EvaluationProgress<'_>) -> ControlFlow<()>,
+    ) -> Result<EvaluationReport, EvaluateError> {
+        run::run(self, arms, observe)
     }
 }
 
 /// How far an evaluation is.
 #[derive(Clone, Copy, Debug)]
-pub struct EvaluationProgress {
+pub struct EvaluationProgress<'a> {
     /// Cases ranked, over all arms.
     pub done: usize,
     /// Cases to rank, over all arms.
     pub total: usize,
-    /// The arm that is ranking.
-    pub arm: &'static str,
+    /// The arm, or the first of the arms, that is ranking.
+    pub arm: &'a str,
 }
 
 /// Why there is no report.
@@ -88,83 +91,31 @@ pub enum EvaluateError {
     /// A temporal split of data without times.
     #[error("split: needs times, and the data has only an order")]
     NeedsTimes,
+    /// A log of requests without a time to cut at.
+    #[error("split: a log of requests needs a temporal one, which says when training ended")]
+    LogNeedsTimes,
     /// Nothing to test on.
-    #[error("the split leaves no test case: a case is a session with at least two events, or a user with three")]
+    #[error(
+        "the split leaves no case: a case is a session with at least two events of the chosen types, a user with three, \
+         or a delivered ad"
+    )]
     NoCases,
-    /// A model failed.
-    #[error("{arm}: {source}")]
-    Model {
-        /// Whose.
-        arm: &'static str,
-        /// What it said.
-        source: ModelError,
+    /// A model was trained on what it would be tested on.
+    #[error("{model}: was trained on {trained}, the cases are held out of {tested}")]
+    Seen {
+        /// Its arm.
+        model: String,
+        /// What it was trained on.
+        trained: Split,
+        /// What it may have been trained on.
+        tested: Split,
     },
+    /// A model failed.
+    #[error("model: {0}")]
+    Model(#[from] ModelError),
     /// The observer broke it off.
     #[error("the evaluation was broken off")]
     BrokenOff,
-}
-
-/// Ranks the catalogue for every test case with every arm.
-///
-/// # Errors
-/// When a setting is out of range, the split leaves no case, a model fails or `observe` breaks off.
-pub fn evaluate(
-    data: &Dataset,
-    split: &Split,
-    arms: &[Arm<'_>],
-    settings: &EvaluationSettings,
-    observe: &mut dyn FnMut(EvaluationProgress) -> ControlFlow<()>,
-) -> Result<EvaluationReport, EvaluateError> {
-    settings.check()?;
-    if matches!(split, Split::Temporal { .. }) && data.clock == Clock::Order {
-        return Err(EvaluateError::NeedsTimes);
-    }
-    let mut random = ChaCha8Rng::seed_from_u64(settings.seed);
-    let cases = cases::of(data, split, settings.cases_max, &mut random);
-    if cases.is_empty() {
-        return Err(EvaluateError::NoCases);
-    }
-    let shuffled = cases::shuffled_contexts(&cases, &mut random);
-    let total = cases.len() * arms.len();
-    let mut prepared: Vec<Prepared<'_>> = Vec::new();
-    let mut judged: Vec<Vec<Judged>> = Vec::with_capacity(arms.len());
-    for (number, arm) in arms.iter().enumerate() {
-        let name = arm.name();
-        let mut step =
-            |done: usize| match observe(EvaluationProgress { done: number * cases.len() + done, total, arm: name }) {
-                ControlFlow::Continue(()) => Ok(()),
-                ControlFlow::Break(()) => Err(EvaluateError::BrokenOff),
-            };
-        judged.push(match &arm.0 {
-            Kind::Baseline { baseline, .. } => baselines::rank(*baseline, data, split, &cases, &mut random, &mut step)?,
-            Kind::Model { model, context, .. } => {
-                let fail = |source| EvaluateError::Model { arm: name, source };
-                let known = prepared.iter().position(|prepared| prepared.is_of(model));
-                let number = match known {
-                    Some(number) => number,
-                    None => {
-                        prepared.push(Prepared::new(model, data, &cases).map_err(fail)?);
-                        prepared.len() - 1
-                    }
-                };
-                prepared[number].rank(data, &cases, (*context, &shuffled), name, &mut step)?
-            }
-        });
-    }
-    let names = arms.iter().map(Arm::name);
-    let arms = metrics::reports(names.zip(&judged), data.items.len(), settings, &mut random);
-    let ends = crate::examples::training_ends(data, split);
-    let ceiling = cases::ceiling(data, &cases, &ends);
-    Ok(EvaluationReport { cases: cases.len(), catalogue: data.items.len(), ceiling, arms })
-}
-
-/// A case's items that are not ranked: what its user saw before the target. Sorted, without repetitions.
-fn seen(data: &Dataset, case: &Case) -> Vec<u32> {
-    let first = data.range_of(case.user).start;
-    let mut seen: Vec<u32> = data.events()[first..case.target].iter().map(|row| row.item).collect();
-    seen.sort_unstable();
-    seen.dedup();
-    seen
 }
 
 #[cfg(test)]

@@ -51,10 +51,19 @@ pub(crate) fn training_ends(data: &Dataset, split: &Split) -> Vec<usize> {
             Split::Temporal { cut_ms, .. } => {
                 range.start + data.events_of(user).partition_point(|row| row.at < *cut_ms)
             }
-            Split::LeaveOneOut => range.end.saturating_sub(2).max(range.start),
+            Split::LeaveOneOut { .. } => range.end.saturating_sub(2).max(range.start),
         }
     };
     (0..data.users.len() as u32).map(end).collect()
+}
+
+/// Whether each item occurs among the training events, which end at `ends`.
+pub(crate) fn known_items(data: &Dataset, ends: &[usize]) -> Vec<bool> {
+    let mut known = vec![false; data.items.len()];
+    for (user, end) in (0..).zip(ends) {
+        data.events()[data.range_of(user).start..*end].iter().for_each(|row| known[row.item as usize] = true);
+    }
+    known
 }
 
 impl<'a> Sampler<'a> {
@@ -68,7 +77,7 @@ impl<'a> Sampler<'a> {
         let ends = training_ends(data, split);
         let last_ms = match split {
             Split::Temporal { cut_ms, .. } => *cut_ms,
-            Split::LeaveOneOut => data.events().iter().map(|row| row.at).max().unwrap_or(0),
+            Split::LeaveOneOut { .. } => data.events().iter().map(|row| row.at).max().unwrap_or(0),
         };
         let half_life_ms = settings.half_life_hours.map(|hours| f64::from(hours) * 3.6e6);
         let mut sampler = Self {

@@ -25,10 +25,13 @@ mod towers;
 mod train;
 
 pub use artifact::{LoadError, SaveError};
-pub use evaluate::{Arm, ArmReport, EvaluateError, EvaluationProgress, EvaluationReport, evaluate};
+pub use evaluate::{
+    Arm, ArmReport, Arms, CUT_OFFS, Comparison, Contender, Estimate, EvaluateError, Evaluation, EvaluationProgress,
+    EvaluationReport, LeftOut, Request, Role, SliceReport, Validation, ValidationScore,
+};
 pub use model::{HeadInput, Model, ModelError};
 pub use settings::{
-    Attention, EvaluationSettings, EventWeights, Fusion, HistoryGap, ModelKind, ModelSettings, Objective,
-    SettingsError, Split, SyntheticContext, TrainingSettings,
+    Attention, CaseChoice, EvaluationSettings, EventWeights, Fusion, HistoryGap, ModelKind, ModelSettings, Objective,
+    Part, SettingsError, Split, SyntheticContext, TrainingSettings,
 };
 pub use train::{TrainError, TrainingProgress, TrainingRecord, train};

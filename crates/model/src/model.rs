@@ -16,7 +16,7 @@ use crate::features::Features;
 use crate::inputs::{ContextFeatures, HeadRows, Histories, HistoryEvent, ItemRows, QueryFeatures, demographics};
 use crate::ops::{Backend, with_values};
 use crate::parameters::Parameter;
-use crate::settings::{ModelKind, ModelSettings};
+use crate::settings::{ModelKind, ModelSettings, Split};
 use crate::towers::{Dropout, EncodedEvents, Network, States};
 
 /// A trained model: encoder, head and ad tower, with the features that they read.
@@ -28,6 +28,8 @@ pub struct Model {
     pub(crate) catalogue: Catalogue,
     /// Whether events have times, or only an order.
     pub(crate) timed: bool,
+    /// What it was trained on.
+    pub(crate) split: Split,
     pub(crate) parameters: Vec<Parameter>,
     pub(crate) table: Tensor,
     network: Network,
@@ -87,6 +89,7 @@ impl Model {
         features: Features,
         catalogue: Catalogue,
         timed: bool,
+        split: Split,
         parameters: Vec<Parameter>,
         table: Vec<f32>,
     ) -> CandleResult<Self> {
@@ -99,12 +102,17 @@ impl Model {
         };
         let network =
             Network::new(&settings, features.schema.content_dimension(), Backend::of(table.device()), &mut find)?;
-        Ok(Self { settings, features, catalogue, timed, parameters, table, network, untrained, versions })
+        Ok(Self { settings, features, catalogue, timed, split, parameters, table, network, untrained, versions })
     }
 
     /// The shape of the model.
     pub fn settings(&self) -> &ModelSettings {
         &self.settings
+    }
+
+    /// The split on whose training part it was trained: the cases of another may be ones that it has seen.
+    pub fn split(&self) -> &Split {
+        &self.split
     }
 
     /// The length of query and ad embeddings.
@@ -164,7 +172,7 @@ impl Model {
     fn unknown(&self, event: &Event) -> Option<ItemFeatures> {
         match self.catalogue.find(&event.item_id) {
             Some(_) => None,
-            None => Some(ItemFeatures::of_unknown(&event.item_id, &self.features)),
+            None => Some(ItemFeatures::of_unknown(&self.features)),
         }
     }
 
@@ -233,8 +241,14 @@ impl Model {
             return Ok(Vec::new());
         }
         let mut rows = ItemRows::new(&self.features);
-        items.iter().for_each(|item| rows.push_row(&ItemFeatures::of(item, &self.features), true));
+        items.iter().for_each(|item| rows.push_row(&self.item(item), true));
         unit_vectors(&self.ads(rows)?)
+    }
+
+    /// The features of an item; its id only where training saw it.
+    pub(crate) fn item(&self, item: &Item) -> ItemFeatures {
+        let id = self.catalogue.find(&item.id).and_then(|known| known.id);
+        ItemFeatures { id, ..ItemFeatures::of(item, &self.features) }
     }
 
     /// Ad embeddings, [rows, dimension].

@@ -74,7 +74,30 @@ pub(crate) fn world(users: u64, clock: Clock) -> Dataset {
 }
 
 /// The last day is for testing.
-pub(crate) const SPLIT: Split = Split::Temporal { cut_ms: (DAYS - 1) * DAY_MS, until_ms: DAYS * DAY_MS };
+pub(crate) const SPLIT: Split = Split::temporal((DAYS - 1) * DAY_MS, DAYS * DAY_MS);
+
+pub(crate) fn evaluation() -> EvaluationSettings {
+    EvaluationSettings {
+        seed: 1,
+        cases_max: None,
+        bootstrap_samples: 0,
+        cases: CaseChoice::Last,
+        target_events: Vec::new(),
+        state_age_days: Vec::new(),
+    }
+}
+
+/// Evaluates every arm of both models on the data.
+pub(crate) fn evaluate(
+    (data, split): (&Dataset, &Split),
+    settings: &EvaluationSettings,
+    (history_only, contextual): (&crate::Model, &crate::Model),
+) -> Result<crate::EvaluationReport, crate::EvaluateError> {
+    let evaluation = crate::Evaluation { data, split, settings, log: None };
+    let models = [("history only", history_only), ("contextual", contextual)]
+        .map(|(name, model)| crate::Contender { name: name.to_owned(), model });
+    evaluation.run(&crate::Arms::of(&evaluation, &models), &mut |_| std::ops::ControlFlow::Continue(()))
+}
 
 pub(crate) fn model(kind: ModelKind) -> ModelSettings {
     ModelSettings {

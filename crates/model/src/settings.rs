@@ -2,6 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+mod evaluation;
+
+pub use evaluation::{CaseChoice, EvaluationSettings, Part, Split};
+
 /// Whether the head sees a context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -173,33 +177,6 @@ pub struct TrainingSettings {
     pub synthetic_context: SyntheticContext,
 }
 
-/// What is trained on, and what is tested on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Split {
-    /// Training: the events before `cut_ms`. Test cases: the sessions in `cut_ms..until_ms`. Needs times.
-    Temporal {
-        /// Milliseconds since 1970-01-01 UTC.
-        cut_ms: i64,
-        /// Milliseconds since 1970-01-01 UTC, exclusive.
-        until_ms: i64,
-    },
-    /// Each user's last event is the test, the one before it the validation; training sees neither.
-    LeaveOneOut,
-}
-
-/// How models are compared.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EvaluationSettings {
-    /// Of the sampled cases, the shuffled contexts, the random arm and the bootstrap.
-    pub seed: u64,
-    /// A sample of at most this many cases; none: all.
-    pub cases_max: Option<usize>,
-    /// Resamples behind each interval, 0..=10,000; with 0 there are no intervals.
-    pub bootstrap_samples: usize,
-}
-
 /// A setting that would break the model or its training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {rule}")]
@@ -299,16 +276,5 @@ impl EventWeights {
         let all = [self.view, self.add_to_cart, self.checkout, self.signup];
         require(all.iter().all(|weight| weight.is_finite() && *weight >= 0.0), "event_weights", "must be 0 or more")?;
         require(all.iter().any(|weight| *weight > 0.0), "event_weights", "must not all be 0")
-    }
-}
-
-impl EvaluationSettings {
-    /// Checks every field.
-    ///
-    /// # Errors
-    /// The first field that is out of its range, and the range.
-    pub fn check(&self) -> Result<(), SettingsError> {
-        require(self.bootstrap_samples <= 10_000, "bootstrap_samples", "is not in 0..=10000")?;
-        require(self.cases_max != Some(0), "cases_max", "must be at least 1")
     }
 }

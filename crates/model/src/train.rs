@@ -11,7 +11,7 @@ use turret_retrieval::dataset::{Clock, Dataset};
 
 use crate::batch::{Batch, Batches};
 use crate::catalogue::Catalogue;
-use crate::examples::Sampler;
+use crate::examples::{Sampler, known_items, training_ends};
 use crate::features::{Features, Schema};
 use crate::model::Model;
 use crate::ops::Backend;
@@ -101,7 +101,7 @@ pub fn train(
     check(data, split, model, training)?;
     let started = Instant::now();
     let features = Features::new(Schema::of(data, model));
-    let catalogue = Catalogue::of(&data.items, &features);
+    let mut catalogue = Catalogue::of(&data.items, &features);
     let sampler = Sampler::new(data, split, training, model.history_length_max).ok_or(TrainError::NoPositives)?;
     let mut run = Run::new(model, training, &features);
     let mut batches = Batches::new(data, &sampler, (&features, &catalogue), (model, training));
@@ -132,14 +132,16 @@ pub fn train(
         seconds: started.elapsed().as_secs_f64(),
     };
     let table = run.table.finish();
+    catalogue.keep_ids(&known_items(data, &training_ends(data, split)));
     let timed = data.clock == Clock::Milliseconds;
-    let model = Model::new(model.clone(), features, catalogue, timed, run.parameters, table)?;
+    let model = Model::new(model.clone(), features, catalogue, timed, *split, run.parameters, table)?;
     Ok((model, record))
 }
 
 fn check(data: &Dataset, split: &Split, model: &ModelSettings, training: &TrainingSettings) -> Result<(), TrainError> {
     model.check()?;
     training.check()?;
+    split.check()?;
     if training.objective == Objective::DenseAllAction && model.attention == Attention::Bidirectional {
         let rule = "must be causal where every position predicts";
         return Err(SettingsError { field: "attention", rule }.into());

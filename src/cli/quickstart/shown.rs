@@ -38,7 +38,7 @@ pub(super) struct Person {
 
 /// The first users who look at something on the tested day that is none of their usual.
 pub(super) fn people(dataset: &Dataset, split: &Split) -> Vec<Person> {
-    let Split::Temporal { cut_ms, until_ms } = *split else { return Vec::new() };
+    let Split::Temporal { cut_ms, until_ms, .. } = *split else { return Vec::new() };
     let person = |user: u32| {
         let rows = dataset.events_of(user);
         let (history, today) = rows.split_at(rows.partition_point(|row| row.at < cut_ms));

@@ -46,7 +46,7 @@ pub(crate) static DATASET: LazyLock<Dataset> = LazyLock::new(dataset);
 
 /// The model that is published; trained once a process.
 pub(crate) static MODEL: LazyLock<Model> = LazyLock::new(|| {
-    let split = Split::Temporal { cut_ms: AFTER_MS, until_ms: AFTER_MS + 1 };
+    let split = Split::temporal(AFTER_MS, AFTER_MS + 1);
     let trained = train(&DATASET, &split, &model_settings(), &training_settings(), &mut |_| ControlFlow::Continue(()));
     trained.expect("the data set suits the settings").0
 });

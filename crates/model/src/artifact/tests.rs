@@ -61,7 +61,7 @@ fn a_damaged_model_is_one_clear_error() {
         move |bytes: Vec<u8>| String::from_utf8(bytes).unwrap().replacen(from, to, 1).into_bytes()
     };
     check(MANIFEST, &|_| Vec::new(), "EOF");
-    check(MANIFEST, &swap("\"format\": 1", "\"format\": 7"), "format 7 where 1 is read");
+    check(MANIFEST, &swap("\"format\": 2", "\"format\": 7"), "format 7 where 2 is read");
     check(MANIFEST, &swap("\"heads\": 2", "\"heads\": 0"), "settings.heads: is not in 1..=64");
     check(MANIFEST, &swap("\"heads\"", "\"hands\""), "unknown field `hands`");
     check(MANIFEST, &swap("\"positions\": 20", "\"positions\": 0"), "out of range");

@@ -29,7 +29,7 @@ fn nothing_after_the_cut_is_drawn() {
     for example in draws(&data, &SPLIT, &planted::training(1)) {
         assert!(data.events()[example.predictions[0].positive].at < cut_ms);
     }
-    for example in draws(&world(20, Clock::Order), &Split::LeaveOneOut, &planted::training(1)) {
+    for example in draws(&world(20, Clock::Order), &Split::leave_one_out(), &planted::training(1)) {
         let range = data.range_of(example.user);
         assert!(example.predictions[0].positive < range.end - 2);
     }
@@ -64,7 +64,7 @@ fn positives_lie_in_the_window() {
     assert!(gaps.len() > 1, "histories end at different times");
     let order = world(20, Clock::Order);
     let mut gaps = std::collections::HashSet::new();
-    for example in draws(&order, &Split::LeaveOneOut, &settings) {
+    for example in draws(&order, &Split::leave_one_out(), &settings) {
         let Prediction { after, positive } = example.predictions[0];
         gaps.extend(after.map(|after| positive - after));
     }

@@ -180,4 +180,8 @@ fn items_are_embedded_by_their_features_even_if_never_seen() {
     let near = dot(vectors[0].as_slice(), vectors[1].as_slice());
     let far = dot(vectors[0].as_slice(), vectors[2].as_slice());
     assert!(near > far, "{near} {far}");
+    let mut other = item(3);
+    other.id = ItemId::from(888_888);
+    let both = model.embed_items(&[&unseen, &other]).unwrap();
+    assert_eq!(both[0], both[1], "an id that was never seen says nothing, whatever rows it shares");
 }

@@ -1,7 +1,6 @@
 use super::*;
-use crate::evaluate::{Arm, evaluate};
 use crate::planted::{self, SPLIT, world};
-use crate::settings::{EvaluationSettings, Fusion, ModelKind};
+use crate::settings::{Fusion, ModelKind};
 
 fn go_on(_: TrainingProgress) -> ControlFlow<()> {
     ControlFlow::Continue(())
@@ -62,7 +61,7 @@ fn every_trainable_variable_gets_a_gradient() {
     let order = world(40, Clock::Order);
     let training = TrainingSettings { history_gap: HistoryGap::None, ..planted::training(1) };
     let model = ModelSettings { attention: Attention::Bidirectional, ..planted::model(ModelKind::Contextual) };
-    check_gradients(&order, &Split::LeaveOneOut, &model, &training);
+    check_gradients(&order, &Split::leave_one_out(), &model, &training);
 }
 
 #[test]
@@ -73,13 +72,9 @@ fn a_planted_pattern_is_recovered_and_context_adds_to_history() {
     let (contextual, record) = train(ModelKind::Contextual);
     assert!(record.final_loss < record.first_loss - 0.3, "{} → {}", record.first_loss, record.final_loss);
 
-    let settings = EvaluationSettings { seed: 1, cases_max: None, bootstrap_samples: 0 };
-    let arms = Arm::all(&contextual, &history_only, &SPLIT);
-    let report = evaluate(&data, &SPLIT, &arms, &settings, &mut |_| ControlFlow::Continue(())).unwrap();
-    let recall = |name: &str| {
-        let arm = report.arms.iter().find(|arm| arm.name == name).unwrap();
-        arm.recall_at(50).unwrap()
-    };
+    let models = (&history_only, &contextual);
+    let report = planted::evaluate((&data, &SPLIT), &planted::evaluation(), models).unwrap();
+    let recall = |name: &str| report.arm(name).unwrap().recall_at(50).unwrap();
     let all: Vec<String> = report.arms.iter().map(|arm| format!("{} {:.3}", arm.name, recall(&arm.name))).collect();
     // 480 items; a category has 60, and 30 of them are for the user's gender.
     assert!(recall("contextual") > 0.55, "{all:?}");
@@ -87,6 +82,8 @@ fn a_planted_pattern_is_recovered_and_context_adds_to_history() {
     assert!(recall("history only") > recall("popularity, last 24 h") + 0.2, "{all:?}");
     assert!(recall("contextual, shuffled context") < recall("contextual") - 0.2, "{all:?}");
     assert!(recall("contextual, without context") > recall("popularity, last 24 h") + 0.15, "{all:?}");
+    assert!(recall("contextual, context only") > recall("popularity, last 24 h") + 0.1, "{all:?}");
+    assert!(recall("content neighbours of the subject") > recall("popularity, last 24 h") + 0.2, "{all:?}");
     assert!((recall("random") - 50.0 / 460.0).abs() < 0.06, "{all:?}");
     assert_eq!(report.cases, 320);
 }
@@ -112,7 +109,7 @@ fn what_cannot_be_trained_is_refused_with_its_reason() {
         assert!(error.contains(rule), "{error}");
     };
     let fine = planted::training(2);
-    let early = Split::Temporal { cut_ms: -1, until_ms: 0 };
+    let early = Split::temporal(-1, 0);
     check(&data, &early, &model, &fine, "no event of a type that has a weight");
     let hot = TrainingSettings { learning_rate: 2.0, ..fine.clone() };
     check(&data, &SPLIT, &model, &hot, "learning_rate: is not in (0, 1)");
@@ -124,7 +121,7 @@ fn what_cannot_be_trained_is_refused_with_its_reason() {
     check(&data, &SPLIT, &both, &dense, "attention: must be causal");
     let order = world(10, Clock::Order);
     check(&order, &SPLIT, &model, &fine, "split: needs times");
-    check(&order, &Split::LeaveOneOut, &model, &fine, "history_gap: needs times");
+    check(&order, &Split::leave_one_out(), &model, &fine, "history_gap: needs times");
 
     let mut stop = |_| ControlFlow::Break(());
     let broken_off = train(&data, &SPLIT, &model, &fine, &mut stop).unwrap_err();
