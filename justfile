@@ -106,6 +106,12 @@ real: build
     cat "$dir/refusal" "$dir/answer" >&2
     exit 1
 
+# How fast training and encoding are beside PyTorch on this machine; makes an environment for it under target/
+bench-training:
+    python3 -m venv --system-site-packages target/peers
+    target/peers/bin/pip install --quiet torch safetensors numpy
+    cargo bench --locked --bench training -- --python target/peers/bin/python
+
 # Everything that must hold: the README's own commands, lint, docs, the quickstart, and the real data where it is
 ci: setup
     #!/usr/bin/env bash

@@ -34,4 +34,6 @@ pub use settings::{
     Attention, CaseChoice, EvaluationSettings, EventWeights, Fusion, HistoryGap, ModelKind, ModelSettings, Objective,
     Part, SettingsError, Split, SyntheticContext, TrainingSettings,
 };
-pub use train::{TrainError, TrainingProgress, TrainingRecord, train};
+pub use train::{
+    Predicts, TrainError, TrainingProgress, TrainingRecord, Trial, TrialBatch, TrialModel, TrialShape, train,
+};

@@ -144,6 +144,11 @@ impl SparseTable {
         })
     }
 
+    /// The values as they are, row by row.
+    pub(crate) fn values(&self) -> &[f32] {
+        &self.values
+    }
+
     /// The values, with those of rows that no step ever pulled set to zero: what was never trained must not speak.
     pub(crate) fn finish(mut self) -> Vec<f32> {
         for row in (0..self.pulled_at.len()).filter(|row| self.pulled_at[*row] == 0) {

@@ -247,5 +247,9 @@ fn rate(settings: &TrainingSettings, step: usize) -> f32 {
     settings.learning_rate * (settings.steps + 1 - step) as f32 / rest
 }
 
+mod trial;
+
+pub use trial::{Predicts, Trial, TrialBatch, TrialModel, TrialShape};
+
 #[cfg(test)]
 mod tests;

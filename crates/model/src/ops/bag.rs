@@ -37,6 +37,11 @@ impl Bags {
         &mut self.rows
     }
 
+    /// The rows and weights of all bags, one after the other, and where each bag ends.
+    pub(crate) fn parts(&self) -> (&[u32], &[f32], &[usize]) {
+        (&self.rows, &self.weights, &self.ends)
+    }
+
     /// Every entry: its bag, row and weight.
     pub(super) fn entries(&self) -> Vec<(u32, u32, f32)> {
         (0..self.len()).flat_map(|bag| self.bag(bag).map(move |(row, weight)| (bag as u32, row, weight))).collect()
