@@ -66,6 +66,12 @@ globo: build
     {{ turret }} publish --config cluster-config/globo.toml
     @echo "serve it: {{ turret }} serve --config cluster-config/globo.toml"
 
+# Measure a plan of studies/ by its name, such as `just study globo`; what is measured already is kept
+study name *arguments: build
+    # Plans that use the marketplace find it where the quickstart puts it.
+    [ -d .turret/quickstart/marketplace ] || {{ turret }} synth .turret/quickstart/marketplace
+    {{ turret }} study "studies/{{ name }}.toml" {{ arguments }}
+
 # What CI checks on real data: both data sets as they lie, and a small cut of the globo run
 real: build
     #!/usr/bin/env bash

@@ -18,6 +18,7 @@ mod publish;
 mod quickstart;
 mod retrieve;
 mod serve;
+mod study;
 mod synth;
 mod table;
 mod train;
@@ -53,6 +54,7 @@ enum Command {
     Data(data::Command),
     Train(train::Arguments),
     Evaluate(evaluate::Arguments),
+    Study(study::Arguments),
     Publish(publish::Arguments),
     Serve(serve::Arguments),
     Retrieve(retrieve::Arguments),
@@ -96,6 +98,7 @@ pub fn main() -> ExitCode {
         Command::Data(command) => data::run(command),
         Command::Train(arguments) => train::run(arguments),
         Command::Evaluate(arguments) => evaluate::run(arguments),
+        Command::Study(arguments) => study::run(arguments),
         Command::Publish(arguments) => publish::run(arguments),
         Command::Serve(arguments) => serve::run(arguments),
         Command::Retrieve(arguments) => retrieve::run(arguments),

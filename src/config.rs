@@ -142,8 +142,16 @@ impl Config {
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
         let table: toml::Table =
             text.parse().map_err(|source| ConfigError::Syntax { path: path.to_owned(), source: Box::new(source) })?;
+        Self::of_table(&table, path)
+    }
+
+    /// Checks a parsed file; `path` is named in errors.
+    ///
+    /// # Errors
+    /// With every fault of the table.
+    pub fn of_table(table: &toml::Table, path: &Path) -> Result<Self, ConfigError> {
         let faults = Faults::default();
-        let root = Section::root(&table, faults.clone());
+        let root = Section::root(table, faults.clone());
         let config = Self::read(&root, &faults);
         root.finish();
         let faults = faults.take();

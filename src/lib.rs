@@ -5,6 +5,8 @@
 pub mod cli;
 pub mod config;
 pub mod gateway;
+pub mod provenance;
 pub mod publish;
+pub mod study;
 pub mod telemetry;
 pub mod threads;
