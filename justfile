@@ -72,6 +72,10 @@ study name *arguments: build
     [ -d .turret/quickstart/marketplace ] || {{ turret }} synth .turret/quickstart/marketplace
     {{ turret }} study "studies/{{ name }}.toml" {{ arguments }}
 
+# One page over all figures of docs/results, in .turret/report/index.html
+report: build
+    {{ turret }} report .turret/report docs/results/*.json
+
 # What CI checks on real data: both data sets as they lie, and a small cut of the globo run
 real: build
     #!/usr/bin/env bash

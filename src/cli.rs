@@ -16,6 +16,7 @@ mod load;
 mod progress;
 mod publish;
 mod quickstart;
+mod report;
 mod retrieve;
 mod serve;
 mod study;
@@ -55,6 +56,7 @@ enum Command {
     Train(train::Arguments),
     Evaluate(evaluate::Arguments),
     Study(study::Arguments),
+    Report(report::Arguments),
     Publish(publish::Arguments),
     Serve(serve::Arguments),
     Retrieve(retrieve::Arguments),
@@ -99,6 +101,7 @@ pub fn main() -> ExitCode {
         Command::Train(arguments) => train::run(arguments),
         Command::Evaluate(arguments) => evaluate::run(arguments),
         Command::Study(arguments) => study::run(arguments),
+        Command::Report(arguments) => report::run(arguments),
         Command::Publish(arguments) => publish::run(arguments),
         Command::Serve(arguments) => serve::run(arguments),
         Command::Retrieve(arguments) => retrieve::run(arguments),

@@ -7,6 +7,7 @@ pub mod config;
 pub mod gateway;
 pub mod provenance;
 pub mod publish;
+pub mod report;
 pub mod study;
 pub mod telemetry;
 pub mod threads;

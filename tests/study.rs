@@ -1,4 +1,4 @@
-//! Studies, by the program itself, on a small marketplace.
+//! Studies and their report, by the program itself, on a small marketplace.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -66,7 +66,7 @@ const PLAN: &str = r#"
 "#;
 
 #[test]
-fn a_study_keeps_what_it_measured_and_writes_its_figures() {
+fn a_study_keeps_what_it_measured_and_its_figures_make_a_page() {
     let temporary = tempfile::tempdir().expect("a directory");
     let dir = temporary.path();
     succeed(dir, &["synth", "marketplace", "--users", "400", "--ads", "200", "--advertisers", "20", "--days", "7"]);
@@ -98,6 +98,10 @@ fn a_study_keeps_what_it_measured_and_writes_its_figures() {
     assert!(told.contains("[6/6]"), "a trial is kept apart: {told}");
     let after = std::fs::read_to_string(dir.join("figures/dropout.json")).expect("the figures");
     assert_eq!(text, after, "neither kept measurements nor a trial change the figures");
+
+    succeed(dir, &["report", "page", "figures/dropout.json"]);
+    let page = std::fs::read_to_string(dir.join("page/index.html")).expect("a page");
+    assert!(page.contains("does dropout matter?") && page.contains("Recall by dropout") && page.contains("<svg"));
 }
 
 #[test]
@@ -189,5 +193,6 @@ fn what_cannot_be_meant_ends_with_2_before_anything_is_done() {
     refused(&["study", "plan.toml", "--only", "nobody"], "--only: no run is called `nobody`");
     refused(&["study", "plan.toml", "--seeds", "7"], "--seeds: 7 is not one of the plan's");
     refused(&["study", "plan.toml", "--steps", "0"], "--steps: is not in");
-    assert!(!dir.join(".turret").exists());
+    refused(&["report", "page", "plan.toml"], "plan.toml: is no JSON");
+    assert!(!dir.join(".turret").exists() && !dir.join("page").exists());
 }

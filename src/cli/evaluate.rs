@@ -12,6 +12,8 @@ use super::progress::{Bar, watch_interrupts};
 use super::train::{Kind, model_dir, read};
 use super::{ConfigArgument, UsageError, say, say_json};
 use crate::config::Config;
+use crate::provenance::Provenance;
+use crate::report::{Content, Evaluated, Source};
 
 mod log;
 mod shown;
@@ -39,6 +41,12 @@ pub(super) struct Arguments {
     /// Also write the report, as JSON, to this file
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Also write a page of tables and plots, index.html, into this directory
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
+    /// Another file of figures for the page, such as those of docs/results; may be repeated
+    #[arg(long, value_name = "FILE", requires = "report")]
+    figures: Vec<PathBuf>,
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
@@ -88,6 +96,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
     let mut config = Config::load(&arguments.config.path).map_err(UsageError::Config)?;
     arguments.part.apply(&mut config)?;
     let source = source_of(&config)?;
+    let figures = super::report::read(&arguments.figures)?;
     watch_interrupts()?;
     let models = load(&config.models, &arguments.models)?;
     let dataset = read(&source)?;
@@ -95,13 +104,23 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
     let contenders: Vec<Contender<'_>> =
         models.iter().map(|(name, model)| Contender { name: name.clone(), model }).collect();
     let report = evaluate(&config, &dataset, &contenders, log.as_deref())?;
+    let text = render(&report);
+    let evaluated = Evaluated { provenance: provenance(), report };
     if let Some(path) = &arguments.out {
-        write_report(path, &report)?;
+        write_report(path, &evaluated)?;
     }
     if arguments.json {
-        return say_json(&report);
+        say_json(&evaluated.report)?;
+    } else {
+        say(text);
     }
-    say(render(&report));
+    if let Some(dir) = &arguments.report {
+        let name =
+            arguments.config.path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+        let own = Source { name, content: Content::Evaluation(Box::new(evaluated)) };
+        let sources: Vec<Source> = std::iter::once(own).chain(figures).collect();
+        crate::report::write(dir, &sources)?;
+    }
     Ok(())
 }
 
@@ -142,28 +161,14 @@ pub(super) fn evaluate(
     bar.end(report)
 }
 
-/// The figures that were measured, with what is needed to measure them again.
-#[derive(serde::Serialize)]
-struct Written<'a> {
-    command: String,
-    commit: String,
-    machine: String,
-    #[serde(flatten)]
-    report: &'a EvaluationReport,
+/// What the figures are measured with: this very command.
+fn provenance() -> Provenance {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    Provenance::of(format!("turret {}", arguments.join(" ")))
 }
 
-fn write_report(path: &Path, report: &EvaluationReport) -> anyhow::Result<()> {
-    let git = std::process::Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).output();
-    let commit = git.ok().filter(|done| done.status.success());
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let written = Written {
-        command: format!("turret {}", arguments.join(" ")),
-        commit: commit.map_or_else(String::new, |done| String::from_utf8_lossy(&done.stdout).trim().to_owned()),
-        machine: format!("{cores} cores, {}", std::env::consts::ARCH),
-        report,
-    };
-    let mut text = serde_json::to_string_pretty(&written)?;
+fn write_report(path: &Path, evaluated: &Evaluated) -> anyhow::Result<()> {
+    let mut text = serde_json::to_string_pretty(evaluated)?;
     text.push('\n');
     std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
