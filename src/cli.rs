@@ -133,6 +133,11 @@ fn say(line: impl AsRef<str>) {
     drop(writeln!(std::io::stdout(), "{}", line.as_ref()));
 }
 
+/// Prints one line to standard error: what a person should know beside the result.
+fn tell(line: impl AsRef<str>) {
+    drop(writeln!(std::io::stderr(), "{}", line.as_ref()));
+}
+
 /// Prints JSON for scripts.
 fn say_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     say(serde_json::to_string_pretty(value)?);

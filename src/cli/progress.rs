@@ -43,6 +43,13 @@ impl Bar {
         Self(bar)
     }
 
+    /// The same bar of work whose first `done` steps were done before: they do not count for the time left.
+    pub(super) fn after(self, done: u64) -> Self {
+        self.0.set_position(done);
+        self.0.reset_eta();
+        self
+    }
+
     /// Shows that `done` of `total` steps are done, and asks whether to go on.
     pub(super) fn at(&self, done: u64, total: u64, message: impl FnOnce() -> String) -> ControlFlow<()> {
         self.0.set_length(total);

@@ -1,21 +1,31 @@
 //! `turret train`.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use turret_model::{Model, ModelKind, ModelSettings, TrainingRecord};
-use turret_retrieval::dataset::Dataset;
+use anyhow::Context as _;
+use turret_model::{
+    Checkpoints, Model, ModelKind, ModelSettings, TrainError, Trainer, TrainingProgress, TrainingRecord, Validated,
+};
+use turret_retrieval::dataset::{Dataset, Parts};
 
 use super::data::source_of;
 use super::evaluate::HeldOut;
 use super::progress::{Bar, watch_interrupts};
-use super::{ConfigArgument, UsageError, say, say_json};
+use super::{ConfigArgument, UsageError, say, say_json, tell};
 use crate::config::Config;
+
+mod metrics;
+
+use metrics::Metrics;
 
 /// Trains the contextual model, and the history-only model that it is compared with
 ///
 /// Both are trained on the same data with the same settings and the same budget; they differ by the context layer alone.
 /// The models are written below the configuration's `models` directory; ones that are there are replaced when the new
-/// ones are complete. One seed gives the same model again on the same machine.
+/// ones are complete. Beside each: its metrics as JSON lines, the record of its training, and while it is trained a
+/// checkpoint. One seed gives the same model again on the same machine, broken off in between or not.
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
@@ -29,6 +39,12 @@ pub(super) struct Arguments {
     /// Steps of the optimiser, in place of training.steps
     #[arg(long)]
     steps: Option<usize>,
+    /// Go on from the checkpoints of a training that was broken off, and keep models that it has finished
+    #[arg(long)]
+    resume: bool,
+    /// Minutes from one checkpoint to the next; Ctrl-C leaves one besides
+    #[arg(long, value_name = "MINUTES", default_value_t = 5.0)]
+    checkpoint_minutes: f64,
     /// Print the record of the training as JSON
     #[arg(long)]
     json: bool,
@@ -79,16 +95,21 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
         config.training.warmup_steps = config.training.warmup_steps.min(steps);
         config.training.check().map_err(|error| UsageError::Argument(format!("--{error}")))?;
     }
+    let every = Duration::try_from_secs_f64(60.0 * arguments.checkpoint_minutes)
+        .map_err(|_| UsageError::Argument("--checkpoint-minutes: is not a number of minutes".to_owned()))?;
+    let keeping = Keeping { every, resume: arguments.resume };
     let source = source_of(&config)?;
     watch_interrupts()?;
     let dataset = read(&source)?;
     let mut records = Vec::new();
     for kind in Kind::BOTH.into_iter().filter(|kind| arguments.only.is_none_or(|only| only == *kind)) {
-        let (_, record) = train(&config, &dataset, kind)?;
-        if !arguments.json {
-            say(summary(kind, &record, &model_dir(&config.models, kind)));
+        match train_kept(&config, &dataset, kind, &keeping)? {
+            Some(record) if arguments.json => records.push(record),
+            Some(record) => say(summary(kind, &record, &model_dir(&config.models, kind))),
+            None => {
+                tell(format!("{} is complete and stays: {}", kind.name(), model_dir(&config.models, kind).display()))
+            }
         }
-        records.push(record);
     }
     if arguments.json { say_json(&records) } else { Ok(()) }
 }
@@ -96,6 +117,11 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
 /// Where a trained model is kept.
 pub(super) fn model_dir(models: &Path, kind: Kind) -> PathBuf {
     models.join(kind.name())
+}
+
+/// A file beside that directory.
+fn beside_model(models: &Path, kind: Kind, suffix: &str) -> PathBuf {
+    models.join(format!("{}.{suffix}", kind.name()))
 }
 
 /// Reads a data set, with a bar.
@@ -106,26 +132,130 @@ pub(super) fn read(source: &turret_data::DataSource) -> anyhow::Result<Dataset> 
     bar.end(dataset)
 }
 
-/// Trains one model and writes it, with a bar.
-pub(super) fn train(config: &Config, dataset: &Dataset, kind: Kind) -> anyhow::Result<(Model, TrainingRecord)> {
-    let settings = ModelSettings { kind: kind.model_kind(), ..config.model.clone() };
+/// Trains one model and writes it, with a bar and without checkpoints.
+pub(super) fn train(config: &Config, data: &dyn Parts, kind: Kind) -> anyhow::Result<(Model, TrainingRecord)> {
+    let settings = settings_of(config, kind);
+    let trainer = prepared(config, data, &settings)?;
     let bar = Bar::new(kind.name(), "steps");
-    let trained = turret_model::train(dataset, &config.split, &settings, &config.training, &mut |progress| {
-        bar.at(progress.step as u64, progress.steps as u64, || format!("loss {:.3}", progress.loss))
+    let mut latest = None;
+    let trained = trainer.train(None, &mut |progress| {
+        latest = progress.validation.or(latest);
+        bar.at(progress.step as u64, progress.steps as u64, || progress_text(&progress, latest))
     });
     let (model, record) = bar.end(trained)?;
     model.save(&model_dir(&config.models, kind))?;
     Ok((model, record))
 }
 
+/// Checks settings and data, with a bar over the parts of the log.
+fn prepared<'a>(config: &'a Config, data: &'a dyn Parts, settings: &'a ModelSettings) -> anyhow::Result<Trainer<'a>> {
+    let bar = Bar::new("surveying", "parts");
+    let mut watch = |done: usize, total: usize| bar.at(done as u64, total as u64, String::new);
+    let trainer = Trainer::new(data, &config.split, (settings, &config.training, &config.evaluation), &mut watch);
+    let trainer = bar.end(trainer)?;
+    trainer.cautions().iter().for_each(|caution| tell(format!("caution: {caution}")));
+    Ok(trainer)
+}
+
+fn settings_of(config: &Config, kind: Kind) -> ModelSettings {
+    ModelSettings { kind: kind.model_kind(), ..config.model.clone() }
+}
+
+/// How a training is kept while it runs.
+struct Keeping {
+    every: Duration,
+    resume: bool,
+}
+
+/// Trains one model and writes it, with a bar, checkpoints, metrics and record; none where it goes on with a training
+/// that has finished this model.
+fn train_kept(
+    config: &Config,
+    data: &dyn Parts,
+    kind: Kind,
+    keeping: &Keeping,
+) -> anyhow::Result<Option<TrainingRecord>> {
+    let settings = settings_of(config, kind);
+    let mut trainer = prepared(config, data, &settings)?;
+    let beside = |suffix| beside_model(&config.models, kind, suffix);
+    let (dir, path, record_path) = (model_dir(&config.models, kind), beside("checkpoint"), beside("record.json"));
+    let done = match (keeping.resume, path.try_exists().with_context(|| path.display().to_string())?) {
+        (true, true) => trainer.resume(&path)?,
+        (true, false) if dir.is_dir() && is_record_of(&record_path, &trainer) => return Ok(None),
+        (true, false) => 0,
+        (false, true) => {
+            tell(format!("{} is replaced; with --resume the training would have gone on", path.display()));
+            0
+        }
+        (false, false) => 0,
+    };
+    let metrics_path = beside("metrics.jsonl");
+    let mut metrics = Metrics::open(&metrics_path, done).with_context(|| metrics_path.display().to_string())?;
+    let mut metrics_fault = None;
+    let mut latest = None;
+    let bar = Bar::new(kind.name(), "steps").after(done as u64);
+    let checkpoints = Checkpoints { path, every: keeping.every };
+    let trained = trainer.train(Some(&checkpoints), &mut |progress| {
+        latest = progress.validation.or(latest);
+        if let Err(error) = metrics.add(&progress) {
+            metrics_fault = Some(error);
+            return ControlFlow::Break(());
+        }
+        bar.at(progress.step as u64, progress.steps as u64, || progress_text(&progress, latest))
+    });
+    if let Err(TrainError::BrokenOff { step }) = &trained {
+        tell(format!("{} stopped after {step} steps, kept in {}", kind.name(), checkpoints.path.display()));
+        tell(format!("to go on: {}", resuming(std::env::args())));
+    }
+    if let Some(error) = metrics_fault {
+        return Err(error).with_context(|| metrics_path.display().to_string());
+    }
+    let (model, record) = bar.end(trained)?;
+    model.save(&dir)?;
+    let kept = || {
+        std::fs::write(&record_path, serde_json::to_vec_pretty(&record)?)?;
+        // There is none where the training was shorter than the time to the first.
+        if checkpoints.path.try_exists()? { std::fs::remove_file(&checkpoints.path) } else { Ok(()) }
+    };
+    kept().with_context(|| record_path.display().to_string())?;
+    Ok(Some(record))
+}
+
+/// Whether the record at `path` is of this very training.
+fn is_record_of(path: &Path, trainer: &Trainer<'_>) -> bool {
+    let record = std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok());
+    record.is_some_and(|record| record["run"] == *trainer.digest().to_string())
+}
+
+/// The command that goes on with the one that was given.
+fn resuming(arguments: impl Iterator<Item = String>) -> String {
+    let mut arguments: Vec<String> = arguments.collect();
+    if !arguments.iter().any(|argument| argument == "--resume") {
+        arguments.push("--resume".to_owned());
+    }
+    arguments.join(" ")
+}
+
+/// What stands beside the bar.
+fn progress_text(progress: &TrainingProgress, validation: Option<Validated>) -> String {
+    let validation = validation.map(|v| format!("  validation R@10 {:.4} NDCG@10 {:.4}", v.recall_at_10, v.ndcg_at_10));
+    format!("epoch {:.1}  loss {:.3}{}", progress.epoch, progress.loss, validation.unwrap_or_default())
+}
+
 /// One line about a training.
 pub(super) fn summary(kind: Kind, record: &TrainingRecord, dir: &Path) -> String {
+    let best = record
+        .best
+        .map(|v| format!("; validation at step {}: R@10 {:.4}, NDCG@10 {:.4}", v.step, v.recall_at_10, v.ndcg_at_10));
     format!(
-        "{:13} loss {:.4} after {} steps in {:.0} s → {}",
+        "{:13} loss {:.4} after {} steps, {:.1} epochs, in {:.0} s, {:.0} % of it waiting for data{} → {}",
         kind.name(),
         record.final_loss,
         record.steps,
+        record.epochs,
         record.seconds,
+        100.0 * record.waiting_share,
+        best.unwrap_or_default(),
         dir.display()
     )
 }

@@ -131,9 +131,16 @@ pub(super) fn training(section: Section<'_>) -> TrainingSettings {
         history_drop: share("history_drop", 0.1),
         demographics_drop: share("demographics_drop", 0.1),
         synthetic_context: synthetic_context(section.section("synthetic_context")),
+        validation_every_steps: section.size("validation_every_steps", 0, 0..=10_000_000),
+        validation_cases_max: section.size("validation_cases_max", 10_000, 1..=1_000_000),
+        keep_best: section.flag("keep_best", true),
+        patience: section.size("patience", 0, 0..=10_000_000),
     };
     if settings.warmup_steps > settings.steps {
         section.fault("warmup_steps", format_args!("is more than steps, {}", settings.steps));
+    }
+    if settings.patience > 0 && settings.validation_every_steps == 0 {
+        section.fault("patience", "must be 0 where validation_every_steps is 0");
     }
     section.finish();
     settings

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use crate::client::get;
 use crate::harness::{Cluster, STOP_TIME, request_of};
-use crate::process::{Process, Signal, text, turret, wait_until};
-use crate::world::{config_of, world};
+use crate::process::{Signal, text, turret};
+use crate::world::world;
 
 /// Every command, with what its help must speak of.
 const COMMANDS: [(&[&str], &[&str]); 11] = [
@@ -34,7 +34,10 @@ const COMMANDS: [(&[&str], &[&str]); 11] = [
     (&["quickstart"], &["Usage"]),
     (&["synth"], &["<DIR>", "--users", "--ads", "--advertisers", "--days", "--seed", "--json", "[default: 20000]"]),
     (&["data", "check"], &["[DIR]", "--config", "--json"]),
-    (&["train"], &["--config", "--only", "--steps", "--json", "contextual", "history-only"]),
+    (
+        &["train"],
+        &["--config", "--only", "--steps", "--resume", "--checkpoint-minutes", "--json", "contextual", "history-only"],
+    ),
     (&["evaluate"], &["--config", "--out", "--json"]),
     (&["publish"], &["--config", "--json"]),
     (&["serve"], &["--config", "--node"]),
@@ -172,56 +175,6 @@ fn a_node_that_is_asked_to_stop_stops_at_once() {
 }
 
 #[test]
-fn an_interrupted_training_leaves_the_model_that_was_there() {
-    let dir = tempfile::tempdir().unwrap();
-    let config = dir.path().join("world.toml");
-    let settings = config_of(&world().dir);
-    let models = dir.path().join("models");
-    let own = settings
-        .replace(&format!("models = \"{}/models\"", text(&world().dir)), &format!("models = \"{}\"", text(&models)));
-    assert_ne!(own, settings);
-    fs::write(&config, own).unwrap();
-    let train =
-        |rest: &[&str]| [&["train", "--config", text(&config), "--only", "contextual"], rest].concat().join("\n");
-    let interrupt = || {
-        let arguments = train(&["--steps", "10000000"]);
-        let mut process = Process::start(dir.path(), "train", &arguments.split('\n').collect::<Vec<_>>());
-        // Reading this little takes a fraction of a second; after two it trains.
-        wait_until("the training is at work", Duration::from_secs(60), || {
-            assert_eq!(process.ended(), None, "{}", process.log());
-            (catches_interrupts(process.id()) && cpu_seconds(process.id()) > 2.0).then_some(())
-        });
-        process.signal(Signal::Interrupt);
-        assert_eq!(process.wait(Duration::from_secs(30)).code(), Some(130), "{}", process.log());
-        assert_eq!(process.output(), "");
-        assert_eq!(process.log(), "", "an interruption needs no explanation");
-    };
-    interrupt();
-    assert_eq!(files(&models), BTreeMap::new());
-    turret(&train(&["--steps", "10"]).split('\n').collect::<Vec<_>>()).expect(0);
-    let before = files(&models);
-    assert_eq!(before.len(), 3, "{:?}", before.keys());
-    interrupt();
-    assert_eq!(files(&models), before);
-}
-
-/// Whether a process has a handler for Ctrl-C, by what Linux says of it.
-fn catches_interrupts(process: u32) -> bool {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or_default();
-    // SIGINT is signal 2, the second bit.
-    u64::from_str_radix(caught.trim(), 16).is_ok_and(|signals| signals & 2 != 0)
-}
-
-/// The time that a process has computed for: user time, in hundredths of a second on every Linux.
-fn cpu_seconds(process: u32) -> f64 {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
-    // The name before it, in brackets, may hold anything.
-    let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
-    fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
-}
-
-#[test]
 fn one_seed_gives_identical_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let made = |name: &str, seed: &str| {
@@ -240,7 +193,7 @@ fn one_seed_gives_identical_bytes() {
 }
 
 /// Every file below `dir`, by its path there; none where it is not there.
-fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     let Ok(entries) = fs::read_dir(dir) else { return found };
     for entry in entries.flatten() {

@@ -12,4 +12,5 @@ mod harness;
 mod outage;
 mod process;
 mod scrape;
+mod training;
 mod world;

@@ -301,5 +301,9 @@ fn training_settings(seed: u64) -> TrainingSettings {
             interest_drop: 0.2,
             interest_add: 0.2,
         },
+        validation_every_steps: 0,
+        validation_cases_max: 1,
+        keep_best: false,
+        patience: 0,
     }
 }

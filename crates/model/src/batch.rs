@@ -22,6 +22,19 @@ pub(crate) struct Batch {
     pub(crate) head: HeadRows,
     pub(crate) candidates: ItemRows,
     pub(crate) softmax: SampledSoftmax,
+    /// What is dropped follows from it.
+    pub(crate) dropout_seed: u32,
+}
+
+/// What all batches of a training have in common.
+#[derive(Clone, Copy)]
+pub(crate) struct Shared<'a> {
+    pub(crate) features: &'a Features,
+    pub(crate) catalogue: &'a Catalogue,
+    /// How likely a draw is to be of each item; they sum to 1.
+    pub(crate) item_shares: &'a [f64],
+    pub(crate) model: &'a ModelSettings,
+    pub(crate) training: &'a TrainingSettings,
 }
 
 /// Makes batches.
@@ -30,6 +43,7 @@ pub(crate) struct Batches<'a> {
     pub(crate) sampler: &'a Sampler<'a>,
     pub(crate) features: &'a Features,
     pub(crate) catalogue: &'a Catalogue,
+    item_shares: &'a [f64],
     pub(crate) model: &'a ModelSettings,
     pub(crate) training: &'a TrainingSettings,
     // The column of each item in the batch of `column_of_batch`.
@@ -38,14 +52,10 @@ pub(crate) struct Batches<'a> {
 }
 
 impl<'a> Batches<'a> {
-    pub(crate) fn new(
-        data: &'a Dataset,
-        sampler: &'a Sampler<'a>,
-        (features, catalogue): (&'a Features, &'a Catalogue),
-        (model, training): (&'a ModelSettings, &'a TrainingSettings),
-    ) -> Self {
+    pub(crate) fn new(data: &'a Dataset, sampler: &'a Sampler<'a>, shared: Shared<'a>) -> Self {
+        let Shared { features, catalogue, item_shares, model, training } = shared;
         let columns = vec![(0, 0); data.items.len()];
-        Self { data, sampler, features, catalogue, model, training, columns, batches: 0 }
+        Self { data, sampler, features, catalogue, item_shares, model, training, columns, batches: 0 }
     }
 
     /// The next batch.
@@ -78,11 +88,11 @@ impl<'a> Batches<'a> {
         }
         for item in &items {
             // An item that is never a positive would only be pushed away by its id: its other features speak for it.
-            let with_id = self.sampler.item_share(*item) > 0.0 && !chance(random, self.training.id_drop);
+            let with_id = self.item_shares[*item as usize] > 0.0 && !chance(random, self.training.id_drop);
             candidates.push_row(self.catalogue.item(*item), with_id);
         }
         let softmax = self.softmax(&items, targets);
-        Batch { histories, spans, head, candidates, softmax }
+        Batch { histories, spans, head, candidates, softmax, dropout_seed: random.random() }
     }
 
     /// The column of `item`, which becomes a candidate if it is none yet.
@@ -102,8 +112,8 @@ impl<'a> Batches<'a> {
         let draws = targets.len() as f64;
         let uniform = 1.0 / self.data.items.len() as f64;
         let log_q = |item: &u32| {
-            let missed =
-                draws * (-self.sampler.item_share(*item)).ln_1p() + self.training.negatives as f64 * (-uniform).ln_1p();
+            let missed = draws * (-self.item_shares[*item as usize]).ln_1p()
+                + self.training.negatives as f64 * (-uniform).ln_1p();
             // An item that every draw yields has a share of 1, and is surely there.
             (-missed.exp_m1()).max(1e-12).ln() as f32
         };

@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
-use turret_retrieval::dataset::{Clock, Dataset, Row};
+use turret_retrieval::dataset::{Clock, Dataset};
 
-use crate::settings::{EventWeights, HistoryGap, Objective, Split, TrainingSettings};
+use crate::settings::{HistoryGap, Objective, Split, TrainingSettings};
 
 const DAY_MS: i64 = 86_400_000;
 /// Without sessions, events of one user at most this far apart are neighbours.
@@ -30,17 +30,48 @@ pub(crate) struct Prediction {
     pub(crate) positive: usize,
 }
 
+/// Which events of a data set may be drawn as positives, and how often.
+pub(crate) struct Draws<'a> {
+    data: &'a Dataset,
+    settings: &'a TrainingSettings,
+    /// The end of each user's training events.
+    pub(crate) ends: Vec<usize>,
+    /// With a half-life, what the age of an event is counted from.
+    pub(crate) reference_ms: i64,
+}
+
+impl<'a> Draws<'a> {
+    /// Those of the training part of `data`.
+    pub(crate) fn of(data: &'a Dataset, split: &Split, settings: &'a TrainingSettings) -> Self {
+        let reference_ms = match split {
+            Split::Temporal { cut_ms, .. } => *cut_ms,
+            Split::LeaveOneOut { .. } => data.events().iter().map(|row| row.at).max().unwrap_or(0),
+        };
+        Self { data, settings, ends: training_ends(data, split), reference_ms }
+    }
+
+    /// Each event that may be drawn, with how often relative to the others; above 0, in the order of events.
+    pub(crate) fn weights(&self) -> impl Iterator<Item = (usize, f64)> {
+        let half_life_ms = self.settings.half_life_hours.map(|hours| f64::from(hours) * 3.6e6);
+        let weight = move |at: usize| {
+            let row = &self.data.events()[at];
+            let age = half_life_ms.map_or(1.0, |half| (-((self.reference_ms - row.at) as f64) / half).exp2());
+            f64::from(self.settings.event_weights.of(row.kind)) * age
+        };
+        let users = (0..).zip(&self.ends);
+        let events = users.flat_map(|(user, end)| self.data.range_of(user).start..*end);
+        events.map(move |at| (at, weight(at))).filter(|(_, weight)| *weight > 0.0)
+    }
+}
+
 /// Draws examples.
 pub(crate) struct Sampler<'a> {
     data: &'a Dataset,
     settings: &'a TrainingSettings,
     history_max: usize,
-    // The end of each user's training events.
-    ends: Vec<usize>,
     // Running sums of the weights of `positives`.
     sums: Vec<f64>,
     positives: Vec<usize>,
-    item_share: Vec<f64>,
 }
 
 /// The end of the training events of every user.
@@ -74,47 +105,14 @@ impl<'a> Sampler<'a> {
         settings: &'a TrainingSettings,
         history_max: usize,
     ) -> Option<Self> {
-        let ends = training_ends(data, split);
-        let last_ms = match split {
-            Split::Temporal { cut_ms, .. } => *cut_ms,
-            Split::LeaveOneOut { .. } => data.events().iter().map(|row| row.at).max().unwrap_or(0),
-        };
-        let half_life_ms = settings.half_life_hours.map(|hours| f64::from(hours) * 3.6e6);
-        let mut sampler = Self {
-            data,
-            settings,
-            history_max,
-            ends,
-            sums: Vec::new(),
-            positives: Vec::new(),
-            item_share: vec![0.0; data.items.len()],
-        };
+        let (mut sums, mut positives) = (Vec::new(), Vec::new());
         let mut sum = 0.0;
-        for user in 0..data.users.len() as u32 {
-            for at in data.range_of(user).start..sampler.ends[user as usize] {
-                let row = &data.events()[at];
-                let age = half_life_ms.map_or(1.0, |half| (-((last_ms - row.at) as f64) / half).exp2());
-                let weight = weight_of(row, &settings.event_weights) * age;
-                if weight > 0.0 {
-                    sum += weight;
-                    sampler.sums.push(sum);
-                    sampler.positives.push(at);
-                    sampler.item_share[row.item as usize] += weight;
-                }
-            }
+        for (at, weight) in Draws::of(data, split, settings).weights() {
+            sum += weight;
+            sums.push(sum);
+            positives.push(at);
         }
-        sampler.item_share.iter_mut().for_each(|share| *share /= sum);
-        (sum > 0.0).then_some(sampler)
-    }
-
-    /// How many events may be drawn as positives.
-    pub(crate) fn positives(&self) -> usize {
-        self.positives.len()
-    }
-
-    /// How likely each draw is to be of item `number`; over all items it sums to 1.
-    pub(crate) fn item_share(&self, number: u32) -> f64 {
-        self.item_share[number as usize]
+        (sum > 0.0).then_some(Self { data, settings, history_max, sums, positives })
     }
 
     /// Draws one example.
@@ -207,16 +205,6 @@ pub(crate) fn neighbour(data: &Dataset, event: usize) -> Option<usize> {
             (_, _, Clock::Milliseconds) => row.at - other.at <= NEIGHBOUR_MS,
         };
     same.then_some(before)
-}
-
-fn weight_of(row: &Row, weights: &EventWeights) -> f64 {
-    use turret_retrieval::event::EventType::{AddToCart, Checkout, Signup, View};
-    f64::from(match row.kind {
-        View => weights.view,
-        AddToCart => weights.add_to_cart,
-        Checkout => weights.checkout,
-        Signup => weights.signup,
-    })
 }
 
 #[cfg(test)]

@@ -6,12 +6,12 @@
 use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
-use turret_retrieval::dataset::Dataset;
 use turret_retrieval::digest::Digest;
 use turret_retrieval::event::EventType;
 use turret_retrieval::hashing::{reduce, stable_hash};
 use turret_retrieval::ids::{AdvertiserId, InterestId, ItemId};
-use turret_retrieval::user::Demographics;
+use turret_retrieval::item::Item;
+use turret_retrieval::user::{Demographics, User};
 
 use crate::settings::ModelSettings;
 use crate::text::tokens;
@@ -45,16 +45,13 @@ pub(crate) struct Schema {
 }
 
 impl Schema {
-    /// The schema of `data` under `settings`.
-    pub(crate) fn of(data: &Dataset, settings: &ModelSettings) -> Self {
+    /// The schema of `items`, and of users who say `words`, under `settings`.
+    pub(crate) fn of(items: &[Item], words: &Words, settings: &ModelSettings) -> Self {
         let mut interests: Vec<InterestId> =
-            data.items.iter().flat_map(|item| &item.interests).map(|interest| interest.id.clone()).collect();
+            items.iter().flat_map(|item| &item.interests).map(|interest| interest.id.clone()).collect();
         interests.sort();
         interests.dedup();
-        let words = |pick: fn(&Demographics) -> &Option<Box<str>>| {
-            commonest(data.users.iter().filter_map(|user| pick(&user.demographics).as_deref()))
-        };
-        let content = data.items.iter().find_map(|item| item.embedding.as_ref().map(Vec::len));
+        let content = items.iter().find_map(|item| item.embedding.as_ref().map(Vec::len));
         Self {
             id_buckets: settings.id_buckets,
             advertiser_buckets: settings.advertiser_buckets,
@@ -64,8 +61,8 @@ impl Schema {
             query_buckets: settings.query_buckets,
             age_firsts: AGE_FIRSTS.to_vec(),
             interests,
-            countries: words(|facts| &facts.country),
-            genders: words(|facts| &facts.gender),
+            countries: commonest(&words.countries),
+            genders: commonest(&words.genders),
             content_dimension: if settings.content_embedding { content.unwrap_or(0) } else { 0 },
         }
     }
@@ -98,14 +95,36 @@ impl Schema {
     }
 }
 
+/// The words that users have for their country and gender, with how many users say each.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Words {
+    countries: BTreeMap<Box<str>, u64>,
+    genders: BTreeMap<Box<str>, u64>,
+}
+
+impl Words {
+    /// Adds those of `users`.
+    pub(crate) fn count(&mut self, users: &[User]) {
+        let add = |counts: &mut BTreeMap<Box<str>, u64>, word: &Option<Box<str>>| {
+            let Some(word) = word else { return };
+            match counts.get_mut(word) {
+                Some(count) => *count += 1,
+                None => drop(counts.insert(word.clone(), 1)),
+            }
+        };
+        for User { demographics, .. } in users {
+            add(&mut self.countries, &demographics.country);
+            add(&mut self.genders, &demographics.gender);
+        }
+    }
+}
+
 /// The [`WORDS_MAX`] commonest words, in alphabetical order.
-fn commonest<'a>(words: impl Iterator<Item = &'a str>) -> Vec<Box<str>> {
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    words.for_each(|word| *counts.entry(word).or_default() += 1);
-    let mut ranked: Vec<(&str, usize)> = counts.into_iter().collect();
-    ranked.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+fn commonest(counts: &BTreeMap<Box<str>, u64>) -> Vec<Box<str>> {
+    let mut ranked: Vec<(&Box<str>, &u64)> = counts.iter().collect();
+    ranked.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
     ranked.truncate(WORDS_MAX);
-    let mut words: Vec<Box<str>> = ranked.into_iter().map(|(word, _)| word.into()).collect();
+    let mut words: Vec<Box<str>> = ranked.into_iter().map(|(word, _)| word.clone()).collect();
     words.sort();
     words
 }

@@ -35,5 +35,6 @@ pub use settings::{
     Part, SettingsError, Split, SyntheticContext, TrainingSettings,
 };
 pub use train::{
-    Predicts, TrainError, TrainingProgress, TrainingRecord, Trial, TrialBatch, TrialModel, TrialShape, train,
+    Caution, CheckpointError, Checkpoints, Predicts, TrainError, Trainer, TrainingProgress, TrainingRecord, Trial,
+    TrialBatch, TrialModel, TrialShape, Validated, train,
 };

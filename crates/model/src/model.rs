@@ -1,6 +1,7 @@
 //! A trained model, as serving uses it.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use candle_core::{Device, Result as CandleResult, Tensor};
 use turret_retrieval::context::Context;
@@ -24,8 +25,8 @@ use crate::towers::{Dropout, EncodedEvents, Network, States};
 /// Immutable, and safe to share between threads.
 pub struct Model {
     pub(crate) settings: ModelSettings,
-    pub(crate) features: Features,
-    pub(crate) catalogue: Catalogue,
+    pub(crate) features: Arc<Features>,
+    pub(crate) catalogue: Arc<Catalogue>,
     /// Whether events have times, or only an order.
     pub(crate) timed: bool,
     /// What it was trained on.
@@ -86,13 +87,14 @@ pub enum ModelError {
 impl Model {
     pub(crate) fn new(
         settings: ModelSettings,
-        features: Features,
-        catalogue: Catalogue,
+        features: impl Into<Arc<Features>>,
+        catalogue: impl Into<Arc<Catalogue>>,
         timed: bool,
         split: Split,
         parameters: Vec<Parameter>,
         table: Vec<f32>,
     ) -> CandleResult<Self> {
+        let (features, catalogue) = (features.into(), catalogue.into());
         let versions = Versions::of((&settings, timed), (&features, &catalogue), &parameters, &table);
         let untrained = table.chunks_exact(settings.dimension).map(|row| row.iter().all(|x| *x == 0.0)).collect();
         let table = Tensor::from_vec(table, (features.rows(), settings.dimension), &Device::Cpu)?;

@@ -10,9 +10,9 @@ const BETA_2: f32 = 0.999;
 const EPSILON: f32 = 1e-8;
 
 /// Running means of gradients and of their squares.
-struct Moments {
-    first: Vec<f32>,
-    second: Vec<f32>,
+pub(crate) struct Moments {
+    pub(crate) first: Vec<f32>,
+    pub(crate) second: Vec<f32>,
 }
 
 impl Moments {
@@ -61,6 +61,16 @@ impl DenseAdam {
     /// For `parameters`, always given in this order.
     pub(crate) fn new(parameters: &[Parameter], decay: f32) -> Self {
         Self { moments: parameters.iter().map(|parameter| Moments::new(parameter.values.len())).collect(), decay }
+    }
+
+    /// The moments of each parameter, in their order.
+    pub(crate) fn moments(&self) -> &[Moments] {
+        &self.moments
+    }
+
+    /// To be set to those of a checkpoint, without a change of lengths.
+    pub(crate) fn moments_mut(&mut self) -> &mut [Moments] {
+        &mut self.moments
     }
 
     /// One step; `grads[i]` is the gradient of `parameters[i]`, where it took part. `step` counts from 1.
@@ -150,10 +160,39 @@ impl SparseTable {
     }
 
     /// The values, with those of rows that no step ever pulled set to zero: what was never trained must not speak.
+    pub(crate) fn trained(&self) -> Vec<f32> {
+        let mut values = self.values.clone();
+        self.forget_untouched(&mut values);
+        values
+    }
+
+    /// The same, of a table that is not trained any further.
     pub(crate) fn finish(mut self) -> Vec<f32> {
+        let mut values = std::mem::take(&mut self.values);
+        self.forget_untouched(&mut values);
+        values
+    }
+
+    fn forget_untouched(&self, values: &mut [f32]) {
         for row in (0..self.pulled_at.len()).filter(|row| self.pulled_at[*row] == 0) {
-            self.values[row * self.width..][..self.width].fill(0.0);
+            values[row * self.width..][..self.width].fill(0.0);
         }
-        self.values
+    }
+
+    /// The moments of the values.
+    pub(crate) fn moments(&self) -> &Moments {
+        &self.moments
+    }
+
+    /// For each row, 1 where a step has pulled it, else 0.
+    pub(crate) fn touched(&self) -> Vec<f32> {
+        self.pulled_at.iter().map(|at| if *at == 0 { 0.0 } else { 1.0 }).collect()
+    }
+
+    /// Becomes what these say, each as long as what it replaces.
+    pub(crate) fn restore(&mut self, values: Vec<f32>, moments: Moments, touched: &[f32]) {
+        self.pulls = 1;
+        self.pulled_at = touched.iter().map(|touched| u64::from(*touched != 0.0)).collect();
+        (self.values, self.moments) = (values, moments);
     }
 }

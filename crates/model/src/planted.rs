@@ -3,12 +3,13 @@
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use turret_retrieval::dataset::{Clock, Dataset, Row};
+use turret_retrieval::dataset::{Clock, Dataset, Part, PartError, Parts, Row};
 use turret_retrieval::event::EventType;
 use turret_retrieval::ids::{AdvertiserId, InterestId, ItemId, UserId};
 use turret_retrieval::item::{Ad, Interest, Item};
 use turret_retrieval::user::{Demographics, User};
 
+use crate::features::{Schema, Words};
 use crate::settings::*;
 
 pub(crate) const CATEGORIES: u64 = 8;
@@ -71,6 +72,48 @@ pub(crate) fn world(users: u64, clock: Clock) -> Dataset {
         },
     };
     Dataset::new(items, ads, (0..users).map(person).collect(), clock, rows)
+}
+
+/// A log in parts: user u of the whole is in part u modulo their number.
+pub(crate) struct InParts(pub(crate) Vec<Dataset>);
+
+impl InParts {
+    pub(crate) fn of(data: &Dataset, count: usize) -> Self {
+        let part = |number: usize| {
+            let own: Vec<usize> = (number..data.users.len()).step_by(count).collect();
+            let rows = (0..)
+                .zip(&own)
+                .flat_map(|(user, of)| data.events_of(*of as u32).iter().map(move |row| Row { user, ..*row }));
+            let users = own.iter().map(|user| data.users[*user].clone()).collect();
+            Dataset::new(data.items.clone(), Vec::new(), users, data.clock, rows.collect())
+        };
+        Self((0..count).map(part).collect())
+    }
+}
+
+impl Parts for InParts {
+    fn items(&self) -> &[Item] {
+        &self.0[0].items
+    }
+
+    fn clock(&self) -> Clock {
+        self.0[0].clock
+    }
+
+    fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    fn read(&self, number: usize) -> Result<Part<'_>, PartError> {
+        self.0.get(number).map(Part::Whole).ok_or_else(|| PartError { number, source: "there is no such part".into() })
+    }
+}
+
+/// The schema of `data` under `settings`.
+pub(crate) fn schema(data: &Dataset, settings: &ModelSettings) -> Schema {
+    let mut words = Words::default();
+    words.count(&data.users);
+    Schema::of(&data.items, &words, settings)
 }
 
 /// The last day is for testing.
@@ -149,5 +192,9 @@ pub(crate) fn training(steps: usize) -> TrainingSettings {
             interest_drop: 0.2,
             interest_add: 0.2,
         },
+        validation_every_steps: 0,
+        validation_cases_max: 100,
+        keep_best: true,
+        patience: 0,
     }
 }

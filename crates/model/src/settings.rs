@@ -1,6 +1,7 @@
 //! The settings of the model, of its training and of its evaluation. There are no defaults: the caller knows its data.
 
 use serde::{Deserialize, Serialize};
+use turret_retrieval::event::EventType;
 
 mod evaluation;
 
@@ -175,6 +176,14 @@ pub struct TrainingSettings {
     pub demographics_drop: f32,
     /// What a context is made of.
     pub synthetic_context: SyntheticContext,
+    /// The model in the making is ranked against held-out events after so many steps, and after the last; 0: never.
+    pub validation_every_steps: usize,
+    /// A sample of at most this many validation cases, 1..=1,000,000.
+    pub validation_cases_max: usize,
+    /// Whether the model is the one of the best validation NDCG@10, and not that of the last step.
+    pub keep_best: bool,
+    /// Training ends after so many validations in a row without a better NDCG@10; 0: after all its steps.
+    pub patience: usize,
 }
 
 /// A setting that would break the model or its training.
@@ -244,6 +253,9 @@ impl TrainingSettings {
             require(hours.is_finite() && hours > 0.0, "half_life_hours", "is not a positive number")?;
         }
         self.event_weights.check()?;
+        require((1..=1_000_000).contains(&self.validation_cases_max), "validation_cases_max", "is not in 1..=1000000")?;
+        let validates = self.validation_every_steps > 0;
+        require(validates || self.patience == 0, "patience", "must be 0 where validation_every_steps is 0")?;
         let context = &self.synthetic_context;
         for (field, share, below_one) in [
             ("weight_decay", self.weight_decay, true),
@@ -272,6 +284,16 @@ impl TrainingSettings {
 }
 
 impl EventWeights {
+    /// The weight of events of this type.
+    pub(crate) fn of(self, kind: EventType) -> f32 {
+        match kind {
+            EventType::View => self.view,
+            EventType::AddToCart => self.add_to_cart,
+            EventType::Checkout => self.checkout,
+            EventType::Signup => self.signup,
+        }
+    }
+
     fn check(self) -> Result<(), SettingsError> {
         let all = [self.view, self.add_to_cart, self.checkout, self.signup];
         require(all.iter().all(|weight| weight.is_finite() && *weight >= 0.0), "event_weights", "must be 0 or more")?;

@@ -47,7 +47,7 @@ pub(crate) static DATASET: LazyLock<Dataset> = LazyLock::new(dataset);
 /// The model that is published; trained once a process.
 pub(crate) static MODEL: LazyLock<Model> = LazyLock::new(|| {
     let split = Split::temporal(AFTER_MS, AFTER_MS + 1);
-    let trained = train(&DATASET, &split, &model_settings(), &training_settings(), &mut |_| ControlFlow::Continue(()));
+    let trained = train(&*DATASET, &split, &model_settings(), &training_settings(), &mut |_| ControlFlow::Continue(()));
     trained.expect("the data set suits the settings").0
 });
 
@@ -244,5 +244,9 @@ fn training_settings() -> TrainingSettings {
             interest_drop: 0.2,
             interest_add: 0.2,
         },
+        validation_every_steps: 0,
+        validation_cases_max: 100,
+        keep_best: true,
+        patience: 0,
     }
 }

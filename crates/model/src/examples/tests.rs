@@ -3,7 +3,7 @@ use turret_retrieval::event::EventType;
 
 use super::*;
 use crate::planted::{self, DAY_MS as DAY, SPLIT, world};
-use crate::settings::ModelKind;
+use crate::settings::{EventWeights, ModelKind};
 
 fn draws(data: &Dataset, split: &Split, settings: &TrainingSettings) -> Vec<Example> {
     let history_max = planted::model(ModelKind::Contextual).history_length_max;
@@ -119,15 +119,16 @@ fn item_shares_are_the_probabilities_of_the_draws() {
     let data = world(20, Clock::Milliseconds);
     let settings = planted::training(1);
     let sampler = Sampler::new(&data, &SPLIT, &settings, 10).unwrap();
-    let total: f64 = (0..data.items.len() as u32).map(|item| sampler.item_share(item)).sum();
-    assert!((total - 1.0).abs() < 1e-9);
+    let mut shares = vec![0.0; data.items.len()];
+    let draws = Draws::of(&data, &SPLIT, &settings);
+    let total: f64 = draws.weights().map(|(_, weight)| weight).sum();
+    draws.weights().for_each(|(row, weight)| shares[data.events()[row].item as usize] += weight / total);
     let mut counts = vec![0.0; data.items.len()];
     let mut random = ChaCha8Rng::seed_from_u64(2);
     for _ in 0..20_000 {
         counts[data.events()[sampler.draw(&mut random).predictions[0].positive].item as usize] += 1.0 / 20_000.0;
     }
-    for (item, count) in (0..).zip(counts) {
-        let share: f64 = sampler.item_share(item);
+    for (item, (share, count)) in shares.iter().zip(counts).enumerate() {
         assert!((share - count).abs() < 4.0 * (share / 20_000.0).sqrt() + 1e-4, "{item}: {share} {count}");
     }
 }

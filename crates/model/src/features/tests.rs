@@ -1,11 +1,11 @@
-use turret_retrieval::dataset::Clock;
+use turret_retrieval::dataset::{Clock, Dataset};
 
 use super::*;
-use crate::planted::{self, world};
+use crate::planted::{self, schema, world};
 use crate::settings::ModelKind;
 
 fn features() -> Features {
-    Features::new(Schema::of(&world(20, Clock::Milliseconds), &planted::model(ModelKind::Contextual)))
+    Features::new(schema(&world(20, Clock::Milliseconds), &planted::model(ModelKind::Contextual)))
 }
 
 #[test]
@@ -62,13 +62,13 @@ fn buckets_begin_where_they_say() {
 #[test]
 fn another_vocabulary_is_another_schema() {
     let settings = planted::model(ModelKind::Contextual);
-    let digest = |data: &Dataset, settings: &ModelSettings| Schema::of(data, settings).digest();
+    let digest = |data: &Dataset, settings: &ModelSettings| schema(data, settings).digest();
     let data = world(20, Clock::Milliseconds);
     assert_eq!(digest(&data, &settings), digest(&world(20, Clock::Order), &settings));
     assert_ne!(digest(&data, &settings), digest(&data, &ModelSettings { id_buckets: 1_024, ..settings.clone() }));
     assert_ne!(digest(&data, &settings), digest(&data, &ModelSettings { content_embedding: true, ..settings.clone() }));
     let other = world(20, Clock::Milliseconds);
     let other = Dataset::new(&other.items[..90], vec![], vec![], Clock::Order, vec![]);
-    assert_eq!(Schema::of(&other, &settings).countries.len(), 0);
+    assert_eq!(schema(&other, &settings).countries.len(), 0);
     assert_ne!(digest(&data, &settings), digest(&other, &settings));
 }

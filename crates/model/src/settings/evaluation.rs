@@ -152,6 +152,18 @@ pub struct EvaluationSettings {
 }
 
 impl EvaluationSettings {
+    /// Every held-out event is a target, and there are neither samples nor intervals.
+    pub(crate) const fn plain(seed: u64) -> Self {
+        Self {
+            seed,
+            cases_max: None,
+            bootstrap_samples: 0,
+            cases: CaseChoice::Last,
+            target_events: Vec::new(),
+            state_age_days: Vec::new(),
+        }
+    }
+
     /// Checks every field.
     ///
     /// # Errors

@@ -12,15 +12,16 @@ use turret_retrieval::event::EventType;
 use turret_retrieval::ids::{AdvertiserId, InterestId, ItemId};
 use turret_retrieval::item::{Interest, Item};
 
-use super::{Run, TrainError};
+use super::TrainError;
+use super::run::Run;
 use crate::batch::Batch;
 use crate::catalogue::Catalogue;
-use crate::features::{Features, Schema};
+use crate::features::{Features, Schema, Words};
 use crate::inputs::{ContextFeatures, HeadRows, Histories, HistoryEvent, ItemRows, QueryFeatures};
 use crate::model::Model;
 use crate::ops::{Bags, SampledSoftmax};
 use crate::parameters::TABLE;
-use crate::settings::{ModelKind, ModelSettings, SettingsError, TrainingSettings};
+use crate::settings::{ModelKind, ModelSettings, SettingsError, Split, TrainingSettings};
 
 /// Interests in all, and of a context.
 const INTERESTS: [u64; 2] = [1_000, 8];
@@ -84,7 +85,7 @@ impl<'a> Trial<'a> {
         };
         let items: Vec<Item> = (0..shape.items).map(item).collect();
         let data = Dataset::new(items, Vec::new(), Vec::new(), Clock::Order, Vec::new());
-        let features = Features::new(Schema::of(&data, model));
+        let features = Features::new(Schema::of(&data.items, &Words::default(), model));
         let catalogue = Catalogue::of(&data.items, &features);
         let run = Run::new(model, training, &features);
         Ok(Self { model, shape, training, features, catalogue, run, steps: 0 })
@@ -126,7 +127,7 @@ impl<'a> Trial<'a> {
             as_negative: corrections(),
             targets: (0..spans.len()).map(|row| (row % (columns - self.shape.negatives)) as u32).collect(),
         };
-        TrialBatch(Batch { histories, spans, head, candidates, softmax })
+        TrialBatch(Batch { histories, spans, head, candidates, softmax, dropout_seed: random.random() })
     }
 
     fn push_query(&self, head: &mut HeadRows, random: &mut ChaCha8Rng) {
@@ -147,7 +148,7 @@ impl<'a> Trial<'a> {
     /// When an operation fails.
     pub fn step(&mut self, batch: TrialBatch) -> Result<f32, TrainError> {
         self.steps += 1;
-        self.run.step(batch.0, self.steps)
+        Ok(self.run.step(batch.0, self.steps)?)
     }
 
     /// The model as it is now.
@@ -158,7 +159,7 @@ impl<'a> Trial<'a> {
         let (features, catalogue) = (self.features.clone(), self.catalogue.clone());
         let table = self.run.table.values().to_vec();
         let parameters = self.run.parameters.clone();
-        Model::new(self.model.clone(), features, catalogue, false, parameters, table).map(TrialModel)
+        Model::new(self.model.clone(), features, catalogue, false, Split::leave_one_out(), parameters, table).map(TrialModel)
     }
 
     /// Writes the model's tensors and the batch's numbers to a safetensors file, for another implementation to read.
