@@ -12,6 +12,7 @@ use crate::telemetry::Program;
 mod config;
 mod data;
 mod evaluate;
+mod funnel;
 mod load;
 mod progress;
 mod publish;

@@ -4,6 +4,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod funnel;
 pub mod gateway;
 pub mod provenance;
 pub mod publish;

@@ -12,6 +12,7 @@ use super::progress::{Bar, watch_interrupts};
 use super::train::{Kind, model_dir, read};
 use super::{ConfigArgument, UsageError, say, say_json};
 use crate::config::Config;
+use crate::funnel::FunnelReport;
 use crate::provenance::Provenance;
 use crate::report::{Content, Evaluated, Source};
 
@@ -38,6 +39,9 @@ pub(super) struct Arguments {
     /// Judge by a log of requests (requests.parquet): the ads that were delivered are what is to be found
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
+    /// Simulate the funnel behind the two models instead: ranker, relevance floor and auction, on a marketplace
+    #[arg(long, conflicts_with_all = ["part", "models", "log", "report"])]
+    funnel: bool,
     /// Also write the report, as JSON, to this file
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -95,6 +99,9 @@ impl FromStr for NamedDir {
 pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
     let mut config = Config::load(&arguments.config.path).map_err(UsageError::Config)?;
     arguments.part.apply(&mut config)?;
+    if arguments.funnel {
+        return simulate(&config, &arguments);
+    }
     let source = source_of(&config)?;
     let figures = super::report::read(&arguments.figures)?;
     watch_interrupts()?;
@@ -122,6 +129,29 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
         crate::report::write(dir, &sources)?;
     }
     Ok(())
+}
+
+/// The funnel behind the models, written and printed as was asked for.
+fn simulate(config: &Config, arguments: &Arguments) -> anyhow::Result<()> {
+    watch_interrupts()?;
+    let simulated = Simulated { provenance: provenance(), report: super::funnel::measure(config)? };
+    if let Some(path) = &arguments.out {
+        write_report(path, &simulated)?;
+    }
+    if arguments.json {
+        return say_json(&simulated.report);
+    }
+    say(super::funnel::render(&simulated.report));
+    Ok(())
+}
+
+/// A simulated funnel with what is needed to make it again.
+#[derive(serde::Serialize)]
+struct Simulated {
+    #[serde(flatten)]
+    provenance: Provenance,
+    #[serde(flatten)]
+    report: FunnelReport,
 }
 
 /// The two models of the configuration and those that are named; a name that is given replaces one of the two.
@@ -167,7 +197,7 @@ fn provenance() -> Provenance {
     Provenance::of(format!("turret {}", arguments.join(" ")))
 }
 
-fn write_report(path: &Path, evaluated: &Evaluated) -> anyhow::Result<()> {
+fn write_report(path: &Path, evaluated: &impl serde::Serialize) -> anyhow::Result<()> {
     let mut text = serde_json::to_string_pretty(evaluated)?;
     text.push('\n');
     std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))

@@ -24,7 +24,7 @@ const MAY_IMPORT: [(&str, &str, &[&str]); 7] = [
 ];
 
 /// Dependencies that have doors: the beginning of their names, and the packages that may import them.
-const DOORS: [(&str, &[&str]); 22] = [
+const DOORS: [(&str, &[&str]); 23] = [
     ("anyhow", &["turret"]),
     ("arrow", &["turret-data"]),
     ("async-", &[]),
@@ -42,6 +42,7 @@ const DOORS: [(&str, &[&str]); 22] = [
     ("reqwest", &["turret"]),
     ("safetensors", &["turret-model"]),
     ("sled", &["turret-store"]),
+    ("smartcore", &["turret"]),
     ("tokio", &["turret-actors", "turret"]),
     ("toml", &["turret"]),
     ("tonic", &["turret"]),
