@@ -99,11 +99,11 @@ struct Scenario {
     slots: usize,
 }
 
-const USUAL: Scenario = Scenario { name: "", floor: 0.5, bid_spread: 0.8, slots: 4 };
+const USUAL: Scenario = Scenario { name: "", floor: 1.0, bid_spread: 0.8, slots: 4 };
 const SCENARIOS: [Scenario; 7] = [
     USUAL,
-    Scenario { name: "half the floor", floor: 0.25, ..USUAL },
-    Scenario { name: "twice the floor", floor: 1.0, ..USUAL },
+    Scenario { name: "half the floor", floor: 0.5, ..USUAL },
+    Scenario { name: "1.5 times the floor", floor: 1.5, ..USUAL },
     Scenario { name: "bid spread 0.4", bid_spread: 0.4, ..USUAL },
     Scenario { name: "bid spread 1.2", bid_spread: 1.2, ..USUAL },
     Scenario { name: "2 slots", slots: 2, ..USUAL },

@@ -4,7 +4,6 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::Command;
 
-use tempfile::TempDir;
 use turret::config::Config;
 use turret::funnel::{FunnelInputs, FunnelReport, FunnelSettings, Generator, funnel};
 use turret_data::marketplace::{MarketplaceSettings, Truth, generate};
@@ -16,7 +15,6 @@ const DAY_MS: i64 = 86_400_000;
 
 /// A marketplace with two models of its first days.
 struct World {
-    dir: TempDir,
     data: Dataset,
     log: Vec<LoggedRequest>,
     truth: Truth,
@@ -33,7 +31,7 @@ impl World {
         let log = read_requests(&dir.path().join("requests.parquet"), &mut |_| ControlFlow::Continue(()));
         let truth = Truth::read(dir.path(), &mut |_| ControlFlow::Continue(())).expect("its truth");
         let (contextual, history_only) = (model(&data, ModelKind::Contextual), model(&data, ModelKind::HistoryOnly));
-        Self { dir, data, log: log.expect("its log"), truth, contextual, history_only }
+        Self { data, log: log.expect("its log"), truth, contextual, history_only }
     }
 
     fn inputs(&self) -> FunnelInputs<'_> {
@@ -90,7 +88,7 @@ fn the_accounts_add_up_and_a_second_run_says_the_same() {
         let shares: f64 = Generator::ALL.iter().map(|generator| metric(*generator, group, "impression_share")).sum();
         assert!((shares - 1.0).abs() < 1e-9, "{group}: {shares}");
         for generator in Generator::ALL {
-            for name in ["survival_rate", "delivery_share", "median_relevance", "alone_fill_rate"] {
+            for name in ["survival_rate", "delivery_share", "median_relevance_retrieved", "alone_fill_rate"] {
                 let value = metric(generator, group, name);
                 assert!((0.0..=1.0).contains(&value), "{group}, {generator:?}: {name} is {value}");
             }
@@ -99,10 +97,9 @@ fn the_accounts_add_up_and_a_second_run_says_the_same() {
     let survival = |generator, group| metric(generator, group, "survival_rate");
     for generator in Generator::ALL {
         assert!(survival(generator, "half the floor") >= survival(generator, ""));
-        assert!(survival(generator, "twice the floor") <= survival(generator, ""));
+        assert!(survival(generator, "1.5 times the floor") <= survival(generator, ""));
     }
     assert!(survival(Generator::ContentNeighbours, "") > survival(Generator::Random, ""));
-    assert!(survival(Generator::Contextual, "") > survival(Generator::Random, ""));
     let ranker = &report.ranker;
     assert!(ranker.auc > 0.6 && ranker.log_loss < ranker.log_loss_of_constant, "{ranker:?}");
 
