@@ -62,10 +62,7 @@ fn model(data: &Dataset, kind: ModelKind) -> Model {
         ..config.model.clone()
     };
     let training = TrainingSettings { steps: 150, batch_size: 64, negatives: 64, ..config.training.clone() };
-    let split = match config.split {
-        Split::Temporal { .. } => Split::Temporal { cut_ms: 11 * DAY_MS, until_ms: 12 * DAY_MS },
-        Split::LeaveOneOut => panic!("single.toml splits by time"),
-    };
+    let split = Split::temporal(11 * DAY_MS, 12 * DAY_MS);
     train(data, &split, &settings, &training, &mut |_| ControlFlow::Continue(())).expect("a model").0
 }
 
@@ -112,7 +109,7 @@ fn the_accounts_add_up_and_a_second_run_says_the_same() {
 fn what_cannot_be_simulated_is_refused() {
     let world = World::new(1_200);
     let check = |inputs: FunnelInputs<'_>, expected: &str| {
-        let error = run(&inputs).err().expect("a refusal").to_string();
+        let error = run(&inputs).expect_err("a refusal").to_string();
         assert!(error.contains(expected), "{error}");
     };
     check(FunnelInputs { until_ms: 11 * DAY_MS, ..world.inputs() }, "the log has no request on the simulated day");
@@ -124,7 +121,7 @@ fn what_cannot_be_simulated_is_refused() {
     check(FunnelInputs { truth: &other.truth, ..world.inputs() }, "the truth is of another marketplace");
     check(FunnelInputs { data: &other.data, ..world.inputs() }, "unknown user");
     let stopped =
-        funnel(&world.inputs(), &FunnelSettings::default(), &mut |_| ControlFlow::Break(())).err().expect("broken off");
+        funnel(&world.inputs(), &FunnelSettings::default(), &mut |_| ControlFlow::Break(())).expect_err("broken off");
     assert_eq!(stopped.to_string(), "broken off");
 }
 
