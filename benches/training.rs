@@ -134,6 +134,10 @@ fn training(objective: Objective) -> TrainingSettings {
             interest_add: 0.0,
             query_share: 0.0,
         },
+        validation_every_steps: 0,
+        validation_cases_max: 1,
+        keep_best: false,
+        patience: 0,
     }
 }
 

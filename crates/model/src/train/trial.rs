@@ -159,7 +159,8 @@ impl<'a> Trial<'a> {
         let (features, catalogue) = (self.features.clone(), self.catalogue.clone());
         let table = self.run.table.values().to_vec();
         let parameters = self.run.parameters.clone();
-        Model::new(self.model.clone(), features, catalogue, false, Split::leave_one_out(), parameters, table).map(TrialModel)
+        Model::new(self.model.clone(), features, catalogue, false, Split::leave_one_out(), parameters, table)
+            .map(TrialModel)
     }
 
     /// Writes the model's tensors and the batch's numbers to a safetensors file, for another implementation to read.
