@@ -32,7 +32,10 @@ const COMMANDS: [(&[&str], &[&str]); 11] = [
         ],
     ),
     (&["quickstart"], &["Usage"]),
-    (&["synth"], &["<DIR>", "--users", "--ads", "--advertisers", "--days", "--seed", "--json", "[default: 20000]"]),
+    (
+        &["synth"],
+        &["<DIR>", "--users", "--ads", "--advertisers", "--days", "--seed", "--json", "20000 where not given"],
+    ),
     (&["data", "check"], &["[DIR]", "--config", "--json"]),
     (
         &["train"],
