@@ -64,5 +64,19 @@ impl<'a> InterestVectors<'a> {
 /// The cosine of two vectors; 0 where one of them is empty.
 pub(super) fn cosine(a: &[(u32, f32)], b: &[(u32, f32)]) -> f32 {
     let same = |interest: u32| b.iter().find(|(other, _)| *other == interest);
-    a.iter().filter_map(|(interest, weight)| same(*interest).map(|(_, other)| weight * other)).sum()
+    let products = a.iter().filter_map(|(interest, weight)| same(*interest).map(|(_, other)| weight * other));
+    // A sum of no floats would be -0.
+    products.fold(0.0, |sum, product| sum + product)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cosines_are_those_of_a_hand_count_and_nothing_shared_is_plain_zero() {
+        assert_eq!(cosine(&[(1, 0.6), (2, 0.8)], &[(2, 1.0)]), 0.8);
+        assert_eq!(cosine(&[(1, 1.0)], &[(2, 1.0)]).to_bits(), 0f32.to_bits());
+        assert_eq!(cosine(&[], &[(2, 1.0)]).to_bits(), 0f32.to_bits());
+    }
 }
