@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
+mod arms;
 mod bars;
 mod chart;
 mod evaluation;

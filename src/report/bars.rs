@@ -81,8 +81,9 @@ impl Bars {
         let bars = panel.values.iter().flatten();
         let end = |bar: &Bar| bar.range.map_or(bar.value, |[_, high]| high.max(bar.value));
         let high = bars.map(end).fold(0.0, f64::max);
-        let ticks = ticks(0.0, high, 3);
-        let high = ticks[ticks.len() - 1].max(high);
+        let ticks = ticks(0.0, high, 4);
+        let high = if high > 0.0 { high } else { ticks[ticks.len() - 1] };
+        let ticks: Vec<f64> = ticks.into_iter().filter(|tick| *tick <= high * 1.2).collect();
         let rows = self.names.len() as f64;
         let title = ("sans-serif", TEXT, FontStyle::Bold).into_font().color(&INK);
         area.draw_text(&panel.title, &title, (8 * SCALE as i32, 2 * SCALE as i32))?;

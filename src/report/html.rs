@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::chart::Mark;
+use crate::provenance::Provenance;
 
 /// HTML in the making.
 #[derive(Default)]
@@ -39,9 +40,15 @@ impl Html {
         self.0.push_str(&format!("<p>{}</p>\n", escape(text)));
     }
 
-    /// Small print, such as what figures were measured with.
+    /// Small print.
     pub(super) fn note(&mut self, text: &str) {
         self.0.push_str(&format!("<p class=\"note\">{}</p>\n", escape(text)));
+    }
+
+    /// What figures were measured with.
+    pub(super) fn provenance(&mut self, provenance: &Provenance) {
+        let commit = if provenance.commit.is_empty() { "unknown" } else { &provenance.commit };
+        self.note(&format!("{}; commit {commit}; {}", provenance.command, provenance.machine));
     }
 
     /// A list under a heading; nothing where the list is empty.

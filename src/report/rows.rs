@@ -1,7 +1,10 @@
 //! The part of the page about a file of rows: a study, the funnel, or anything else with a mean over seeds.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use turret_model::{ArmReport, Role, SliceReport};
+
+use super::arms::{Ranges, recall_bars, recall_lines, slices, state_age};
 use super::bars::{Bar, Bars, Panel};
 use super::chart::{Mark, figure};
 use super::html::{Cell, Html};
@@ -33,13 +36,14 @@ const FUNNEL_PANELS: [(&str, &str); 6] = [
     ("spend", "Simulated spend"),
     ("value", "Simulated value"),
 ];
+/// The most arms of a group that are drawn as bars.
+const ARMS_MAX: usize = 24;
 /// The most panels that are readable beside each other.
 const PANELS_MAX: usize = 3;
 
 pub(super) fn section(name: &str, figures: &Figures) -> Section {
     let mut body = Html::default();
-    let provenance = &figures.provenance;
-    body.note(&format!("{}; commit {}; {}", provenance.command, provenance.commit, provenance.machine));
+    body.provenance(&figures.provenance);
     let seeds: Vec<String> = figures.seeds.iter().map(u64::to_string).collect();
     let part = figures.part.map_or("", |part| match part {
         turret_model::Part::Test => " Cases: those of the test.",
@@ -58,9 +62,55 @@ pub(super) fn section(name: &str, figures: &Figures) -> Section {
         topics.push(Topic::Funnel);
         funnel(&mut body, &figures.rows);
     }
+    if figures.plots.is_empty() {
+        topics.extend(arms(&mut body, &figures.rows));
+    }
     tables(&mut body, figures);
     let title = if figures.title.is_empty() { name.trim_end_matches(".json") } else { &figures.title };
     Section { title: title.to_owned(), body, topics }
+}
+
+/// The groups as if each were one evaluation, with the seeds' range in place of an interval; which topics that covers.
+fn arms(body: &mut Html, rows: &[Row]) -> Vec<Topic> {
+    let mut topics = Vec::new();
+    for group in groups(rows) {
+        let own: Vec<&Row> = rows.iter().filter(|row| row.group == group && !row.arm.is_empty()).collect();
+        if own.is_empty() || own.len() > ARMS_MAX {
+            continue;
+        }
+        let is_one_run = own.iter().all(|row| row.run == own[0].run && row.settings == own[0].settings);
+        let name = |row: &Row| if is_one_run { row.arm.clone() } else { without_group(&row.name, row).to_owned() };
+        let arm = |row: &&Row| arm(name(row), row.role, &row.mean, &row.spread);
+        let arms: Vec<ArmReport> = own.iter().map(arm).collect();
+        body.heading(&caption(group, &own));
+        recall_bars(body, &arms, Ranges::Seeds);
+        recall_lines(body, &arms, Ranges::Seeds);
+        topics.push(Topic::Recall);
+        let parts: Vec<SliceReport> = own[0]
+            .slices
+            .iter()
+            .map(|part| {
+                let same = |row: &&Row| {
+                    let slice = row.slices.iter().find(|slice| (&slice.by, &slice.value) == (&part.by, &part.value))?;
+                    Some(self::arm(name(row), row.role, &slice.mean, &slice.spread))
+                };
+                let arms = own.iter().filter_map(same).collect();
+                SliceReport { by: part.by.clone(), value: part.value.clone(), cases: part.cases, arms }
+            })
+            .collect();
+        topics.extend(state_age(body, &parts, Ranges::Seeds).then_some(Topic::StateAge));
+        topics.extend(slices(body, &parts).then_some(Topic::Slices));
+    }
+    topics
+}
+
+fn arm(
+    name: String,
+    role: Option<Role>,
+    mean: &BTreeMap<String, f64>,
+    spread: &BTreeMap<String, [f64; 2]>,
+) -> ArmReport {
+    ArmReport { name, role: role.unwrap_or(Role::Model), metrics: mean.clone(), intervals: spread.clone() }
 }
 
 fn topic(plot: &Plot) -> Option<Topic> {

@@ -130,6 +130,41 @@ fn a_study_is_drawn_with_a_panel_for_each_group_and_level_lines_for_what_does_no
 }
 
 #[test]
+fn a_study_without_plots_is_drawn_as_evaluations_are() {
+    let of_arm = |name: &str, role: Role, recall: f64| {
+        let ArmReport { metrics, intervals, .. } = arm(name, role, recall);
+        let aged = |value: &str| crate::study::SliceRow {
+            by: "state_age_days".to_owned(),
+            value: value.to_owned(),
+            cases: 10,
+            mean: metrics.clone(),
+            spread: intervals.clone(),
+        };
+        Row {
+            name: format!("G, run: {name}"),
+            group: "G".to_owned(),
+            run: "G, run".to_owned(),
+            arm: name.to_owned(),
+            role: Some(role),
+            slices: vec![aged("0"), aged("2")],
+            mean: metrics.clone(),
+            spread: intervals.clone(),
+            ..Row::default()
+        }
+    };
+    let rows = vec![of_arm("contextual", Role::Model, 0.2), of_arm("popularity", Role::Baseline, 0.1)];
+    let mut study = figures(rows);
+    study.plots = Vec::new();
+    let page = page(&[Source { name: "globo.json".to_owned(), content: Content::Figures(study) }]);
+    for expected in
+        ["Recall by arm", "Recall by K", "Recall by state age", "smallest to the largest seed", ">popularity<"]
+    {
+        assert!(page.contains(expected), "{expected} is not on the page");
+    }
+    assert!(!page.contains("Recall by K and arm: no") && !page.contains("Recall by state age: no"));
+}
+
+#[test]
 fn a_plot_without_points_is_one_sentence() {
     let page = page(&[study(vec![row("A", "A, none", None, 0.05)])]);
     assert!(page.contains("no row has both training.context_dropout and recall@10"));

@@ -73,6 +73,9 @@ pub struct Row {
     /// The arm of the evaluation.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub arm: String,
+    /// What the arm is there for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
     /// What differs from the configuration's file, by dotted key.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<String, Value>,
@@ -173,6 +176,7 @@ fn rows_of(point: &Point, measured: &[Measurement], references: &[Measurement]) 
             group: point.group.clone(),
             run: point.run.clone(),
             arm: arm.name.clone(),
+            role: Some(arm.role),
             settings: point.settings.iter().map(|(key, value)| (key.clone(), json(value))).collect(),
             cases: Some(first.report.cases),
             catalogue: Some(first.report.catalogue),
