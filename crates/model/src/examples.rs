@@ -64,6 +64,15 @@ impl<'a> Draws<'a> {
     }
 }
 
+/// How often a user is drawn of whose `events` positives the weights sum to `sum`. Where every position predicts, one
+/// draw covers many positives, and users with long histories are drawn no more often than others.
+pub(crate) fn user_weight(objective: Objective, sum: f64, events: usize) -> f64 {
+    match objective {
+        Objective::AllAction | Objective::NextAction => sum,
+        Objective::DenseAllAction => sum / events.max(1) as f64,
+    }
+}
+
 /// Draws examples.
 pub(crate) struct Sampler<'a> {
     data: &'a Dataset,
@@ -72,6 +81,8 @@ pub(crate) struct Sampler<'a> {
     // Running sums of the weights of `positives`.
     sums: Vec<f64>,
     positives: Vec<usize>,
+    // Those who have positives: the running sum of [`user_weight`], and where in `positives` theirs end.
+    users: Vec<(f64, usize)>,
 }
 
 /// The end of the training events of every user.
@@ -112,17 +123,27 @@ impl<'a> Sampler<'a> {
             sums.push(sum);
             positives.push(at);
         }
-        (sum > 0.0).then_some(Self { data, settings, history_max, sums, positives })
+        let mut users = Vec::new();
+        let (mut of_users, mut of_events, mut start) = (0.0, 0.0, 0);
+        for own in positives.chunk_by(|one, other| data.events()[*one].user == data.events()[*other].user) {
+            let end = start + own.len();
+            of_users += user_weight(settings.objective, sums[end - 1] - of_events, own.len());
+            users.push((of_users, end));
+            (of_events, start) = (sums[end - 1], end);
+        }
+        (sum > 0.0).then_some(Self { data, settings, history_max, sums, positives, users })
     }
 
     /// Draws one example.
     pub(crate) fn draw(&self, random: &mut ChaCha8Rng) -> Example {
-        let positive = self.positive_of(0..self.positives.len(), random);
-        let user = self.data.events()[positive].user;
+        let own = self.user(random);
+        let user = self.data.events()[self.positives[own.start]].user;
         let first = self.data.range_of(user).start;
         if self.settings.objective == Objective::DenseAllAction {
-            return self.dense(user, first, positive, random);
+            let last = self.last_of(first, &self.positives[own], random);
+            return self.dense(user, first, last, random);
         }
+        let positive = self.positive_of(own, random);
         let end = match self.settings.objective {
             Objective::NextAction => positive,
             Objective::AllAction | Objective::DenseAllAction => self.history_end(first, positive, random),
@@ -130,6 +151,23 @@ impl<'a> Sampler<'a> {
         let start = end.saturating_sub(self.history_max).max(first);
         let after = end.checked_sub(1).filter(|last| *last >= first);
         Example { user, history: start..end, predictions: vec![Prediction { after, positive }] }
+    }
+
+    /// Draws a user: the range of `positives` that is theirs.
+    fn user(&self, random: &mut ChaCha8Rng) -> Range<usize> {
+        let whole = self.users.last().map_or(0.0, |(sum, _)| *sum);
+        let at = random.random::<f64>() * whole;
+        let drawn = self.users.partition_point(|(sum, _)| *sum <= at).min(self.users.len() - 1);
+        let start = drawn.checked_sub(1).map_or(0, |before| self.users[before].1);
+        start..self.users[drawn].1
+    }
+
+    /// The last event of a window over a user's `positives`, whose events begin at `first`: the latest one, or any that
+    /// has a full window before it where the events are more than that.
+    fn last_of(&self, first: usize, positives: &[usize], random: &mut ChaCha8Rng) -> usize {
+        let full = positives.partition_point(|row| row - first < self.history_max);
+        let full = full.min(positives.len() - 1);
+        positives[random.random_range(full..positives.len())]
     }
 
     /// Draws one of `positives[range]`, which is not empty, by weight.
@@ -158,7 +196,7 @@ impl<'a> Sampler<'a> {
         random.random_range(earliest.clamp(first.min(positive), positive)..=positive)
     }
 
-    /// Every position before the drawn event predicts something in the window after it.
+    /// Every position before the event `last` predicts something in the window after it.
     fn dense(&self, user: u32, first: usize, last: usize, random: &mut ChaCha8Rng) -> Example {
         let start = last.saturating_sub(self.history_max).max(first);
         let rows = self.data.events();

@@ -134,7 +134,7 @@ pub struct TrainingSettings {
     pub seed: u64,
     /// Optimiser steps, 1..=10,000,000.
     pub steps: usize,
-    /// Positives of one step (histories, for [`Objective::DenseAllAction`]), 1..=65,536.
+    /// Positives of one step (for [`Objective::DenseAllAction`] histories, whose users are drawn alike), 1..=65,536.
     pub batch_size: usize,
     /// Uniformly drawn negatives of one step, 0..=1,000,000; they join those in the batch.
     pub negatives: usize,

@@ -132,3 +132,23 @@ fn item_shares_are_the_probabilities_of_the_draws() {
         assert!((share - count).abs() < 4.0 * (share / 20_000.0).sqrt() + 1e-4, "{item}: {share} {count}");
     }
 }
+
+#[test]
+fn where_every_position_predicts_users_are_drawn_alike_and_their_latest_window() {
+    let data = world(20, Clock::Order);
+    let settings = TrainingSettings { objective: Objective::DenseAllAction, ..planted::training(1) };
+    let ends = training_ends(&data, &Split::leave_one_out());
+    let mut drawn = vec![0_usize; data.users.len()];
+    for example in draws(&data, &Split::leave_one_out(), &settings) {
+        drawn[example.user as usize] += 1;
+        let last = example.predictions.iter().map(|prediction| prediction.positive).max().unwrap();
+        let events = ends[example.user as usize] - data.range_of(example.user).start;
+        if events <= planted::model(ModelKind::Contextual).history_length_max {
+            assert_eq!(example.history.start, data.range_of(example.user).start);
+            assert_eq!(last, ends[example.user as usize] - 1);
+        }
+    }
+    // 500 draws of 20 users: 25 each, with a deviation of 5.
+    let of_users = drawn.iter().zip(&ends).zip(0..).filter(|((_, end), user)| **end > data.range_of(*user).start);
+    of_users.for_each(|((count, _), user)| assert!((5..=45).contains(count), "user {user} was drawn {count} times"));
+}

@@ -9,7 +9,7 @@ use turret_retrieval::event::EventType;
 use turret_retrieval::item::Item;
 
 use super::TrainError;
-use crate::examples::Draws;
+use crate::examples::{Draws, user_weight};
 use crate::features::Words;
 use crate::settings::{EventWeights, ModelKind, ModelSettings, Objective, Split, TrainingSettings};
 
@@ -17,7 +17,7 @@ use crate::settings::{EventWeights, ModelKind, ModelSettings, Objective, Split, 
 pub(super) struct Survey {
     /// The users' words for countries and genders.
     pub(super) words: Words,
-    /// How likely each draw is to be of each item; they sum to 1.
+    /// How likely each prediction is to be of each item; they sum to 1.
     pub(super) item_shares: Vec<f64>,
     /// Whether each item occurs among the training events, of whichever type.
     pub(super) seen_items: Vec<bool>,
@@ -107,20 +107,26 @@ impl Count {
         self.words.count(&data.users);
         let draws = Draws::of(data, split, training);
         let scale = self.refer_to(draws.reference_ms, training);
-        let mut sum = 0.0;
+        let mut of_users = vec![(0.0, 0); draws.ends.len()];
         for (row, weight) in draws.weights() {
             let event = &data.events()[row];
             let weight = weight * scale;
-            sum += weight;
             self.item_weights[event.item as usize] += weight;
             self.positives += 1;
+            let own: &mut (f64, usize) = &mut of_users[event.user as usize];
+            *own = (own.0 + weight, own.1 + 1);
+        }
+        let mut part = 0.0;
+        for (sum, events) in of_users {
+            let weight = user_weight(training.objective, sum, events);
             let predictions = match training.objective {
                 Objective::AllAction | Objective::NextAction => 1,
-                Objective::DenseAllAction => (row - data.range_of(event.user).start).clamp(1, model.history_length_max),
+                Objective::DenseAllAction => events.saturating_sub(1).clamp(1, model.history_length_max),
             };
+            part += weight;
             self.predictions += weight * predictions as f64;
         }
-        self.part_weights.push(sum);
+        self.part_weights.push(part);
         for (user, end) in (0..).zip(&draws.ends) {
             self.add_history(&data.events()[data.range_of(user).start..*end]);
         }
@@ -164,7 +170,10 @@ impl Count {
             return Err(TrainError::OneItem { id: items[0].id.clone() });
         }
         let cautions = self.cautions(items, model);
-        let shares = |weights: &mut Vec<f64>| weights.iter_mut().for_each(|weight| *weight /= sum);
+        let shares = |weights: &mut Vec<f64>| {
+            let sum: f64 = weights.iter().sum();
+            weights.iter_mut().for_each(|weight| *weight /= sum);
+        };
         shares(&mut self.item_weights);
         shares(&mut self.part_weights);
         Ok(Survey {
