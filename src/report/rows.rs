@@ -10,7 +10,7 @@ use super::chart::{Mark, figure};
 use super::html::{Cell, Html};
 use super::lines::{Level, Line, Lines, Place, Scale, Size};
 use super::{Section, Topic};
-use crate::study::{Figures, Plot, Row};
+use crate::study::{Figures, Plot, Row, SliceRow};
 
 /// The metrics of a study's table: key and heading.
 const COLUMNS: [(&str, &str); 8] = [
@@ -33,8 +33,8 @@ const FUNNEL_PANELS: [(&str, &str); 6] = [
     ("delivery_share", "Delivery share"),
     ("impression_share", "Impression share"),
     ("median_relevance", "Median relevance"),
-    ("spend", "Simulated spend"),
-    ("value", "Simulated value"),
+    ("spend", "Spend, 1,000 requests"),
+    ("value", "Value, 1,000 requests"),
 ];
 /// The most arms of a group that are drawn as bars.
 const ARMS_MAX: usize = 24;
@@ -70,47 +70,59 @@ pub(super) fn section(name: &str, figures: &Figures) -> Section {
     Section { title: title.to_owned(), body, topics }
 }
 
-/// The groups as if each were one evaluation, with the seeds' range in place of an interval; which topics that covers.
+/// The groups that have recalls, as if each were one evaluation with the seeds' range in place of an interval.
+///
+/// Returns which topics that covers.
 fn arms(body: &mut Html, rows: &[Row]) -> Vec<Topic> {
     let mut topics = Vec::new();
     for group in groups(rows) {
-        let own: Vec<&Row> = rows.iter().filter(|row| row.group == group && !row.arm.is_empty()).collect();
+        let has_recall = |row: &&Row| row.group == group && row.mean.contains_key("recall@10");
+        let own: Vec<&Row> = rows.iter().filter(has_recall).collect();
         if own.is_empty() || own.len() > ARMS_MAX {
             continue;
         }
-        let is_one_run = own.iter().all(|row| row.run == own[0].run && row.settings == own[0].settings);
-        let name = |row: &Row| if is_one_run { row.arm.clone() } else { without_group(&row.name, row).to_owned() };
-        let arm = |row: &&Row| arm(name(row), row.role, &row.mean, &row.spread);
-        let arms: Vec<ArmReport> = own.iter().map(arm).collect();
+        let named = named(&own);
+        let arms: Vec<ArmReport> =
+            named.iter().map(|(name, row)| arm(name, row.role, &row.mean, &row.spread)).collect();
         body.heading(&caption(group, &own));
         recall_bars(body, &arms, Ranges::Seeds);
         recall_lines(body, &arms, Ranges::Seeds);
         topics.push(Topic::Recall);
-        let parts: Vec<SliceReport> = own[0]
-            .slices
-            .iter()
-            .map(|part| {
-                let same = |row: &&Row| {
-                    let slice = row.slices.iter().find(|slice| (&slice.by, &slice.value) == (&part.by, &part.value))?;
-                    Some(self::arm(name(row), row.role, &slice.mean, &slice.spread))
-                };
-                let arms = own.iter().filter_map(same).collect();
-                SliceReport { by: part.by.clone(), value: part.value.clone(), cases: part.cases, arms }
-            })
-            .collect();
+        let parts = parts(&named);
         topics.extend(state_age(body, &parts, Ranges::Seeds).then_some(Topic::StateAge));
         topics.extend(slices(body, &parts).then_some(Topic::Slices));
     }
     topics
 }
 
-fn arm(
-    name: String,
-    role: Option<Role>,
-    mean: &BTreeMap<String, f64>,
-    spread: &BTreeMap<String, [f64; 2]>,
-) -> ArmReport {
-    ArmReport { name, role: role.unwrap_or(Role::Model), metrics: mean.clone(), intervals: spread.clone() }
+/// The rows of a group under names that tell them apart, as short as may be.
+fn named<'a>(rows: &[&'a Row]) -> Vec<(&'a str, &'a Row)> {
+    let is_one_point = |row: &&Row| row.run == rows[0].run && row.settings == rows[0].settings && !row.arm.is_empty();
+    let by_arm = rows.iter().all(is_one_point);
+    let name = |row: &'a Row| if by_arm { row.arm.as_str() } else { without_group(&row.name, row) };
+    rows.iter().map(|row| (name(row), *row)).collect()
+}
+
+/// The parts of the cases that any of the rows was measured on.
+fn parts(rows: &[(&str, &Row)]) -> Vec<SliceReport> {
+    let Some((_, most)) = rows.iter().max_by_key(|(_, row)| row.slices.len()) else { return Vec::new() };
+    let part = |part: &SliceRow| {
+        let arms = rows.iter().filter_map(|(name, row)| {
+            let own = row.slices.iter().find(|own| (&own.by, &own.value) == (&part.by, &part.value))?;
+            Some(arm(name, row.role, &own.mean, &own.spread))
+        });
+        SliceReport { by: part.by.clone(), value: part.value.clone(), cases: part.cases, arms: arms.collect() }
+    };
+    most.slices.iter().map(part).collect()
+}
+
+fn arm(name: &str, role: Option<Role>, mean: &BTreeMap<String, f64>, spread: &BTreeMap<String, [f64; 2]>) -> ArmReport {
+    ArmReport {
+        name: name.to_owned(),
+        role: role.unwrap_or(Role::Model),
+        metrics: mean.clone(),
+        intervals: spread.clone(),
+    }
 }
 
 fn topic(plot: &Plot) -> Option<Topic> {
@@ -202,35 +214,35 @@ fn panel(plot: &Plot, group: &str, rows: &[&Row], marks: &[(String, Mark)]) -> L
     Lines { title, x: plot.x.clone(), scale: Scale::Linear, lines, levels }
 }
 
+/// The generators under the usual rules, which are those without a group; the others are in the tables.
 fn funnel(body: &mut Html, rows: &[Row]) {
-    let drawn: Vec<(&str, &str)> =
-        FUNNEL_PANELS.into_iter().filter(|(key, _)| rows.iter().any(|row| row.mean.contains_key(*key))).collect();
-    for group in groups(rows) {
-        let own: Vec<&Row> = rows.iter().filter(|row| row.group == group && row.mean.contains_key(FUNNEL)).collect();
-        let names: Vec<(String, Mark)> = own.iter().map(|row| (row.name.clone(), Mark::bar(0))).collect();
-        let panel = |(key, title): &(&str, &str)| {
-            let bar = |row: &&Row| Some(Bar { value: *row.mean.get(*key)?, range: row.spread.get(*key).copied() });
-            Panel { title: (*title).to_owned(), values: own.iter().map(bar).collect() }
-        };
-        let panels: Vec<String> = drawn
-            .chunks(PANELS_MAX)
-            .filter_map(|drawn| Bars { names: names.clone(), panels: drawn.iter().map(panel).collect() }.svg())
-            .collect();
-        let title =
-            if group.is_empty() { "Funnel (simulated)".to_owned() } else { format!("Funnel (simulated), {group}") };
-        let caption = "Everything after retrieval is simulated: ranker, relevance floor, auction, bids and budgets. Lines at \
-                       the ends of bars reach from the smallest to the largest seed.";
-        body.wide_figure(&title, &[], &panels.concat(), caption);
+    let own: Vec<&Row> = rows.iter().filter(|row| row.group.is_empty() && row.mean.contains_key(FUNNEL)).collect();
+    let names: Vec<(String, Mark)> = own.iter().map(|row| (row.name.clone(), Mark::bar(0))).collect();
+    let panel = |(key, title): &(&str, &str)| {
+        let bar = |row: &&Row| Some(Bar { value: *row.mean.get(*key)?, range: row.spread.get(*key).copied() });
+        Panel { title: (*title).to_owned(), values: own.iter().map(bar).collect() }
+    };
+    let measured: Vec<_> =
+        FUNNEL_PANELS.into_iter().filter(|(key, _)| own.iter().any(|row| row.mean.contains_key(*key))).collect();
+    let plots: Vec<String> = measured
+        .chunks(PANELS_MAX)
+        .filter_map(|panels| Bars { names: names.clone(), panels: panels.iter().map(panel).collect() }.svg())
+        .collect();
+    let caption = "Everything after retrieval is simulated: ranker, relevance floor, auction, bids and budgets. Lines at the \
+                   ends of bars reach from the smallest to the largest seed.";
+    if !plots.is_empty() {
+        body.wide_figure("Funnel (simulated), under the usual rules", &[], &plots.concat(), caption);
     }
 }
 
 fn tables(body: &mut Html, figures: &Figures) {
     let rows = &figures.rows;
     let has = |key: &str| rows.iter().any(|row| row.mean.contains_key(key));
-    let mut columns: Vec<(String, String)> = COLUMNS
-        .into_iter()
+    let known = if has(FUNNEL) { FUNNEL_PANELS.as_slice() } else { COLUMNS.as_slice() };
+    let mut columns: Vec<(String, String)> = known
+        .iter()
         .filter(|(key, _)| has(key))
-        .map(|(key, heading)| (key.to_owned(), heading.to_owned()))
+        .map(|(key, heading)| ((*key).to_owned(), (*heading).to_owned()))
         .collect();
     if columns.is_empty() {
         let own: BTreeSet<&String> = rows.iter().flat_map(|row| row.mean.keys()).collect();

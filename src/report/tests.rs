@@ -182,7 +182,7 @@ fn a_funnel_is_drawn_as_simulated() {
     let mut funnel = figures(vec![generator("contextual", 0.5), generator("random", 0.1)]);
     funnel.plots = Vec::new();
     let page = page(&[Source { name: "funnel.json".to_owned(), content: Content::Figures(funnel) }]);
-    assert!(page.contains("Funnel (simulated)") && page.contains("Survival rate") && page.contains("survival rate"));
+    assert!(page.contains("Funnel (simulated)") && page.contains("Spend, 1,000 requests"));
     assert_eq!(page.matches("<figure").count(), 1);
     assert!(page.contains("12\u{202f}345"));
 }

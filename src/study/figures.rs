@@ -97,7 +97,7 @@ pub struct Row {
     /// The same on parts of the cases.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub slices: Vec<SliceRow>,
-    /// One object a seed: `seed`, every metric, `intervals` (95 %, bootstrapped over cases), `train_seconds`, and the
+    /// One object a seed: `seed`, every metric, `intervals` (95 %, bootstrapped), `train_seconds`, and the
     /// `commits` that trained and evaluated it.
     pub seeds: Vec<BTreeMap<String, Value>>,
 }
