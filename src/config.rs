@@ -37,6 +37,8 @@ pub struct Config {
     pub model: ModelSettings,
     /// How it is trained.
     pub training: TrainingSettings,
+    /// A log of more events is split into parts on disk for training.
+    pub events_in_memory_max: u64,
     /// What it is trained on and what it is tested on.
     pub split: Split,
     /// How it is tested.
@@ -162,13 +164,15 @@ impl Config {
         let data_dir = directory(root, "data_dir", Path::new(".turret/data"));
         let users = users(root.section("users"));
         let nodes = nodes::read(root, faults);
+        let (training, events_in_memory_max) = learning::training(root.section("training"));
         let split = learning::split(root.section("split"));
         Self {
             generations: directory(root, "generations", &data_dir.join("generations")),
             models: directory(root, "models", &data_dir.join("models")),
             data: learning::data(root, faults),
             model: learning::model(root.section("model"), &users),
-            training: learning::training(root.section("training")),
+            training,
+            events_in_memory_max,
             evaluation: learning::evaluation(root.section("evaluation"), &split),
             split,
             index: index(root.section("index")),

@@ -16,6 +16,7 @@ use super::progress::{Bar, watch_interrupts};
 use super::{ConfigArgument, UsageError, say, say_json, tell};
 use crate::config::Config;
 
+mod log;
 mod metrics;
 
 use metrics::Metrics;
@@ -100,10 +101,10 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
     let keeping = Keeping { every, resume: arguments.resume };
     let source = source_of(&config)?;
     watch_interrupts()?;
-    let dataset = read(&source)?;
+    let data = log::open(&config, &source)?;
     let mut records = Vec::new();
     for kind in Kind::BOTH.into_iter().filter(|kind| arguments.only.is_none_or(|only| only == *kind)) {
-        match train_kept(&config, &dataset, kind, &keeping)? {
+        match train_kept(&config, &*data, kind, &keeping)? {
             Some(record) if arguments.json => records.push(record),
             Some(record) => say(summary(kind, &record, &model_dir(&config.models, kind))),
             None => {
@@ -111,7 +112,17 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
             }
         }
     }
+    if let Some(bytes) = peak_memory_bytes() {
+        tell(format!("peak memory {:.0} MB", bytes as f64 / 1e6));
+    }
     if arguments.json { say_json(&records) } else { Ok(()) }
+}
+
+/// The most memory that this process has had, where the system tells.
+fn peak_memory_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().strip_suffix("kB")?;
+    kilobytes.trim().parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
 }
 
 /// Where a trained model is kept.

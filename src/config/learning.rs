@@ -98,7 +98,8 @@ pub(super) fn model(section: Section<'_>, users: &UsersConfig) -> ModelSettings 
     settings
 }
 
-pub(super) fn training(section: Section<'_>) -> TrainingSettings {
+/// The settings, and the most events that are trained on in memory.
+pub(super) fn training(section: Section<'_>) -> (TrainingSettings, u64) {
     let objectives = [
         ("all_action", Objective::AllAction),
         ("next_action", Objective::NextAction),
@@ -142,8 +143,9 @@ pub(super) fn training(section: Section<'_>) -> TrainingSettings {
     if settings.patience > 0 && settings.validation_every_steps == 0 {
         section.fault("patience", "must be 0 where validation_every_steps is 0");
     }
+    let events_in_memory_max = section.size("events_in_memory_max", 20_000_000, 1..=1 << 40) as u64;
     section.finish();
-    settings
+    (settings, events_in_memory_max)
 }
 
 fn event_weights(section: Section<'_>) -> EventWeights {

@@ -19,12 +19,23 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let bench = Self { dir: tempfile::tempdir().unwrap() };
-        let settings = config_of(&world().dir);
-        let shared = format!("models = \"{}/models\"", text(&world().dir));
-        let own = settings.replace(&shared, &format!("models = \"{}\"", text(&bench.models())));
-        assert_ne!(own, settings);
-        fs::write(bench.config(), own).unwrap();
+        let (shared, own) = (text(&world().dir), text(bench.dir.path()));
+        let mut settings = config_of(&world().dir);
+        for (key, below) in [("data_dir", ""), ("models", "/models")] {
+            let line = format!("{key} = \"{shared}{below}\"\n");
+            assert!(settings.contains(&line), "{settings}");
+            settings = settings.replace(&line, &format!("{key} = \"{own}{below}\"\n"));
+        }
+        fs::write(bench.config(), settings).unwrap();
         bench
+    }
+
+    /// Logs of more than this many events are split.
+    fn limit_memory(&self, events: u32) {
+        let settings = fs::read_to_string(self.config()).unwrap();
+        let limited = settings.replace("[training]\n", &format!("[training]\nevents_in_memory_max = {events}\n"));
+        assert_ne!(limited, settings);
+        fs::write(self.config(), limited).unwrap();
     }
 
     fn config(&self) -> PathBuf {
@@ -130,6 +141,27 @@ fn a_training_that_was_interrupted_twice_ends_with_the_very_model_of_one_that_wa
     let again = broken.train(&["--steps", "400", "--resume"]).expect(0);
     assert!(again.errors.contains("contextual is complete and stays"), "{again:#?}");
     assert_eq!(broken.metrics().pop(), Some(last));
+}
+
+#[test]
+fn a_log_that_does_not_fit_into_memory_is_trained_on_in_parts_broken_off_or_not() {
+    let (whole, broken) = (Bench::new(), Bench::new());
+    let no_parts_are_left = |bench: &Bench| assert!(!bench.dir.path().join("parts").exists());
+    let steps = ["--steps", "400"];
+    whole.limit_memory(1_000);
+    let told = whole.train(&steps).expect(0);
+    assert!(told.errors.contains("more than training.events_in_memory_max: split into "), "{told:#?}");
+    assert!(told.errors.contains("peak memory "), "{told:#?}");
+    no_parts_are_left(&whole);
+    broken.limit_memory(1_000);
+    broken.interrupt(&steps);
+    no_parts_are_left(&broken);
+    broken.train(&["--steps", "400", "--resume"]).expect(0);
+    assert_eq!(broken.model(), whole.model());
+
+    let in_memory = Bench::new();
+    assert!(!in_memory.train(&steps).expect(0).errors.contains("split into"));
+    assert_ne!(in_memory.model(), whole.model(), "parts are drawn from one after the other");
 }
 
 /// A directory that cannot be written to is told of before anything is computed.
