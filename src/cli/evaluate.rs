@@ -10,7 +10,7 @@ use turret_retrieval::dataset::Dataset;
 use super::data::source_of;
 use super::progress::{Bar, watch_interrupts};
 use super::train::{Kind, model_dir, read};
-use super::{ConfigArgument, UsageError, say, say_json};
+use super::{ConfigArgument, UsageError, say, say_json, tell};
 use crate::config::Config;
 use crate::funnel::FunnelReport;
 use crate::provenance::Provenance;
@@ -154,7 +154,8 @@ struct Simulated {
     report: FunnelReport,
 }
 
-/// The two models of the configuration and those that are named; a name that is given replaces one of the two.
+/// The two models of the configuration and those that are named; a name that is given replaces one of the two. Where
+/// one of the two was not trained, the others are enough.
 fn load(models: &Path, named: &[NamedDir]) -> anyhow::Result<Vec<(String, Model)>> {
     let usual = [Kind::HistoryOnly, Kind::Contextual]
         .map(|kind| NamedDir { name: kind.arm().to_owned(), dir: model_dir(models, kind) });
@@ -167,6 +168,13 @@ fn load(models: &Path, named: &[NamedDir]) -> anyhow::Result<Vec<(String, Model)
     }
     let is_replaced = |own: &&NamedDir| named.iter().any(|given| given.name == own.name);
     let usual: Vec<&NamedDir> = usual.iter().filter(|own| !is_replaced(own)).collect();
+    let (trained, missing): (Vec<&NamedDir>, Vec<&NamedDir>) = usual.into_iter().partition(|own| own.dir.exists());
+    // With nothing to evaluate, loading what is missing says so.
+    let nothing = trained.is_empty() && named.is_empty();
+    for NamedDir { name, dir } in missing.iter().filter(|_| !nothing) {
+        tell(format!("no model in {}: the arms of {name} are left out", dir.display()));
+    }
+    let usual = if nothing { missing } else { trained };
     let load = |named: &NamedDir| {
         let dir = &named.dir;
         let model =
