@@ -96,7 +96,7 @@ fn a_query_hears_its_context_and_its_user_and_not_an_unusable_context() {
 
 #[test]
 fn a_search_query_finds_what_it_names_even_misspelt() {
-    let mut training = planted::training(150);
+    let mut training = planted::training(300);
     training.synthetic_context.query_share = 0.5;
     let data = world(80, Clock::Milliseconds);
     let mut go_on = |_| ControlFlow::Continue(());
