@@ -129,6 +129,14 @@ bench-training:
     target/peers/bin/pip install --quiet torch safetensors numpy
     cargo bench --locked --bench training -- --python target/peers/bin/python
 
+# Whether Turret computes what PyTorch does: asks PyTorch now, and prints the largest difference; makes an environment for it
+# under target/. With `examples/pytorch/parity/golden` the answers that are committed are made anew
+parity dir="target/parity/golden": build
+    python3 -m venv --system-site-packages target/parity
+    target/parity/bin/pip install --quiet torch safetensors numpy xxhash pyarrow
+    target/parity/bin/python examples/pytorch/parity/golden.py {{ turret }} {{ dir }}
+    TURRET_PARITY={{ dir }} cargo nextest run --locked --test parity --no-capture
+
 # Everything that must hold: the README's own commands, lint, docs, the quickstart, and the real data where it is
 ci: setup
     #!/usr/bin/env bash

@@ -14,6 +14,7 @@ mod data;
 mod evaluate;
 mod funnel;
 mod load;
+mod model;
 mod progress;
 mod publish;
 mod quickstart;
@@ -55,6 +56,8 @@ enum Command {
     #[command(subcommand)]
     Data(data::Command),
     Train(train::Arguments),
+    #[command(subcommand)]
+    Model(model::Command),
     Evaluate(evaluate::Arguments),
     Study(study::Arguments),
     Report(report::Arguments),
@@ -100,6 +103,7 @@ pub fn main() -> ExitCode {
         Command::Synth(arguments) => synth::run(arguments),
         Command::Data(command) => data::run(command),
         Command::Train(arguments) => train::run(arguments),
+        Command::Model(command) => model::run(command),
         Command::Evaluate(arguments) => evaluate::run(arguments),
         Command::Study(arguments) => study::run(arguments),
         Command::Report(arguments) => report::run(arguments),

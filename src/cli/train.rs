@@ -16,7 +16,7 @@ use super::progress::{Bar, watch_interrupts};
 use super::{ConfigArgument, UsageError, say, say_json, tell};
 use crate::config::Config;
 
-mod log;
+pub(super) mod log;
 mod metrics;
 
 use metrics::Metrics;
@@ -168,7 +168,8 @@ fn prepared<'a>(config: &'a Config, data: &'a dyn Parts, settings: &'a ModelSett
     Ok(trainer)
 }
 
-fn settings_of(config: &Config, kind: Kind) -> ModelSettings {
+/// The settings of one of the two models.
+pub(super) fn settings_of(config: &Config, kind: Kind) -> ModelSettings {
     ModelSettings { kind: kind.model_kind(), ..config.model.clone() }
 }
 
@@ -230,6 +231,16 @@ fn train_kept(
     };
     kept().with_context(|| record_path.display().to_string())?;
     Ok(Some(record))
+}
+
+/// Removes the record of a training whose model was replaced, so that `--resume` does not take the new one for it.
+pub(super) fn forget_training(models: &Path, kind: Kind) -> anyhow::Result<()> {
+    let path = beside_model(models, kind, "record.json");
+    if path.try_exists().with_context(|| path.display().to_string())? {
+        std::fs::remove_file(&path).with_context(|| path.display().to_string())?;
+        tell(format!("{} is removed: it told of the training of the model that was replaced", path.display()));
+    }
+    Ok(())
 }
 
 /// Whether the record at `path` is of this very training.

@@ -14,7 +14,7 @@ use crate::process::{Signal, text, turret};
 use crate::world::world;
 
 /// Every command, with what its help must speak of.
-const COMMANDS: [(&[&str], &[&str]); 11] = [
+const COMMANDS: [(&[&str], &[&str]); 14] = [
     (
         &[],
         &[
@@ -22,6 +22,7 @@ const COMMANDS: [(&[&str], &[&str]); 11] = [
             "synth",
             "data",
             "train",
+            "model",
             "evaluate",
             "publish",
             "serve",
@@ -41,6 +42,9 @@ const COMMANDS: [(&[&str], &[&str]); 11] = [
         &["train"],
         &["--config", "--only", "--steps", "--resume", "--checkpoint-minutes", "--json", "contextual", "history-only"],
     ),
+    (&["model"], &["tensors", "import", "turret model import --config FILE"]),
+    (&["model", "tensors"], &["--config", "--kind", "--for", "--json", "contextual", "history-only"]),
+    (&["model", "import"], &["--config", "--kind", "--for", "--weights", "--out", "--json", "safetensors"]),
     (&["evaluate"], &["--config", "--out", "--json"]),
     (&["publish"], &["--config", "--json"]),
     (&["serve"], &["--config", "--node"]),

@@ -120,8 +120,6 @@ impl Model {
             flushed().map_err(fail(&path))?;
             Ok(Part { bytes: bytes.len() as u64, sha256: Digest::of(bytes) })
         };
-        let catalogue =
-            postcard::to_stdvec(&self.catalogue.items).expect("features hold nothing that postcard refuses");
         let manifest = Manifest {
             format: FORMAT,
             settings: self.settings.clone(),
@@ -129,7 +127,7 @@ impl Model {
             split: self.split,
             schema: self.features.schema.clone(),
             tensors: write(TENSORS, &self.tensors()?)?,
-            catalogue: write(CATALOGUE, &catalogue)?,
+            catalogue: write(CATALOGUE, &self.catalogue.to_bytes())?,
         };
         let text = serde_json::to_vec_pretty(&manifest).expect("a manifest of strings and numbers is JSON");
         write(MANIFEST, &text)?;

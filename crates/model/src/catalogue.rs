@@ -105,6 +105,11 @@ impl Catalogue {
         unseen.for_each(|((_, item), _)| item.id = None);
     }
 
+    /// The items as files keep them, and as digests read them.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        postcard::to_stdvec(&self.items).expect("features hold nothing that postcard refuses")
+    }
+
     /// The features of item `number` of the data set.
     pub(crate) fn item(&self, number: u32) -> &ItemFeatures {
         &self.items[number as usize].1

@@ -16,6 +16,10 @@ use turret_retrieval::user::{Demographics, User};
 use crate::settings::ModelSettings;
 use crate::text::tokens;
 
+mod layout;
+
+pub use layout::{HashSeeds, Layout, TableBlock};
+
 /// The first age of every bucket but the youngest.
 const AGE_FIRSTS: [u8; 7] = [18, 25, 35, 45, 50, 56, 65];
 /// Prices fall into buckets of half an octave; the last one is open.

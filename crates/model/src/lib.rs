@@ -8,10 +8,13 @@
 
 mod artifact;
 mod batch;
+mod blueprint;
 mod catalogue;
+mod difference;
 mod evaluate;
 mod examples;
 mod features;
+mod import;
 mod inputs;
 mod model;
 mod ops;
@@ -25,10 +28,13 @@ mod towers;
 mod train;
 
 pub use artifact::{LoadError, SaveError};
+pub use blueprint::{Blueprint, BlueprintError, Description, MadeFor, TensorShape};
 pub use evaluate::{
     Arm, ArmReport, Arms, CUT_OFFS, Comparison, Contender, Estimate, EvaluateError, Evaluation, EvaluationProgress,
     EvaluationReport, LeftOut, Request, Role, SliceReport, Validation, ValidationScore,
 };
+pub use features::{HashSeeds, Layout, TableBlock};
+pub use import::{ImportError, TensorFault, TensorFaults};
 pub use model::{HeadInput, Model, ModelError};
 pub use settings::{
     Attention, CaseChoice, EvaluationSettings, EventWeights, Fusion, HistoryGap, ModelKind, ModelSettings, Objective,

@@ -122,6 +122,16 @@ impl Model {
         self.settings.dimension
     }
 
+    /// How many rows the embedding table has.
+    pub fn table_rows(&self) -> usize {
+        self.untrained.len()
+    }
+
+    /// How many of them training never touched.
+    pub fn untrained_rows(&self) -> usize {
+        self.untrained.iter().filter(|untrained| **untrained).count()
+    }
+
     /// How many rows of [`dimension`](Self::dimension) values a sequence state has at most.
     pub fn state_rows_max(&self) -> usize {
         self.settings.state_rows_max()
@@ -322,8 +332,7 @@ impl Versions {
         };
         let ad_tower = format!("ads-{}", of(&["ads.", "items."], &shared));
         // An encoder and a head also read items by id.
-        let catalogue = postcard::to_stdvec(&catalogue.items).expect("features hold nothing that postcard refuses");
-        shared.update(&catalogue);
+        shared.update(&catalogue.to_bytes());
         let encoder = format!("enc-{}", of(&["encoder.", "items."], &shared));
         let head = format!("head-{}", of(&["head.", "items."], &shared));
         let encoder = EncoderVersion::new(&encoder).expect("a short name of letters and digits is an id");

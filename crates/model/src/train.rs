@@ -2,15 +2,13 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use turret_retrieval::dataset::{Clock, Parts};
 use turret_retrieval::digest::Digest;
 
 use crate::batch::Shared;
-use crate::catalogue::Catalogue;
-use crate::features::{Features, Schema};
+use crate::blueprint::Blueprint;
 use crate::model::Model;
 use crate::settings::{
     Attention, EvaluationSettings, HistoryGap, ModelSettings, Objective, SettingsError, Split, TrainingSettings,
@@ -93,17 +91,14 @@ impl<'a> Trainer<'a> {
         if training.validation_every_steps > 0 && has_seen_the_validation(split) {
             survey.cautions.push(Caution::NotValidated);
         }
-        let features = Arc::new(Features::new(Schema::of(data.items(), &survey.words, model)));
-        let mut catalogue = Catalogue::of(data.items(), &features);
-        catalogue.keep_ids(&survey.seen_items);
+        let blueprint = Blueprint::new(data, split, model, (&survey.words, &survey.seen_items));
         let validator = Validator::new(data, split, training, evaluation)?;
         let state = State {
-            run: Run::new(model, training, &features),
+            run: Run::new(model, training, &blueprint.features),
             history: History::new(training.keep_best && validator.is_some()),
             best: None,
         };
-        let catalogue = Arc::new(catalogue);
-        let job = Job { data, split, model, training, evaluation, features, catalogue, survey, validator };
+        let job = Job { data, split, model, training, evaluation, blueprint, survey, validator };
         Ok(Self { job, state })
     }
 
@@ -140,8 +135,8 @@ impl<'a> Trainer<'a> {
     ) -> Result<(Model, TrainingRecord), TrainError> {
         let Self { job, mut state } = self;
         let shared = Shared {
-            features: &job.features,
-            catalogue: &job.catalogue,
+            features: &job.blueprint.features,
+            catalogue: &job.blueprint.catalogue,
             item_shares: &job.survey.item_shares,
             model: job.model,
             training: job.training,

@@ -9,7 +9,7 @@ use crate::cli::tell;
 use crate::config::Config;
 
 /// Opens the log of `config`; parts are removed when it is dropped.
-pub(super) fn open(config: &Config, source: &DataSource) -> anyhow::Result<Box<dyn Parts>> {
+pub(in crate::cli) fn open(config: &Config, source: &DataSource) -> anyhow::Result<Box<dyn Parts>> {
     let plan = PartsPlan::of(source, EVENTS_PER_PART.min(config.events_in_memory_max))?;
     if plan.events <= config.events_in_memory_max {
         return Ok(Box::new(read(source)?));

@@ -14,6 +14,7 @@ use turret_retrieval::digest::Digester;
 
 use super::progress::History;
 use super::run::{Run, Tensors};
+use crate::difference::differ;
 use crate::optimizer::Moments;
 
 const FORMAT: &[u8] = b"turret checkpoint 1\n";
@@ -195,18 +196,6 @@ fn restore(values: Vec<Vec<f32>>, run: &mut Run<'_>, mut best: Option<Tensors>) 
         best.parameters.iter_mut().for_each(|parameter| parameter.values = next());
     }
     best
-}
-
-/// The first thing in which two values differ: its path, and what it is in each.
-fn differ(path: &str, theirs: &Value, ours: &Value) -> Option<(String, String, String)> {
-    let (Value::Object(theirs), Value::Object(ours)) = (theirs, ours) else {
-        return (theirs != ours).then(|| (path.to_owned(), theirs.to_string(), ours.to_string()));
-    };
-    let absent = Value::String("absent".to_owned());
-    let keys = ours.keys().chain(theirs.keys().filter(|key| !ours.contains_key(*key)));
-    keys.into_iter().find_map(|key| {
-        differ(&format!("{path}.{key}"), theirs.get(key).unwrap_or(&absent), ours.get(key).unwrap_or(&absent))
-    })
 }
 
 /// A reader or writer that digests what passes.

@@ -1,12 +1,11 @@
 //! A training as a loop of steps.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::time::Instant;
 
 use serde::Serialize;
 use serde_json::Value;
-use turret_retrieval::dataset::{Clock, Parts};
+use turret_retrieval::dataset::Parts;
 use turret_retrieval::digest::{Digest, Digester};
 
 use super::Checkpoints;
@@ -17,8 +16,7 @@ use super::progress::{History, TrainingProgress, TrainingRecord, Validated};
 use super::run::{Run, Tensors, rate};
 use super::survey::Survey;
 use super::validation::Validator;
-use crate::catalogue::Catalogue;
-use crate::features::Features;
+use crate::blueprint::Blueprint;
 use crate::model::Model;
 use crate::settings::{EvaluationSettings, ModelSettings, Split, TrainingSettings};
 
@@ -29,8 +27,7 @@ pub(super) struct Job<'a> {
     pub(super) model: &'a ModelSettings,
     pub(super) training: &'a TrainingSettings,
     pub(super) evaluation: &'a EvaluationSettings,
-    pub(super) features: Arc<Features>,
-    pub(super) catalogue: Arc<Catalogue>,
+    pub(super) blueprint: Blueprint,
     pub(super) survey: Survey,
     pub(super) validator: Option<Validator<'a>>,
 }
@@ -148,7 +145,7 @@ impl Job<'_> {
             best: history.best(),
             cautions: self.survey.cautions.clone(),
             positives: self.survey.positives,
-            table_rows: self.features.rows(),
+            table_rows: self.blueprint.features.rows(),
             dense_parameters: run.parameters.iter().map(|parameter| parameter.values.len()).sum(),
             split: *self.split,
             settings: self.training.clone(),
@@ -162,16 +159,7 @@ impl Job<'_> {
     }
 
     fn model_of(&self, Tensors { parameters, table }: Tensors) -> candle_core::Result<Model> {
-        let timed = self.data.clock() == Clock::Milliseconds;
-        Model::new(
-            self.model.clone(),
-            self.features.clone(),
-            self.catalogue.clone(),
-            timed,
-            *self.split,
-            parameters,
-            table,
-        )
+        self.blueprint.model(parameters, table)
     }
 
     /// Refuses tensors that the last step has spoilt.
@@ -197,9 +185,7 @@ impl Job<'_> {
     /// Everything that decides what comes out, to compare with that of a checkpoint.
     pub(super) fn identity(&self) -> Value {
         let mut digester = Digester::default();
-        let catalogue =
-            postcard::to_stdvec(&self.catalogue.items).expect("features hold nothing that postcard refuses");
-        digester.update(&catalogue);
+        digester.update(&self.blueprint.catalogue.to_bytes());
         self.survey.item_shares.iter().for_each(|share| digester.update(&share.to_le_bytes()));
         let identity = Identity {
             model: self.model,
@@ -210,7 +196,7 @@ impl Job<'_> {
                 parts: self.data.count(),
                 items: self.data.items().len(),
                 positives: self.survey.positives,
-                features: self.features.schema.digest(),
+                features: self.blueprint.features.schema.digest(),
                 digest: digester.finish(),
             },
         };
