@@ -19,6 +19,26 @@ setup:
 build:
     cargo build --release --locked
 
+# Build the program with `--device cuda:0`, into target/cuda; no GPU is needed for that, and without nvcc its wheels are fetched
+build-cuda capability="90":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    if [ -z "${CUDA_HOME:-}" ]; then
+        toolkit=$PWD/target/cuda/toolkit
+        [ -d "$toolkit/python" ] || python3 -m venv "$toolkit/python"
+        "$toolkit/python/bin/pip" install --quiet --no-deps nvidia-curand nvidia-{cuda-nvcc,cuda-runtime,cublas,cuda-cccl,nvvm,cuda-crt,cuda-nvrtc}'==13.0.*'
+        export CUDA_HOME=$(echo "$toolkit"/python/lib/python3*/site-packages/nvidia/cu13)
+        chmod +x "$CUDA_HOME"/bin/* "$CUDA_HOME"/nvvm/bin/*
+        ln -sfn lib "$CUDA_HOME/lib64"
+        for library in "$CUDA_HOME"/lib/lib*.so.*; do ln -sf "${library##*/}" "${library%%.so.*}.so"; done
+        # The driver's own library is only where a GPU is.
+        cc -shared -o "$CUDA_HOME/lib/libcuda.so" -Wl,-soname,libcuda.so.1 -x c /dev/null
+    fi
+    export CUDA_PATH=$CUDA_HOME CUDA_ROOT=$CUDA_HOME CUDA_COMPUTE_CAP={{ capability }} CUDARC_CUDA_VERSION=13000
+    export PATH=$CUDA_HOME/bin:$PATH
+    export RUSTFLAGS="-L native=$CUDA_HOME/lib -C link-arg=-Wl,--unresolved-symbols=ignore-in-shared-libs"
+    cargo build --release --locked --features cuda --target-dir target/cuda
+
 # Run every test
 test: setup
     cargo nextest run --workspace --locked

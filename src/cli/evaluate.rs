@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context as _, bail};
-use turret_model::{Arms, Contender, Evaluation, EvaluationReport, Model, Part, Request};
+use turret_model::{Arms, Contender, Device, Evaluation, EvaluationReport, Model, Part, Request};
 use turret_retrieval::dataset::Dataset;
 
 use super::data::source_of;
@@ -42,6 +42,9 @@ pub(super) struct Arguments {
     /// Simulate the funnel behind the two models instead: ranker, relevance floor and auction, on a marketplace
     #[arg(long, conflicts_with_all = ["part", "models", "log", "report"])]
     funnel: bool,
+    /// What computes embeddings and scores: cpu, or cuda:0 and so on in a build with the `cuda` feature
+    #[arg(long, default_value = "cpu", conflicts_with = "funnel")]
+    device: Device,
     /// Also write the report, as JSON, to this file
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -105,7 +108,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
     let source = source_of(&config)?;
     let figures = super::report::read(&arguments.figures)?;
     watch_interrupts()?;
-    let models = load(&config.models, &arguments.models)?;
+    let models = load(&config.models, &arguments.models, &arguments.device)?;
     let dataset = read(&source)?;
     let log = arguments.log.as_deref().map(log::read).transpose()?;
     let contenders: Vec<Contender<'_>> =
@@ -156,7 +159,7 @@ struct Simulated {
 
 /// The two models of the configuration and those that are named; a name that is given replaces one of the two. Where
 /// one of the two was not trained, the others are enough.
-fn load(models: &Path, named: &[NamedDir]) -> anyhow::Result<Vec<(String, Model)>> {
+fn load(models: &Path, named: &[NamedDir], device: &Device) -> anyhow::Result<Vec<(String, Model)>> {
     let usual = [Kind::HistoryOnly, Kind::Contextual]
         .map(|kind| NamedDir { name: kind.arm().to_owned(), dir: model_dir(models, kind) });
     let mut dirs: Vec<&NamedDir> = Vec::new();
@@ -179,7 +182,7 @@ fn load(models: &Path, named: &[NamedDir]) -> anyhow::Result<Vec<(String, Model)
         let dir = &named.dir;
         let model =
             Model::load(dir).with_context(|| format!("no model in {}: run `turret train` first", dir.display()));
-        Ok((named.name.clone(), model?))
+        Ok((named.name.clone(), model?.on(device)?))
     };
     usual.into_iter().chain(dirs).map(load).collect()
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use turret_model::{
-    Checkpoints, Model, ModelKind, ModelSettings, TrainError, Trainer, TrainingProgress, TrainingRecord, Validated,
+    Checkpoints, Device, Model, ModelKind, ModelSettings, TrainError, Trainer, TrainingProgress, TrainingRecord,
+    Validated,
 };
 use turret_retrieval::dataset::{Dataset, Parts};
 
@@ -46,6 +47,9 @@ pub(super) struct Arguments {
     /// Minutes from one checkpoint to the next; Ctrl-C leaves one besides
     #[arg(long, value_name = "MINUTES", default_value_t = 5.0)]
     checkpoint_minutes: f64,
+    /// What computes losses and gradients: cpu, or cuda:0 and so on in a build with the `cuda` feature
+    #[arg(long, default_value = "cpu")]
+    device: Device,
     /// Print the record of the training as JSON
     #[arg(long)]
     json: bool,
@@ -98,7 +102,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
     }
     let every = Duration::try_from_secs_f64(60.0 * arguments.checkpoint_minutes)
         .map_err(|_| UsageError::Argument("--checkpoint-minutes: is not a number of minutes".to_owned()))?;
-    let keeping = Keeping { every, resume: arguments.resume };
+    let keeping = Keeping { every, resume: arguments.resume, device: arguments.device };
     let source = source_of(&config)?;
     watch_interrupts()?;
     let data = log::open(&config, &source)?;
@@ -177,6 +181,7 @@ pub(super) fn settings_of(config: &Config, kind: Kind) -> ModelSettings {
 struct Keeping {
     every: Duration,
     resume: bool,
+    device: Device,
 }
 
 /// Trains one model and writes it, with a bar, checkpoints, metrics and record; none where it goes on with a training
@@ -188,7 +193,7 @@ fn train_kept(
     keeping: &Keeping,
 ) -> anyhow::Result<Option<TrainingRecord>> {
     let settings = settings_of(config, kind);
-    let mut trainer = prepared(config, data, &settings)?;
+    let mut trainer = prepared(config, data, &settings)?.on(&keeping.device);
     let beside = |suffix| beside_model(&config.models, kind, suffix);
     let (dir, path, record_path) = (model_dir(&config.models, kind), beside("checkpoint"), beside("record.json"));
     let done = match (keeping.resume, path.try_exists().with_context(|| path.display().to_string())?) {

@@ -10,6 +10,7 @@ mod artifact;
 mod batch;
 mod blueprint;
 mod catalogue;
+mod device;
 mod difference;
 mod evaluate;
 mod examples;
@@ -29,6 +30,7 @@ mod train;
 
 pub use artifact::{LoadError, SaveError};
 pub use blueprint::{Blueprint, BlueprintError, Description, MadeFor, TensorShape};
+pub use device::{Device, DeviceError};
 pub use evaluate::{
     Arm, ArmReport, Arms, CUT_OFFS, Comparison, Contender, Estimate, EvaluateError, Evaluation, EvaluationProgress,
     EvaluationReport, LeftOut, Request, Role, SliceReport, Validation, ValidationScore,

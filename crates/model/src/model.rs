@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use candle_core::{Device, Result as CandleResult, Tensor};
+use candle_core::{Result as CandleResult, Tensor};
 use turret_retrieval::context::Context;
 use turret_retrieval::digest::{Digest, Digester};
 use turret_retrieval::event::Event;
@@ -13,6 +13,7 @@ use turret_retrieval::user::Demographics;
 use turret_retrieval::vector::{UnitVector, VectorError};
 
 use crate::catalogue::{Catalogue, ItemFeatures};
+use crate::device::Device;
 use crate::features::Features;
 use crate::inputs::{ContextFeatures, HeadRows, Histories, HistoryEvent, ItemRows, QueryFeatures, demographics};
 use crate::ops::{Backend, with_values};
@@ -97,14 +98,19 @@ impl Model {
         let (features, catalogue) = (features.into(), catalogue.into());
         let versions = Versions::of((&settings, timed), (&features, &catalogue), &parameters, &table);
         let untrained = table.chunks_exact(settings.dimension).map(|row| row.iter().all(|x| *x == 0.0)).collect();
-        let table = Tensor::from_vec(table, (features.rows(), settings.dimension), &Device::Cpu)?;
-        let mut find = |name: &str| {
-            let parameter = parameters.iter().find(|parameter| parameter.name == name)?;
-            parameter.tensor().ok()
-        };
-        let network =
-            Network::new(&settings, features.schema.content_dimension(), Backend::of(table.device()), &mut find)?;
+        let table = Tensor::from_vec(table, (features.rows(), settings.dimension), &Device::CPU.0)?;
+        let network = network(&settings, &features, &parameters, &Device::CPU)?;
         Ok(Self { settings, features, catalogue, timed, split, parameters, table, network, untrained, versions })
+    }
+
+    /// The same model, computed on `device`. Its versions stay: states and embeddings of two devices differ by rounding.
+    ///
+    /// # Errors
+    /// When the device has no room.
+    pub fn on(mut self, device: &Device) -> CandleResult<Self> {
+        self.table = self.table.to_device(&device.0)?;
+        self.network = network(&self.settings, &self.features, &self.parameters, device)?;
+        Ok(self)
     }
 
     /// The shape of the model.
@@ -238,8 +244,9 @@ impl Model {
             spans.push(first..events.len() / dimension);
         }
         let rows = events.len() / dimension;
-        let last = Tensor::from_vec(lasts, (inputs.len(), dimension), &Device::Cpu)?;
-        let states = Tensor::from_vec(events, (rows, dimension), &Device::Cpu)?;
+        let device = self.table.device();
+        let last = Tensor::from_vec(lasts, (inputs.len(), dimension), device)?;
+        let states = Tensor::from_vec(events, (rows, dimension), device)?;
         let events = self.network.keeps_events().then_some(EncodedEvents { states, spans: spans.into() });
         Ok(States { last, events })
     }
@@ -292,6 +299,20 @@ impl Model {
         let usable = !interests.is_empty() || !query.is_empty() || subject.is_some();
         usable.then_some(ContextFeatures { interests, query, subject })
     }
+}
+
+/// The dense part of a model, on `device`.
+fn network(
+    settings: &ModelSettings,
+    features: &Features,
+    parameters: &[Parameter],
+    device: &Device,
+) -> CandleResult<Network> {
+    let mut find = |name: &str| {
+        let parameter = parameters.iter().find(|parameter| parameter.name == name)?;
+        parameter.tensor(&device.0).ok()
+    };
+    Network::new(settings, features.schema.content_dimension(), Backend::of(&device.0), &mut find)
 }
 
 fn unit_vectors(rows: &Tensor) -> Result<Vec<UnitVector>, ModelError> {

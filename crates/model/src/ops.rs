@@ -5,7 +5,7 @@
 //! candle's. Reductions run over chunks of a fixed size, so results do not depend on the number of threads. The same by
 //! candle's own operations is in [`stock`]: the oracle, and what runs on other devices.
 
-use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, bail};
+use candle_core::{CpuStorage, Device, Layout, Result, Storage, Tensor, bail};
 use rayon::prelude::*;
 
 mod absorbed_attention;
@@ -40,13 +40,13 @@ fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     }
 }
 
-/// Calls `f` with the storage of `tensor`, made contiguous.
+/// Calls `f` with the storage of `tensor`, made contiguous and brought to the CPU.
 fn with_storage<R>(tensor: &Tensor, f: impl FnOnce(&CpuStorage, &Layout) -> Result<R>) -> Result<R> {
-    let tensor = tensor.contiguous()?;
+    let tensor = tensor.contiguous()?.to_device(&Device::Cpu)?;
     let (storage, layout) = tensor.storage_and_layout();
     match &*storage {
         Storage::Cpu(storage) => f(storage, layout),
-        Storage::Cuda(_) | Storage::Metal(_) => bail!("an operation of the CPU was given a tensor of another device"),
+        Storage::Cuda(_) | Storage::Metal(_) => bail!("a tensor that was brought to the CPU is not there"),
     }
 }
 

@@ -120,8 +120,8 @@ impl SparseTable {
         }
     }
 
-    /// Copies the rows that `bags` name into a leaf, and renumbers the bags to it.
-    pub(crate) fn pull(&mut self, bags: &mut [&mut Bags]) -> Result<Var> {
+    /// Copies the rows that `bags` name into a leaf on `device`, and renumbers the bags to it.
+    pub(crate) fn pull(&mut self, bags: &mut [&mut Bags], device: &Device) -> Result<Var> {
         self.pulls += 1;
         self.pulled.clear();
         for row in bags.iter_mut().flat_map(|bags| bags.rows_mut()) {
@@ -137,7 +137,7 @@ impl SparseTable {
         for row in &self.pulled {
             leaf.extend_from_slice(&self.values[*row as usize * self.width..][..self.width]);
         }
-        Var::from_vec(leaf, (self.pulled.len(), self.width), &Device::Cpu)
+        Var::from_vec(leaf, (self.pulled.len(), self.width), device)
     }
 
     /// Moves the rows of the last pull by `grad`, the gradient of its leaf. `step` counts from 1.

@@ -30,9 +30,9 @@ pub(crate) struct Parameter {
 }
 
 impl Parameter {
-    /// A tensor of its own, outside any graph.
-    pub(crate) fn tensor(&self) -> Result<Tensor> {
-        Tensor::from_vec(self.values.clone(), self.shape.as_slice(), &Device::Cpu)
+    /// A tensor of its own on `device`, outside any graph.
+    pub(crate) fn tensor(&self, device: &Device) -> Result<Tensor> {
+        Tensor::from_slice(&self.values, self.shape.as_slice(), device)
     }
 
     /// Whether weight decay applies: to matrices, not to biases and gains.

@@ -9,6 +9,7 @@ use turret_retrieval::digest::Digest;
 
 use crate::batch::Shared;
 use crate::blueprint::Blueprint;
+use crate::device::Device;
 use crate::model::Model;
 use crate::settings::{
     Attention, EvaluationSettings, HistoryGap, ModelSettings, Objective, SettingsError, Split, TrainingSettings,
@@ -100,6 +101,14 @@ impl<'a> Trainer<'a> {
         };
         let job = Job { data, split, model, training, evaluation, blueprint, survey, validator };
         Ok(Self { job, state })
+    }
+
+    /// The same training, computed on `device`. Tensors and optimiser stay on the CPU, where the table of embeddings may be
+    /// larger than a GPU.
+    #[must_use]
+    pub fn on(mut self, device: &Device) -> Self {
+        self.state.run.device = device.clone();
+        self
     }
 
     /// What the data's owner should know before the training begins.

@@ -1,6 +1,6 @@
 //! Arms that ask a model.
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use rayon::prelude::*;
 use turret_retrieval::context::{Context, Subject};
 use turret_retrieval::dataset::Clock;
@@ -123,7 +123,7 @@ impl<'a> Prepared<'a> {
             .collect();
         let queries = self.model.embed_queries(&inputs)?;
         let values: Vec<f32> = queries.iter().flat_map(|query| query.as_slice()).copied().collect();
-        let queries = Tensor::from_vec(values, (cases.len(), self.model.dimension()), &Device::Cpu)?;
+        let queries = Tensor::from_vec(values, (cases.len(), self.model.dimension()), self.items.device())?;
         let scores = queries.matmul(&self.items)?;
         let judged = with_values(&scores, |scores| {
             let rows: Vec<&[f32]> = scores.chunks_exact(self.trial.data.items.len()).collect();

@@ -1,10 +1,10 @@
-//! Parts of the cases: by country, by how much is known of the user, by whether the target was known, by surface.
+//! Parts of the cases: by country, by how much is known of the user, by whether target and context were known, by surface.
 
 use std::collections::BTreeMap;
 
 use turret_retrieval::context::Surface;
 
-use super::cases::Case;
+use super::cases::{Case, Looked};
 use super::report::LeftOut;
 use super::trial::Trial;
 
@@ -16,6 +16,11 @@ const PARTS_MAX: usize = 12;
 const ACTIVE_EVENTS: usize = 10;
 /// What merged parts are called.
 const OTHER: &str = "other";
+
+/// Whether training saw an item.
+fn known_word(is_known: bool) -> String {
+    if is_known { "in training" } else { "cold (never in training)" }.to_owned()
+}
 
 /// A part of the cases.
 pub(super) struct Slice {
@@ -49,10 +54,13 @@ impl Slices {
             };
             word.to_owned()
         });
-        slices.add(trial, "target", &|case| {
-            let is_known = trial.known[case.target as usize];
-            if is_known { "in training" } else { "cold (never in training)" }.to_owned()
-        });
+        slices.add(trial, "target", &|case| known_word(trial.known[case.target as usize]));
+        if !trial.is_of_log() {
+            slices.add(trial, "context", &|case| match case.context {
+                Looked::Item(item) => known_word(trial.known[item as usize]),
+                Looked::Request(_) => "of a request".to_owned(),
+            });
+        }
         if trial.is_of_log() {
             slices.add(trial, "surface", &|case| {
                 let word = match trial.request(case).map(|request| request.surface) {

@@ -124,7 +124,7 @@ impl Job<'_> {
         }
         self.check_finite(state)?;
         let tensors = state.run.tensors();
-        let validation = validator.validate(&self.model_of(tensors.clone())?, step)?;
+        let validation = validator.validate(&self.model_of(tensors.clone())?.on(&state.run.device)?, step)?;
         if state.history.add_validation(validation) && state.history.keeps_best {
             state.best = Some(tensors);
         }
@@ -149,6 +149,7 @@ impl Job<'_> {
             dense_parameters: run.parameters.iter().map(|parameter| parameter.values.len()).sum(),
             split: *self.split,
             settings: self.training.clone(),
+            device: run.device.to_string(),
             seconds,
             examples_per_second: history.examples as f64 / seconds,
             waiting_share: history.waited.as_secs_f64() / seconds,

@@ -73,6 +73,8 @@ pub struct TrainingRecord {
     pub split: Split,
     /// The settings.
     pub settings: TrainingSettings,
+    /// What computed it: `cpu`, or `cuda:` and a number.
+    pub device: String,
     /// How long it took, with what went before it was broken off and went on.
     pub seconds: f64,
     /// Events predicted in a second.

@@ -1,10 +1,11 @@
 //! The tensors of a training, and one step of the optimiser on them.
 
-use candle_core::{Device, Tensor, Var};
+use candle_core::{Tensor, Var};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::batch::Batch;
+use crate::device::Device;
 use crate::features::Features;
 use crate::ops::Backend;
 use crate::optimizer::{DenseAdam, SparseTable};
@@ -17,6 +18,8 @@ pub(super) struct Run<'a> {
     model: &'a ModelSettings,
     training: &'a TrainingSettings,
     content_dimension: usize,
+    /// Where losses and gradients are computed; the tensors and the optimiser stay on the CPU.
+    pub(super) device: Device,
     pub(super) parameters: Vec<Parameter>,
     pub(super) table: SparseTable,
     pub(super) adam: DenseAdam,
@@ -39,7 +42,8 @@ impl<'a> Run<'a> {
         let parameters = initial(model, content_dimension, &mut random);
         let adam = DenseAdam::new(&parameters, training.weight_decay);
         let table = SparseTable::new(table, model.dimension);
-        Self { model, training, content_dimension, parameters, table, adam }
+        let device = Device::CPU;
+        Self { model, training, content_dimension, device, parameters, table, adam }
     }
 
     /// Whether every number is one.
@@ -65,7 +69,7 @@ impl<'a> Run<'a> {
             context: self.training.context_dropout,
             seed: batch.dropout_seed,
         };
-        let Pass { loss, leaf, variables } = self.pass(batch, drop, Backend::of(&Device::Cpu))?;
+        let Pass { loss, leaf, variables } = self.pass(batch, drop, Backend::of(&self.device.0))?;
         let value = loss.to_scalar::<f32>()?;
         let grads = loss.backward()?;
         let rate = rate(self.training, step);
@@ -82,12 +86,12 @@ impl<'a> Run<'a> {
         let mut bags = batch.head.bags_mut();
         bags.push(batch.histories.bags_mut());
         bags.push(batch.candidates.bags_mut());
-        let leaf = self.table.pull(&mut bags)?;
+        let leaf = self.table.pull(&mut bags, &self.device.0)?;
         let table = leaf.as_tensor();
         let variables: Vec<Var> = self
             .parameters
             .iter()
-            .map(|parameter| Var::from_tensor(&parameter.tensor()?))
+            .map(|parameter| Var::from_tensor(&parameter.tensor(&self.device.0)?))
             .collect::<candle_core::Result<_>>()?;
         let mut find = |name: &str| {
             let number = self.parameters.iter().position(|parameter| parameter.name == name)?;

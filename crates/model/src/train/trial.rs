@@ -171,7 +171,7 @@ impl<'a> Trial<'a> {
         let TrialBatch(mut batch) = self.batch();
         let mut all = HashMap::new();
         for parameter in &self.run.parameters {
-            all.insert(parameter.name.clone(), parameter.tensor()?);
+            all.insert(parameter.name.clone(), parameter.tensor(&Device::Cpu)?);
         }
         let table = self.run.table.values().to_vec();
         let width = self.model.dimension;
