@@ -31,13 +31,15 @@ build-cuda capability="90":
         chmod +x "$CUDA_HOME"/bin/* "$CUDA_HOME"/nvvm/bin/*
         ln -sfn lib "$CUDA_HOME/lib64"
         for library in "$CUDA_HOME"/lib/lib*.so.*; do ln -sf "${library##*/}" "${library%%.so.*}.so"; done
-        # The driver's own library is only where a GPU is.
-        cc -shared -o "$CUDA_HOME/lib/libcuda.so" -Wl,-soname,libcuda.so.1 -x c /dev/null
+        # The driver's own library is only where a GPU is: one to link with, of empty functions.
+        cargo fetch --locked --quiet
+        bindings=$(ls "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/cudarc-*/src/driver/sys/mod.rs | tail -n 1)
+        sed -nE 's/^ *pub unsafe fn (cu[A-Z]\w*).*/void \1(void) {}/p' "$bindings" | sort -u |
+            cc -shared -fPIC -o "$CUDA_HOME/lib/libcuda.so" -Wl,-soname,libcuda.so.1 -x c -
     fi
     export CUDA_PATH=$CUDA_HOME CUDA_ROOT=$CUDA_HOME CUDA_COMPUTE_CAP={{ capability }} CUDARC_CUDA_VERSION=13000
     export PATH=$CUDA_HOME/bin:$PATH
-    export RUSTFLAGS="-L native=$CUDA_HOME/lib -C link-arg=-Wl,--unresolved-symbols=ignore-in-shared-libs"
-    cargo build --release --locked --features cuda --target-dir target/cuda
+    cargo rustc --release --locked --features cuda --bin turret --target-dir target/cuda -- -L native="$CUDA_HOME/lib"
 
 # Run every test
 test: setup
