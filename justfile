@@ -83,8 +83,7 @@ cluster: build
 globo: build
     {{ turret }} data check --config cluster-config/globo.toml
     {{ turret }} train --config cluster-config/globo.toml
-    mkdir -p docs/results
-    {{ turret }} evaluate --config cluster-config/globo.toml --out docs/results/globo.json
+    {{ turret }} evaluate --config cluster-config/globo.toml
     {{ turret }} publish --config cluster-config/globo.toml
     @echo "serve it: {{ turret }} serve --config cluster-config/globo.toml"
 
