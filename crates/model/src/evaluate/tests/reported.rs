@@ -57,7 +57,7 @@ fn a_report_has_every_arm_metric_interval_comparison_and_slice() {
     assert_eq!(aged, ["history only", "contextual"]);
     assert_eq!(report.slices[1].arms[1], report.arms[2]);
     let left_out: Vec<&str> = report.left_out.iter().map(|left| left.what.as_str()).collect();
-    assert_eq!(left_out, ["slices by country", "slices by history", "slices by target"]);
+    assert_eq!(left_out, ["slices by country", "slices by history", "slices by target", "slices by context"]);
 
     let json = serde_json::to_string(&report).unwrap();
     let read: EvaluationReport = serde_json::from_str(&json).unwrap();
@@ -100,7 +100,7 @@ fn slices_part_the_cases_and_their_recalls_add_up() {
 #[test]
 fn items_that_training_never_saw_are_a_slice_and_are_scored_without_their_ids() {
     let base = world(200, Clock::Milliseconds);
-    // On the tested day every second user looks at an item that nobody had looked at before.
+    // On the tested day every second user looks at two items that nobody had looked at before.
     let split = Split::temporal(9 * DAY_MS, 10 * DAY_MS);
     let mut rows: Vec<Row> = base.events().to_vec();
     for row in &mut rows {
@@ -108,8 +108,8 @@ fn items_that_training_never_saw_are_a_slice_and_are_scored_without_their_ids() 
         let in_session = row.at % 3_600_000 / 60_000;
         if !is_tested && row.item % planted::ITEMS_EACH as u32 >= 50 {
             row.item -= 50;
-        } else if is_tested && in_session == 2 && row.user % 2 == 0 {
-            row.item = row.item / planted::ITEMS_EACH as u32 * planted::ITEMS_EACH as u32 + 55;
+        } else if is_tested && in_session > 0 && row.user % 2 == 0 {
+            row.item = row.item / planted::ITEMS_EACH as u32 * planted::ITEMS_EACH as u32 + 53 + in_session as u32;
         }
     }
     let Dataset { items, ads, users, clock, .. } = base;
@@ -121,8 +121,13 @@ fn items_that_training_never_saw_are_a_slice_and_are_scored_without_their_ids() 
     let contextual = train(ModelKind::Contextual, 120, &mut go_on);
     let history_only = train(ModelKind::HistoryOnly, 1, &mut go_on);
     let report = planted::evaluate((&data, &split), &planted::evaluation(), (&history_only, &contextual)).unwrap();
-    let cold = report.slices.iter().find(|slice| slice.value.starts_with("cold (never")).unwrap();
+    let cold_by = |by: &str| {
+        let mut of_kind = report.slices.iter().filter(|slice| slice.by == by);
+        of_kind.find(|slice| slice.value.starts_with("cold (never")).unwrap()
+    };
+    let cold = cold_by("target");
     assert!(cold.cases >= 100, "{}", cold.cases);
+    assert!(cold_by("context").cases >= 100, "{}", cold_by("context").cases);
     let recall = |name: &str| cold.arms.iter().find(|arm| arm.name == name).unwrap().recall_at(100).unwrap();
     // A category has 60 of the 480 items, and the context tells which it is.
     assert!(recall("contextual") > 0.6, "{}", recall("contextual"));
