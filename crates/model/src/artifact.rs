@@ -4,7 +4,7 @@
 //! replaced whole, so that a reader sees the old model or the new one.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -14,6 +14,7 @@ use turret_retrieval::ids::ItemId;
 
 use crate::catalogue::{Catalogue, ItemFeatures};
 use crate::features::{Features, Schema};
+use crate::file_error::{FileError, read};
 use crate::model::Model;
 use crate::parameters::{Parameter, TABLE, shapes};
 use crate::settings::{ModelSettings, Split};
@@ -47,14 +48,9 @@ struct Part {
 /// Why a model was not written.
 #[derive(Debug, thiserror::Error)]
 pub enum SaveError {
-    /// The system says so.
-    #[error("{path}: {source}")]
-    Disk {
-        /// The file.
-        path: PathBuf,
-        /// What it said.
-        source: io::Error,
-    },
+    /// A file cannot be written.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The tensors cannot be written as safetensors.
     #[error("tensors: {0}")]
     Tensors(String),
@@ -63,22 +59,9 @@ pub enum SaveError {
 /// Why a directory is not a model.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// The system says so.
-    #[error("{path}: {source}")]
-    Disk {
-        /// The file.
-        path: PathBuf,
-        /// What it said.
-        source: io::Error,
-    },
-    /// A file is not what it should be.
-    #[error("{path}: {rule}")]
-    Malformed {
-        /// The file.
-        path: PathBuf,
-        /// What it broke.
-        rule: String,
-    },
+    /// A file cannot be read, or is not what it should be.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A file is not the one that the manifest names.
     #[error("{path}: digest {found} where the manifest says {expected}")]
     Digest {
@@ -98,18 +81,14 @@ impl Model {
     /// When something cannot be written; what was there stays (where the process is killed between two renames, as
     /// `<dir>.old`).
     pub fn save(&self, dir: &Path) -> Result<Vec<PathBuf>, SaveError> {
-        let fail = |path: &Path| {
-            let path = path.to_owned();
-            move |source| SaveError::Disk { path, source }
-        };
         let (temporary, replaced) = (beside(dir, "tmp"), beside(dir, "old"));
         for left in [&temporary, &replaced] {
             // Of a run that was killed.
             if left.exists() {
-                fs::remove_dir_all(left).map_err(fail(left))?;
+                fs::remove_dir_all(left).map_err(FileError::disk(left))?;
             }
         }
-        fs::create_dir_all(&temporary).map_err(fail(&temporary))?;
+        fs::create_dir_all(&temporary).map_err(FileError::disk(&temporary))?;
         let write = |name: &str, bytes: &[u8]| {
             let path = temporary.join(name);
             let flushed = || {
@@ -117,8 +96,8 @@ impl Model {
                 file.write_all(bytes)?;
                 file.sync_all()
             };
-            flushed().map_err(fail(&path))?;
-            Ok(Part { bytes: bytes.len() as u64, sha256: Digest::of(bytes) })
+            let part = |()| Part { bytes: bytes.len() as u64, sha256: Digest::of(bytes) };
+            flushed().map(part).map_err(FileError::disk(&path))
         };
         let manifest = Manifest {
             format: FORMAT,
@@ -131,16 +110,16 @@ impl Model {
         };
         let text = serde_json::to_vec_pretty(&manifest).expect("a manifest of strings and numbers is JSON");
         write(MANIFEST, &text)?;
-        File::open(&temporary).and_then(|temporary| temporary.sync_all()).map_err(fail(&temporary))?;
+        File::open(&temporary).and_then(|temporary| temporary.sync_all()).map_err(FileError::disk(&temporary))?;
         if dir.exists() {
-            fs::rename(dir, &replaced).map_err(fail(dir))?;
+            fs::rename(dir, &replaced).map_err(FileError::disk(dir))?;
         }
-        fs::rename(&temporary, dir).map_err(fail(dir))?;
+        fs::rename(&temporary, dir).map_err(FileError::disk(dir))?;
         if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            File::open(parent).and_then(|parent| parent.sync_all()).map_err(fail(parent))?;
+            File::open(parent).and_then(|parent| parent.sync_all()).map_err(FileError::disk(parent))?;
         }
         if replaced.exists() {
-            fs::remove_dir_all(&replaced).map_err(fail(&replaced))?;
+            fs::remove_dir_all(&replaced).map_err(FileError::disk(&replaced))?;
         }
         Ok([MANIFEST, TENSORS, CATALOGUE].map(PathBuf::from).into())
     }
@@ -167,39 +146,44 @@ impl Model {
     /// When a file is missing, malformed or another than the manifest names.
     pub fn load(dir: &Path) -> Result<Self, LoadError> {
         let path = dir.join(MANIFEST);
-        let malformed = |path: &Path, rule: String| LoadError::Malformed { path: path.to_owned(), rule };
         let text = read(&path, MANIFEST_BYTES_MAX)?;
-        let manifest: Manifest = serde_json::from_slice(&text).map_err(|error| malformed(&path, error.to_string()))?;
+        let manifest: Manifest =
+            serde_json::from_slice(&text).map_err(|error| FileError::malformed(&path, error.to_string()))?;
         if manifest.format != FORMAT {
-            return Err(malformed(&path, format!("format {} where {FORMAT} is read", manifest.format)));
+            return Err(
+                FileError::malformed(&path, format!("format {} where {FORMAT} is read", manifest.format)).into()
+            );
         }
-        manifest.settings.check().map_err(|error| malformed(&path, format!("settings.{error}")))?;
-        manifest.schema.check().map_err(|rule| malformed(&path, rule.to_owned()))?;
-        manifest.split.check().map_err(|error| malformed(&path, format!("split.{error}")))?;
+        manifest.settings.check().map_err(|error| FileError::malformed(&path, format!("settings.{error}")))?;
+        manifest.schema.check().map_err(|rule| FileError::malformed(&path, rule))?;
+        manifest.split.check().map_err(|error| FileError::malformed(&path, format!("split.{error}")))?;
         let features = Features::new(manifest.schema);
 
         let path = dir.join(CATALOGUE);
         let items: Vec<(ItemId, ItemFeatures)> = match postcard::take_from_bytes(&verified(&path, &manifest.catalogue)?)
         {
             Ok((items, [])) => items,
-            Ok(_) | Err(_) => return Err(malformed(&path, "is not a catalogue".to_owned())),
+            Ok(_) | Err(_) => return Err(FileError::malformed(&path, "is not a catalogue").into()),
         };
         if items.iter().any(|(_, item)| !item.fits(&features)) {
-            return Err(malformed(&path, "an item has features that the schema does not know".to_owned()));
+            return Err(FileError::malformed(&path, "an item has features that the schema does not know").into());
         }
 
         let path = dir.join(TENSORS);
         let bytes = verified(&path, &manifest.tensors)?;
-        let tensors = SafeTensors::deserialize(&bytes).map_err(|error| malformed(&path, error.to_string()))?;
-        let find = |name: &str, shape: &[usize]| values(&tensors, name, shape).map_err(|rule| malformed(&path, rule));
+        let tensors =
+            SafeTensors::deserialize(&bytes).map_err(|error| FileError::malformed(&path, error.to_string()))?;
+        let find = |name: &str, shape: &[usize]| {
+            values(&tensors, name, shape).map_err(|rule| FileError::malformed(&path, rule))
+        };
         let table = find(TABLE, &[features.rows(), manifest.settings.dimension])?;
         let parameters = shapes(&manifest.settings, features.schema.content_dimension())
             .into_iter()
             .map(|(name, shape)| Ok(Parameter { values: find(&name, &shape)?, name, shape }))
-            .collect::<Result<Vec<_>, LoadError>>()?;
+            .collect::<Result<Vec<_>, FileError>>()?;
         let Manifest { settings, timed, split, .. } = manifest;
         Model::new(settings, features, Catalogue::new(items), timed, split, parameters, table)
-            .map_err(|error| malformed(&path, error.to_string()))
+            .map_err(|error| FileError::malformed(&path, error.to_string()).into())
     }
 }
 
@@ -209,16 +193,6 @@ fn beside(dir: &Path, suffix: &str) -> PathBuf {
     name.push(".");
     name.push(suffix);
     dir.with_file_name(name)
-}
-
-fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>, LoadError> {
-    let fail = |source| LoadError::Disk { path: path.to_owned(), source };
-    let bytes = fs::metadata(path).map_err(fail)?.len();
-    if bytes > bytes_max {
-        let rule = format!("is {bytes} bytes long where {bytes_max} are expected");
-        return Err(LoadError::Malformed { path: path.to_owned(), rule });
-    }
-    fs::read(path).map_err(fail)
 }
 
 fn verified(path: &Path, part: &Part) -> Result<Vec<u8>, LoadError> {

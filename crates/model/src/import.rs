@@ -5,8 +5,6 @@
 //! settings or another data set.
 
 use std::fmt;
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
@@ -15,6 +13,7 @@ use serde_json::Value;
 
 use crate::blueprint::{Blueprint, TensorShape};
 use crate::difference::differ;
+use crate::file_error::{FileError, read};
 use crate::model::Model;
 use crate::parameters::Parameter;
 
@@ -30,22 +29,9 @@ const SHOWN_MAX: usize = 8;
 /// Why weights are not a model.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
-    /// The system says so.
-    #[error("{path}: {source}")]
-    Disk {
-        /// The file.
-        path: PathBuf,
-        /// What it said.
-        source: io::Error,
-    },
-    /// The file is not what it should be.
-    #[error("{path}: {rule}")]
-    Malformed {
-        /// The file.
-        path: PathBuf,
-        /// What it broke.
-        rule: String,
-    },
+    /// A file cannot be read, or is not what it should be.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The file does not say what it was made for.
     #[error(
         "{path}: its metadata has no `{MARK}`: save the weights with metadata={{\"{MARK}\": json.dumps(made_for)}}, with \
@@ -102,7 +88,7 @@ pub enum TensorFault {
         found: String,
     },
     /// It has another shape, or numbers of another type.
-    #[error("tensor {name}: found {found}, wanted F32 {wanted:?} ({hint})")]
+    #[error("tensor {name}: found {found}, wanted F32 {wanted:?}{hint}")]
     Other {
         /// Its name.
         name: String,
@@ -110,7 +96,7 @@ pub enum TensorFault {
         found: String,
         /// The shape that it should have.
         wanted: Vec<usize>,
-        /// What the author may have overlooked.
+        /// What the author may have overlooked, in brackets; or nothing.
         hint: &'static str,
     },
     /// A number in it is none.
@@ -152,9 +138,10 @@ impl Blueprint {
     /// When the file cannot be read or is no safetensors file, does not say what it was made for or was made for
     /// something else, a tensor is missing, too much, or of another shape or type, or a number is not finite.
     pub fn import(&self, path: &Path) -> Result<Model, ImportError> {
-        let malformed = |rule: String| ImportError::Malformed { path: path.to_owned(), rule };
+        let malformed = |rule: String| FileError::malformed(path, rule);
         let wanted = self.tensors();
-        let bytes = read(path, &wanted)?;
+        let numbers: u64 = wanted.iter().map(|tensor| tensor.values() as u64).sum();
+        let bytes = read(path, HEADER_BYTES_MAX + VALUE_BYTES_MAX * numbers)?;
         let tensors = SafeTensors::deserialize(&bytes)
             .map_err(|error| malformed(format!("is no whole safetensors file: {error}")))?;
         // Of weights for something else, that says more than any tensor's shape.
@@ -180,7 +167,7 @@ impl Blueprint {
 
     /// Refuses weights that were made for something else.
     fn check_mark(&self, path: &Path, bytes: &[u8]) -> Result<(), ImportError> {
-        let malformed = |rule: String| ImportError::Malformed { path: path.to_owned(), rule };
+        let malformed = |rule: String| FileError::malformed(path, rule);
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| malformed(error.to_string()))?;
         let mark = header.metadata().as_ref().and_then(|metadata| metadata.get(MARK));
         let mark = mark.ok_or_else(|| ImportError::Unmarked { path: path.to_owned() })?;
@@ -198,19 +185,6 @@ impl Blueprint {
     }
 }
 
-/// The whole file, unless it is larger than any file of these tensors can be.
-fn read(path: &Path, wanted: &[TensorShape]) -> Result<Vec<u8>, ImportError> {
-    let disk = |source| ImportError::Disk { path: path.to_owned(), source };
-    let values: u64 = wanted.iter().map(|tensor| tensor.values() as u64).sum();
-    let bytes_max = HEADER_BYTES_MAX + VALUE_BYTES_MAX * values;
-    let bytes = fs::metadata(path).map_err(disk)?.len();
-    if bytes > bytes_max {
-        let rule = format!("is {bytes} bytes long, and the model's {values} numbers take {} as F32", 4 * values);
-        return Err(ImportError::Malformed { path: path.to_owned(), rule });
-    }
-    fs::read(path).map_err(disk)
-}
-
 /// Everything that names, shapes and types tell.
 fn shape_faults(wanted: &[TensorShape], tensors: &SafeTensors<'_>) -> Vec<TensorFault> {
     let said = |view: &TensorView<'_>| format!("{:?} {:?}", view.dtype(), view.shape());
@@ -221,10 +195,10 @@ fn shape_faults(wanted: &[TensorShape], tensors: &SafeTensors<'_>) -> Vec<Tensor
             return None;
         }
         let is_turned = shape.len() == 2 && view.shape().iter().rev().eq(shape) && view.shape() != shape;
-        let hint = if is_turned {
-            "torch.nn.Linear keeps [out, in]: save its transpose"
-        } else {
-            "F16 and BF16 are converted"
+        let hint = match dtype(view.dtype()) {
+            None => " (F16 and BF16 are converted, and no other type)",
+            Some(_) if is_turned => " (torch.nn.Linear keeps [out, in]: save its transpose)",
+            Some(_) => "",
         };
         Some(TensorFault::Other { name, found: said(&view), wanted, hint })
     };

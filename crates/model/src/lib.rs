@@ -15,6 +15,7 @@ mod difference;
 mod evaluate;
 mod examples;
 mod features;
+mod file_error;
 mod import;
 mod inputs;
 mod model;
@@ -36,6 +37,7 @@ pub use evaluate::{
     EvaluationReport, LeftOut, Request, Role, SliceReport, Validation, ValidationScore,
 };
 pub use features::{HashSeeds, Layout, TableBlock};
+pub use file_error::FileError;
 pub use import::{ImportError, TensorFault, TensorFaults};
 pub use model::{HeadInput, Model, ModelError};
 pub use settings::{

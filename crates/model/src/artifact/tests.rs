@@ -66,7 +66,7 @@ fn a_damaged_model_is_one_clear_error() {
     check(MANIFEST, &swap("\"heads\"", "\"hands\""), "unknown field `hands`");
     check(MANIFEST, &swap("\"positions\": 20", "\"positions\": 0"), "out of range");
     check(TENSORS, &|bytes| bytes[..bytes.len() / 2].to_vec(), "digest");
-    check(TENSORS, &|bytes| [&bytes[..], &[0]].concat(), "bytes long where");
+    check(TENSORS, &|bytes| [&bytes[..], &[0]].concat(), "is longer than");
     check(
         CATALOGUE,
         &|mut bytes| {
@@ -76,7 +76,7 @@ fn a_damaged_model_is_one_clear_error() {
         "digest",
     );
     fs::remove_file(path.join(TENSORS)).unwrap();
-    assert!(matches!(Model::load(&path), Err(LoadError::Disk { .. })));
+    assert!(matches!(Model::load(&path), Err(LoadError::File(FileError::Disk { .. }))));
     assert!(Model::load(dir.path()).is_err());
 }
 

@@ -1,5 +1,7 @@
 use std::collections::HashMap;
+use std::fs;
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 
 use turret_retrieval::dataset::{Clock, Dataset};
 
@@ -97,19 +99,42 @@ fn the_layout_names_every_row_of_the_table_once() {
     assert_eq!(rows("ages"), description.features.age_firsts.len() + 2);
 }
 
+/// A blueprint, and the weights of a model of it that may be changed before they are imported.
+struct Weights {
+    dir: tempfile::TempDir,
+    model: Model,
+    blueprint: Blueprint,
+}
+
+impl Weights {
+    fn new() -> Self {
+        let data = world(20, Clock::Milliseconds);
+        let settings = planted::model(ModelKind::Contextual);
+        let (model, blueprint) = (trained(&data, &settings), blueprint(&data, &settings));
+        Self { dir: tempfile::tempdir().unwrap(), model, blueprint }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("weights.safetensors")
+    }
+
+    fn import(&self, change: &dyn Fn(&mut File)) -> Result<Model, ImportError> {
+        let mut file = File::of(&self.model, &self.blueprint, self.dir.path());
+        change(&mut file);
+        file.write(&self.path());
+        self.blueprint.import(&self.path())
+    }
+}
+
 #[test]
 fn half_precision_is_converted() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("weights.safetensors");
-    let data = world(20, Clock::Milliseconds);
-    let settings = planted::model(ModelKind::Contextual);
-    let (model, blueprint) = (trained(&data, &settings), blueprint(&data, &settings));
+    let weights = Weights::new();
     let gain = |dtype, one: [u8; 2]| {
-        let mut file = File::of(&model, &blueprint, dir.path());
-        let tensor = file.tensor("ads.norm.gain");
-        (tensor.1, tensor.3) = (dtype, one.repeat(16));
-        file.write(&path);
-        let imported = blueprint.import(&path).unwrap();
+        let change = |file: &mut File| {
+            let tensor = file.tensor("ads.norm.gain");
+            (tensor.1, tensor.3) = (dtype, one.repeat(16));
+        };
+        let imported = weights.import(&change).unwrap();
         imported.parameters.iter().find(|parameter| parameter.name == "ads.norm.gain").unwrap().values.clone()
     };
     assert_eq!(gain(Dtype::F16, 0x3E00_u16.to_le_bytes()), [1.5; 16]);
@@ -118,16 +143,9 @@ fn half_precision_is_converted() {
 
 #[test]
 fn wrong_weights_are_refused_by_name_with_what_was_found_and_wanted() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("weights.safetensors");
-    let data = world(20, Clock::Milliseconds);
-    let settings = planted::model(ModelKind::Contextual);
-    let (model, blueprint) = (trained(&data, &settings), blueprint(&data, &settings));
+    let weights = Weights::new();
     let check = |change: &dyn Fn(&mut File), expected: &[&str]| {
-        let mut file = File::of(&model, &blueprint, dir.path());
-        change(&mut file);
-        file.write(&path);
-        let error = blueprint.import(&path).map(drop).unwrap_err().to_string();
+        let error = weights.import(change).map(drop).unwrap_err().to_string();
         let said = expected.iter().all(|text| error.contains(text));
         assert!(said && error.contains("weights.safetensors"), "{error} where {expected:?} was expected");
     };
@@ -141,11 +159,11 @@ fn wrong_weights_are_refused_by_name_with_what_was_found_and_wanted() {
         ],
     );
     let turn = |file: &mut File| file.tensor("ads.hidden.weight").2.reverse();
-    check(&turn, &["tensor ads.hidden.weight: found F32 [32, 16], wanted F32 [16, 32]", "torch.nn.Linear"]);
+    check(&turn, &["tensor ads.hidden.weight: found F32 [32, 16], wanted F32 [16, 32] (torch.nn.Linear keeps"]);
     let flatten = |file: &mut File| file.tensor("head.no_history").2 = vec![16];
     check(&flatten, &["tensor head.no_history: found F32 [16], wanted F32 [1, 16]"]);
     let retype = |file: &mut File| file.tensor("ads.norm.bias").1 = Dtype::I32;
-    check(&retype, &["tensor ads.norm.bias: found I32 [16], wanted F32 [16]"]);
+    check(&retype, &["tensor ads.norm.bias: found I32 [16], wanted F32 [16] (F16 and BF16"]);
     let spoil = |file: &mut File| file.tensor("table").3[80..84].copy_from_slice(&f32::NAN.to_le_bytes());
     check(&spoil, &["tensor table: found NaN at value 20 of", "wanted a finite number"]);
     check(&|file| file.metadata = None, &["its metadata has no `turret`", "turret model tensors --json"]);
@@ -153,10 +171,13 @@ fn wrong_weights_are_refused_by_name_with_what_was_found_and_wanted() {
     let many = |file: &mut File| file.tensors.iter_mut().for_each(|tensor| tensor.0.insert_str(0, "module."));
     check(&many, &["faults", "tensor table is missing", "… and "]);
 
+    let (path, blueprint) = (weights.path(), &weights.blueprint);
     fs::write(&path, b"PK\x03\x04 a pickle").unwrap();
     let error = blueprint.import(&path).map(drop).unwrap_err().to_string();
     assert!(error.contains("is no whole safetensors file"), "{error}");
-    assert!(matches!(blueprint.import(dir.path()), Err(ImportError::Disk { .. })));
+    let endless = blueprint.import(Path::new("/dev/zero")).map(drop).unwrap_err().to_string();
+    assert!(endless.starts_with("/dev/zero: is longer than "), "{endless}");
+    assert!(matches!(blueprint.import(weights.dir.path()), Err(ImportError::File(FileError::Disk { .. }))));
 }
 
 #[test]

@@ -15,6 +15,7 @@ use turret_retrieval::digest::Digester;
 use super::progress::History;
 use super::run::{Run, Tensors};
 use crate::difference::differ;
+use crate::file_error::FileError;
 use crate::optimizer::Moments;
 
 const FORMAT: &[u8] = b"turret checkpoint 1\n";
@@ -25,22 +26,9 @@ const DIGEST_BYTES: usize = 64;
 /// Why a training does not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
-    /// The system says so.
-    #[error("{path}: {source}")]
-    Disk {
-        /// The file.
-        path: PathBuf,
-        /// What it said.
-        source: io::Error,
-    },
-    /// The file is not a whole checkpoint.
-    #[error("{path}: {rule}")]
-    Malformed {
-        /// The file.
-        path: PathBuf,
-        /// What it broke.
-        rule: String,
-    },
+    /// A file cannot be read, or is not what it should be.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The checkpoint is of a training with other settings or other data.
     #[error("{path}: {field} is {theirs} in the checkpoint and {ours} here; a training goes on as it began")]
     OtherRun {
@@ -101,7 +89,7 @@ pub(super) fn save(
             None => Ok(()),
         }
     };
-    write().map_err(|source| CheckpointError::Disk { path: path.to_owned(), source })
+    write().map_err(|error| FileError::disk(path)(error).into())
 }
 
 /// Reads the checkpoint at `path` into `run`, which is new; returns what went before, and the best tensors so far.
@@ -110,8 +98,8 @@ pub(super) fn load(
     run_of: &Value,
     run: &mut Run<'_>,
 ) -> Result<(History, Option<Tensors>), CheckpointError> {
-    let disk = |source| CheckpointError::Disk { path: path.to_owned(), source };
-    let malformed = |rule: &str| CheckpointError::Malformed { path: path.to_owned(), rule: rule.to_owned() };
+    let disk = FileError::disk(path);
+    let malformed = |rule: &str| FileError::malformed(path, rule);
     let read = |error: io::Error| {
         if error.kind() == io::ErrorKind::UnexpectedEof { malformed("ends too early") } else { disk(error) }
     };
@@ -119,13 +107,13 @@ pub(super) fn load(
     let mut format = [0; FORMAT.len()];
     file.read_exact(&mut format).map_err(read)?;
     if format != FORMAT {
-        return Err(malformed("is no checkpoint of this version"));
+        return Err(malformed("is no checkpoint of this version").into());
     }
     let mut length = [0; 8];
     file.read_exact(&mut length).map_err(read)?;
     let length = u64::from_le_bytes(length);
     if length > HEADER_BYTES_MAX {
-        return Err(malformed("its header is too long"));
+        return Err(malformed("its header is too long").into());
     }
     let mut header = vec![0; length as usize];
     file.read_exact(&mut header).map_err(read)?;
@@ -143,7 +131,7 @@ pub(super) fn load(
     let touched = run.table.touched();
     let expected = tensors(run, &touched, best.as_ref()).into_iter().map(|(name, values)| (name, values.len()));
     if !expected.eq(header.tensors.iter().cloned()) {
-        return Err(malformed("its tensors are not those of its settings"));
+        return Err(malformed("its tensors are not those of its settings").into());
     }
     let mut values = Vec::with_capacity(header.tensors.len());
     for (_, length) in &header.tensors {
@@ -153,7 +141,7 @@ pub(super) fn load(
     let mut digest = [0; DIGEST_BYTES];
     inner.read_exact(&mut digest).map_err(read)?;
     if digester.finish().to_string().as_bytes() != digest || inner.read(&mut [0]).map_err(disk)? != 0 {
-        return Err(malformed("is damaged: its digest is another"));
+        return Err(malformed("is damaged: its digest is another").into());
     }
     let best = restore(values, run, best);
     Ok((header.history, best))
