@@ -1,6 +1,7 @@
 //! Adam: dense with decoupled weight decay, and lazily on the rows of the embedding table that a step touched.
 
 use candle_core::{Device, Result, Tensor, Var};
+use rayon::prelude::*;
 
 use crate::ops::{Bags, with_values};
 use crate::parameters::Parameter;
@@ -93,65 +94,124 @@ impl DenseAdam {
     }
 }
 
-/// The embedding table in training. It never enters the graph: a step pulls the rows it needs as one leaf.
+/// The embedding table in training. It never enters the graph: a step pulls the rows it needs as leaves.
 pub(crate) struct SparseTable {
     width: usize,
     values: Vec<f32>,
     moments: Moments,
-    // Where each row stands in the leaf of the step in `pulled_at`.
+    slots: Slots,
+    // The rows of each leaf of this step.
+    leaves: Vec<Vec<u32>>,
+}
+
+/// Rows of the table that are one task of an update.
+const BLOCK_ROWS: usize = 4_096;
+
+/// Where rows stand in a list in the making, each once.
+struct Slots {
+    // Of the list in `listed_at`; 0 where the row was in none.
     slots: Vec<u32>,
-    pulled_at: Vec<u64>,
-    pulls: u64,
-    pulled: Vec<u32>,
+    listed_at: Vec<u64>,
+    lists: u64,
+}
+
+impl Slots {
+    fn new(rows: usize) -> Self {
+        Self { slots: vec![0; rows], listed_at: vec![0; rows], lists: 0 }
+    }
+
+    /// Begins a new list.
+    fn begin(&mut self) {
+        self.lists += 1;
+    }
+
+    /// Where `row` stands in `list`, which it is added to if it is new.
+    fn place(&mut self, row: u32, list: &mut Vec<u32>) -> u32 {
+        let at = row as usize;
+        if self.listed_at[at] != self.lists {
+            self.listed_at[at] = self.lists;
+            self.slots[at] = list.len() as u32;
+            list.push(row);
+        }
+        self.slots[at]
+    }
 }
 
 impl SparseTable {
     /// A table of rows of `width` values.
     pub(crate) fn new(values: Vec<f32>, width: usize) -> Self {
         let rows = values.len() / width;
-        Self {
-            width,
-            moments: Moments::new(values.len()),
-            values,
-            slots: vec![0; rows],
-            pulled_at: vec![0; rows],
-            pulls: 0,
-            pulled: Vec::new(),
-        }
+        Self { width, moments: Moments::new(values.len()), values, slots: Slots::new(rows), leaves: Vec::new() }
     }
 
-    /// Copies the rows that `bags` name into a leaf on `device`, and renumbers the bags to it.
+    /// Begins a step: no leaf is pulled yet.
+    pub(crate) fn begin(&mut self) {
+        self.leaves.clear();
+    }
+
+    /// Copies the rows that `bags` name into a leaf of this step, on `device`, and renumbers the bags to it.
+    ///
+    /// Bags of few rows do well to have a leaf of their own: every use of a leaf makes a gradient of its size.
     pub(crate) fn pull(&mut self, bags: &mut [&mut Bags], device: &Device) -> Result<Var> {
-        self.pulls += 1;
-        self.pulled.clear();
+        self.slots.begin();
+        let mut rows = Vec::new();
         for row in bags.iter_mut().flat_map(|bags| bags.rows_mut()) {
-            let at = *row as usize;
-            if self.pulled_at[at] != self.pulls {
-                self.pulled_at[at] = self.pulls;
-                self.slots[at] = self.pulled.len() as u32;
-                self.pulled.push(*row);
-            }
-            *row = self.slots[at];
+            *row = self.slots.place(*row, &mut rows);
         }
-        let mut leaf = Vec::with_capacity(self.pulled.len() * self.width);
-        for row in &self.pulled {
+        let mut leaf = Vec::with_capacity(rows.len() * self.width);
+        for row in &rows {
             leaf.extend_from_slice(&self.values[*row as usize * self.width..][..self.width]);
         }
-        Var::from_vec(leaf, (self.pulled.len(), self.width), device)
+        let leaf = Var::from_vec(leaf, (rows.len(), self.width), device)?;
+        self.leaves.push(rows);
+        Ok(leaf)
     }
 
-    /// Moves the rows of the last pull by `grad`, the gradient of its leaf. `step` counts from 1.
-    pub(crate) fn push(&mut self, grad: &Tensor, step: usize, rate: f32) -> Result<()> {
+    /// Moves the rows of this step's leaves by `grads`, those of the leaves in the order of their pulls, where they took
+    /// part. `step` counts from 1.
+    pub(crate) fn push(&mut self, grads: &[Option<&Tensor>], step: usize, rate: f32) -> Result<()> {
         let update = Update::new(step, rate, 0.0);
         let width = self.width;
-        with_values(grad, |grad| {
-            for (grad, row) in grad.chunks_exact(width).zip(&self.pulled) {
-                let range = *row as usize * width..(*row as usize + 1) * width;
-                let Moments { first, second } = &mut self.moments;
-                update.apply(&mut self.values[range.clone()], &mut first[range.clone()], &mut second[range], grad);
-            }
-            Ok(())
-        })
+        let (rows, sums) = self.sum(grads)?;
+        // Which of the rows lie in each block of the table.
+        let mut blocks = vec![Vec::new(); self.values.len().div_ceil(BLOCK_ROWS * width)];
+        rows.iter().enumerate().for_each(|(number, row)| blocks[*row as usize / BLOCK_ROWS].push((number, *row)));
+        let Moments { first, second } = &mut self.moments;
+        self.values
+            .par_chunks_mut(BLOCK_ROWS * width)
+            .zip(first.par_chunks_mut(BLOCK_ROWS * width).zip(second.par_chunks_mut(BLOCK_ROWS * width)))
+            .zip(&blocks)
+            .for_each(|((values, (first, second)), block)| {
+                for (number, row) in block {
+                    let start = *row as usize % BLOCK_ROWS * width;
+                    let range = start..start + width;
+                    let grad = &sums[number * width..][..width];
+                    update.apply(&mut values[range.clone()], &mut first[range.clone()], &mut second[range], grad);
+                }
+            });
+        Ok(())
+    }
+
+    /// Every row of the leaves that have a gradient, once, and the sum of its gradients.
+    fn sum(&mut self, grads: &[Option<&Tensor>]) -> Result<(Vec<u32>, Vec<f32>)> {
+        let width = self.width;
+        let (mut rows, mut sums) = (Vec::new(), Vec::new());
+        self.slots.begin();
+        for (leaf, grad) in self.leaves.iter().zip(grads) {
+            let Some(grad) = grad else { continue };
+            with_values(grad, |grad| {
+                for (row, grad) in leaf.iter().zip(grad.chunks_exact(width)) {
+                    let slot = self.slots.place(*row, &mut rows) as usize;
+                    if slot * width == sums.len() {
+                        sums.extend_from_slice(grad);
+                    } else {
+                        sums[slot * width..][..width].iter_mut().zip(grad).for_each(|(sum, grad)| *sum += grad);
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        Ok((rows, sums))
     }
 
     /// The values as they are, row by row.
@@ -174,7 +234,7 @@ impl SparseTable {
     }
 
     fn forget_untouched(&self, values: &mut [f32]) {
-        for row in (0..self.pulled_at.len()).filter(|row| self.pulled_at[*row] == 0) {
+        for (row, _) in self.slots.listed_at.iter().enumerate().filter(|(_, at)| **at == 0) {
             values[row * self.width..][..self.width].fill(0.0);
         }
     }
@@ -186,13 +246,69 @@ impl SparseTable {
 
     /// For each row, 1 where a step has pulled it, else 0.
     pub(crate) fn touched(&self) -> Vec<f32> {
-        self.pulled_at.iter().map(|at| if *at == 0 { 0.0 } else { 1.0 }).collect()
+        self.slots.listed_at.iter().map(|at| if *at == 0 { 0.0 } else { 1.0 }).collect()
     }
 
     /// Becomes what these say, each as long as what it replaces.
     pub(crate) fn restore(&mut self, values: Vec<f32>, moments: Moments, touched: &[f32]) {
-        self.pulls = 1;
-        self.pulled_at = touched.iter().map(|touched| u64::from(*touched != 0.0)).collect();
+        self.slots.lists = 1;
+        self.slots.listed_at = touched.iter().map(|touched| u64::from(*touched != 0.0)).collect();
         (self.values, self.moments) = (values, moments);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bags(rows: &[u32]) -> Bags {
+        let mut bags = Bags::default();
+        for row in rows {
+            bags.push(*row, 1.0);
+            bags.close();
+        }
+        bags
+    }
+
+    fn ones(rows: usize, each: f32) -> Tensor {
+        Tensor::full(each, (rows, 2), &Device::Cpu).unwrap()
+    }
+
+    /// More rows than a block has; some are in both leaves, some in one, some in none.
+    #[test]
+    fn a_row_of_several_leaves_moves_once_by_the_sum_of_its_gradients() {
+        let rows = 2 * BLOCK_ROWS as u32 + 5;
+        let values: Vec<f32> = (0..2 * rows).map(|value| value as f32).collect();
+        let last = rows - 1;
+        let pulled = |together: bool| {
+            let mut table = SparseTable::new(values.clone(), 2);
+            table.begin();
+            let (mut left, mut right) = (bags(&[last, 3, 3, 4_100]), bags(&[7, 3, last]));
+            if together {
+                let leaf = table.pull(&mut [&mut left, &mut right], &Device::Cpu).unwrap();
+                assert_eq!(leaf.dims(), [4, 2]);
+                // In the order in which they were named first: last, 3, 4100, 7.
+                let grad = Tensor::new(&[[1.5f32; 2], [1.5; 2], [1.0; 2], [0.5; 2]], &Device::Cpu).unwrap();
+                table.push(&[Some(&grad)], 1, 0.1).unwrap();
+            } else {
+                let leaf = table.pull(&mut [&mut left], &Device::Cpu).unwrap();
+                assert_eq!(leaf.to_vec2::<f32>().unwrap()[1], [6.0, 7.0]);
+                assert_eq!(left.parts().0, [0, 1, 1, 2]);
+                table.pull(&mut [&mut right], &Device::Cpu).unwrap();
+                assert_eq!(right.parts().0, [0, 1, 2]);
+                // A leaf that took no part is pulled, and moves nothing.
+                table.pull(&mut [&mut bags(&[9])], &Device::Cpu).unwrap();
+                table.push(&[Some(&ones(3, 1.0)), Some(&ones(3, 0.5)), None], 1, 0.1).unwrap();
+            }
+            table
+        };
+        let (one, three) = (pulled(true), pulled(false));
+        assert_eq!(one.values(), three.values());
+        assert_eq!(one.moments().second, three.moments().second);
+        let moved: Vec<usize> = (0..rows as usize).filter(|row| three.values()[2 * row] != values[2 * row]).collect();
+        assert_eq!(moved, [3, 7, 4_100, last as usize]);
+        assert!((three.moments().first[6] - 0.15).abs() < 1e-6, "{}", three.moments().first[6]);
+        let touched: Vec<usize> = (0..rows as usize).filter(|row| three.touched()[*row] == 1.0).collect();
+        assert_eq!(touched, [3, 7, 9, 4_100, last as usize]);
     }
 }

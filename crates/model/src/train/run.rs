@@ -7,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::batch::Batch;
 use crate::device::Device;
 use crate::features::Features;
-use crate::ops::Backend;
+use crate::ops::{Backend, Bags};
 use crate::optimizer::{DenseAdam, SparseTable};
 use crate::parameters::{Parameter, initial, initial_table};
 use crate::settings::{ModelSettings, TrainingSettings};
@@ -69,25 +69,26 @@ impl<'a> Run<'a> {
             context: self.training.context_dropout,
             seed: batch.dropout_seed,
         };
-        let Pass { loss, leaf, variables } = self.pass(batch, drop, Backend::of(&self.device.0))?;
+        let Pass { loss, leaves, variables } = self.pass(batch, drop, Backend::of(&self.device.0))?;
         let value = loss.to_scalar::<f32>()?;
         let grads = loss.backward()?;
         let rate = rate(self.training, step);
-        let dense: Vec<Option<&Tensor>> = variables.iter().map(|variable| grads.get(variable)).collect();
-        self.adam.step(&mut self.parameters, &dense, step, rate)?;
-        if let Some(grad) = grads.get(&leaf) {
-            self.table.push(grad, step, rate)?;
-        }
+        let of = |variables: &[Var]| -> Vec<Option<&Tensor>> { variables.iter().map(|one| grads.get(one)).collect() };
+        self.adam.step(&mut self.parameters, &of(&variables), step, rate)?;
+        self.table.push(&of(&leaves), step, rate)?;
         Ok(value)
     }
 
     /// The loss of a batch, with the variables that it depends on.
     pub(super) fn pass(&mut self, mut batch: Batch, drop: Dropout, backend: Backend) -> candle_core::Result<Pass> {
-        let mut bags = batch.head.bags_mut();
-        bags.push(batch.histories.bags_mut());
-        bags.push(batch.candidates.bags_mut());
-        let leaf = self.table.pull(&mut bags, &self.device.0)?;
-        let table = leaf.as_tensor();
+        self.table.begin();
+        let mut pull = |bags: &mut [&mut Bags]| self.table.pull(bags, &self.device.0);
+        let leaves = [
+            pull(&mut [batch.histories.bags_mut()])?,
+            pull(&mut [batch.candidates.bags_mut()])?,
+            pull(&mut batch.head.bags_mut())?,
+        ];
+        let [events, candidates, head] = leaves.each_ref().map(Var::as_tensor);
         let variables: Vec<Var> = self
             .parameters
             .iter()
@@ -98,18 +99,19 @@ impl<'a> Run<'a> {
             Some(variables[number].as_tensor().clone())
         };
         let network = Network::new(self.model, self.content_dimension, backend, &mut find)?;
-        let states = batch.histories.states(batch.spans, table, &network, drop)?;
-        let queries = network.head(batch.head.embed(states, table, &network)?, drop)?;
-        let ads = network.ads(&batch.candidates.embed(table, &network)?)?;
+        let states = batch.histories.states(batch.spans, events, &network, drop)?;
+        let queries = network.head(batch.head.embed(states, head, &network)?, drop)?;
+        let ads = network.ads(&batch.candidates.embed(candidates, &network)?)?;
         let loss = backend.sampled_softmax(&queries, &ads, &batch.softmax)?;
-        Ok(Pass { loss, leaf, variables })
+        Ok(Pass { loss, leaves, variables })
     }
 }
 
 /// A loss and what it depends on.
 pub(super) struct Pass {
     pub(super) loss: Tensor,
-    pub(super) leaf: Var,
+    /// Of the embedding table, for events, candidates and the head.
+    pub(super) leaves: [Var; 3],
     pub(super) variables: Vec<Var>,
 }
 
