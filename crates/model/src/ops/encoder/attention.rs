@@ -6,6 +6,8 @@ use super::super::tile::{Rows, TALL, WIDE, add_transposed_product, padded, produ
 
 /// Queries of a block.
 const BLOCK: usize = 16;
+/// Rows that are transposed at once.
+const TURNED: usize = 8;
 
 /// The queries, keys and values of one sequence.
 #[derive(Clone, Copy)]
@@ -65,9 +67,18 @@ fn take(from: &[f32], stride: usize, column: usize, size: usize, out: &mut [f32]
 
 /// The same, transposed: `out` has rows of `length`.
 fn take_columns(from: &[f32], stride: usize, column: usize, size: usize, out: &mut [f32], length: usize) {
-    for (row, from) in from.chunks_exact(stride).enumerate() {
+    // A block of rows at a time: value by value, the writes are as slow as the products that they are for.
+    let (blocks, rest) = from.split_at(from.len() - from.len() % (TURNED * stride));
+    for (block, from) in blocks.chunks_exact(TURNED * stride).enumerate() {
+        let rows: [&[f32]; TURNED] = std::array::from_fn(|row| &from[row * stride + column..][..size]);
+        for (number, out) in out.chunks_exact_mut(length).enumerate().take(size) {
+            out[block * TURNED..][..TURNED].copy_from_slice(&rows.map(|row| row[number]));
+        }
+    }
+    let first = blocks.len() / stride;
+    for (row, from) in rest.chunks_exact(stride).enumerate() {
         for (number, value) in from[column..column + size].iter().enumerate() {
-            out[number * length + row] = *value;
+            out[number * length + first + row] = *value;
         }
     }
 }
