@@ -14,6 +14,10 @@ use crate::ops::Bags;
 use crate::settings::ModelSettings;
 use crate::towers::{Dropout, EncodedEvents, HeadEmbeddings, Network, States};
 
+/// Where embeddings come from: the sums of the table rows that bags name, [bags, dimension]. Training also has to move
+/// those rows, serving does not.
+pub(crate) type Sums<'a> = dyn FnMut(Bags) -> Result<Tensor> + 'a;
+
 /// Item vectors to be made: bags of table rows, and content embeddings beside them.
 #[derive(Default)]
 pub(crate) struct ItemRows {
@@ -51,18 +55,18 @@ impl ItemRows {
         self.bags.len()
     }
 
-    pub(crate) fn bags_mut(&mut self) -> &mut Bags {
-        &mut self.bags
+    pub(crate) fn bags(&self) -> &Bags {
+        &self.bags
     }
 
     /// The item vectors, [rows, dimension].
-    pub(crate) fn embed(self, table: &Tensor, network: &Network) -> Result<Tensor> {
+    pub(crate) fn embed(self, sums: &mut Sums<'_>, network: &Network) -> Result<Tensor> {
         let rows = self.len();
-        let embedded = network.backend().bag(table, self.bags)?;
+        let embedded = sums(self.bags)?;
         if self.content_dimension == 0 {
             return Ok(embedded);
         }
-        let content = Tensor::from_vec(self.content, (rows, self.content_dimension), table.device())?;
+        let content = Tensor::from_vec(self.content, (rows, self.content_dimension), embedded.device())?;
         network.with_content(embedded, Some(&content))
     }
 }
@@ -110,8 +114,8 @@ impl Histories {
         self.events.len()
     }
 
-    pub(crate) fn bags_mut(&mut self) -> &mut Bags {
-        &mut self.events.bags
+    pub(crate) fn bags(&self) -> &Bags {
+        &self.events.bags
     }
 
     /// The events of each history.
@@ -124,7 +128,7 @@ impl Histories {
     pub(crate) fn states(
         self,
         spans: Vec<Range<usize>>,
-        table: &Tensor,
+        sums: &mut Sums<'_>,
         network: &Network,
         drop: Dropout,
     ) -> Result<States> {
@@ -141,14 +145,14 @@ impl Histories {
             return Ok(States { last: nothing.broadcast_as((rows, width))?.contiguous()?, events: None });
         }
         let starts: Arc<[usize]> = self.starts.into();
-        let known = network.encode(&self.events.embed(table, network)?, starts, wanted.clone(), drop)?;
+        let known = network.encode(&self.events.embed(sums, network)?, starts, wanted.clone(), drop)?;
         // A row that is not known takes what stands behind the known ones.
         let place = |span: &Range<usize>| match span.end.checked_sub(1).filter(|_| !span.is_empty()) {
             Some(last) => wanted.partition_point(|wanted| (*wanted as usize) < last) as u32,
             None => wanted.len() as u32,
         };
         let places: Vec<u32> = spans.iter().map(place).collect();
-        let places = Tensor::from_vec(places, rows, table.device())?;
+        let places = Tensor::from_vec(places, rows, nothing.device())?;
         let last = Tensor::cat(&[&known, &nothing], 0)?.index_select(&places, 0)?;
         let events = network.keeps_events().then_some(known);
         Ok(States { last, events: events.map(|states| EncodedEvents { states, spans: spans.into() }) })
@@ -218,26 +222,25 @@ impl HeadRows {
         self.given.push(if query.context.is_some() { 1.0 } else { 0.0 });
     }
 
-    /// Every bag, to be renumbered.
-    pub(crate) fn bags_mut(&mut self) -> Vec<&mut Bags> {
-        let [age, country, gender] = &mut self.demographics;
-        let subjects = self.subjects.as_mut().map(|rows| &mut rows.bags);
-        [&mut self.interests, age, country, gender].into_iter().chain(subjects).collect()
+    /// Of the interests, then of age, country and gender.
+    pub(crate) fn bags(&self) -> [&Bags; 4] {
+        let [age, country, gender] = &self.demographics;
+        [&self.interests, age, country, gender]
     }
 
     /// Joined with `states`, which have as many rows.
-    pub(crate) fn embed(self, states: States, table: &Tensor, network: &Network) -> Result<HeadEmbeddings> {
-        let [age, country, gender] = self.demographics.map(|bags| network.backend().bag(table, bags));
+    pub(crate) fn embed(self, states: States, sums: &mut Sums<'_>, network: &Network) -> Result<HeadEmbeddings> {
+        let [age, country, gender] = self.demographics.map(&mut *sums);
         let demographics = [age?, country?, gender?];
         if !self.contextual {
             return Ok(HeadEmbeddings { states, context: None, context_given: None, demographics });
         }
-        let mut context = network.backend().bag(table, self.interests)?;
+        let mut context = sums(self.interests)?;
         if let Some(subjects) = self.subjects {
-            context = Tensor::cat(&[context, subjects.embed(table, network)?], 1)?;
+            context = Tensor::cat(&[context, subjects.embed(sums, network)?], 1)?;
         }
         let rows = self.given.len();
-        let given = Tensor::from_vec(self.given, (rows, 1), table.device())?;
+        let given = Tensor::from_vec(self.given, (rows, 1), context.device())?;
         Ok(HeadEmbeddings { states, context: Some(context), context_given: Some(given), demographics })
     }
 }

@@ -16,7 +16,7 @@ use crate::catalogue::{Catalogue, ItemFeatures};
 use crate::device::Device;
 use crate::features::Features;
 use crate::inputs::{ContextFeatures, HeadRows, Histories, HistoryEvent, ItemRows, QueryFeatures, demographics};
-use crate::ops::{Backend, with_values};
+use crate::ops::{Backend, Bags, with_values};
 use crate::parameters::Parameter;
 use crate::settings::{ModelKind, ModelSettings, Split};
 use crate::towers::{Dropout, EncodedEvents, Network, States};
@@ -197,7 +197,7 @@ impl Model {
     /// The state of each of the packed histories; an empty one has an empty state.
     pub(crate) fn states(&self, packed: Histories) -> CandleResult<Vec<Vec<f32>>> {
         let spans = packed.spans();
-        let States { last, events } = packed.states(spans.clone(), &self.table, &self.network, Dropout::NONE)?;
+        let States { last, events } = packed.states(spans.clone(), &mut self.sums(), &self.network, Dropout::NONE)?;
         let width = self.settings.dimension;
         let (rows, kept): (Tensor, Vec<Range<usize>>) = match events {
             Some(events) => (events.states, spans),
@@ -222,7 +222,7 @@ impl Model {
             let demographics = demographics(input.demographics, &self.features, || false);
             head.push(&QueryFeatures { context: context.as_ref(), demographics });
         }
-        let embeddings = head.embed(self.read_states(inputs)?, &self.table, &self.network)?;
+        let embeddings = head.embed(self.read_states(inputs)?, &mut self.sums(), &self.network)?;
         unit_vectors(&self.network.head(embeddings, Dropout::NONE)?)
     }
 
@@ -272,7 +272,11 @@ impl Model {
 
     /// Ad embeddings, [rows, dimension].
     pub(crate) fn ads(&self, rows: ItemRows) -> CandleResult<Tensor> {
-        self.network.ads(&rows.embed(&self.table, &self.network)?)
+        self.network.ads(&rows.embed(&mut self.sums(), &self.network)?)
+    }
+
+    fn sums(&self) -> impl FnMut(Bags) -> CandleResult<Tensor> + '_ {
+        |bags| self.network.backend().bag(&self.table, bags)
     }
 
     /// Whether the context layer can make something of `context`: an interest or a subject item that the model knows, or

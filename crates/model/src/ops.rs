@@ -44,15 +44,28 @@ fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
 fn with_storage<R>(tensor: &Tensor, f: impl FnOnce(&CpuStorage, &Layout) -> Result<R>) -> Result<R> {
     let tensor = tensor.contiguous()?.to_device(&Device::Cpu)?;
     let (storage, layout) = tensor.storage_and_layout();
-    match &*storage {
-        Storage::Cpu(storage) => f(storage, layout),
-        Storage::Cuda(_) | Storage::Metal(_) => bail!("a tensor that was brought to the CPU is not there"),
-    }
+    f(near_storage(&storage)?, layout)
 }
 
 /// Calls `f` with the values of `tensor`.
 pub(crate) fn with_values<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> Result<R>) -> Result<R> {
     with_storage(tensor, |storage, layout| f(slice(storage, layout)?))
+}
+
+/// Calls `f` with the values of each of `tensors`.
+pub(crate) fn with_all_values<R>(tensors: &[&Tensor], f: impl FnOnce(&[&[f32]]) -> Result<R>) -> Result<R> {
+    let near = |tensor: &&Tensor| tensor.contiguous()?.to_device(&Device::Cpu);
+    let tensors: Vec<Tensor> = tensors.iter().map(near).collect::<Result<_>>()?;
+    let storages: Vec<_> = tensors.iter().map(Tensor::storage_and_layout).collect();
+    let values = storages.iter().map(|(storage, layout)| slice(near_storage(storage)?, layout));
+    f(&values.collect::<Result<Vec<_>>>()?)
+}
+
+fn near_storage(storage: &Storage) -> Result<&CpuStorage> {
+    match storage {
+        Storage::Cpu(storage) => Ok(storage),
+        Storage::Cuda(_) | Storage::Metal(_) => bail!("a tensor that was brought to the CPU is not there"),
+    }
 }
 
 /// How many of `count` things one strand of a reduction takes, in whole `unit`s. Strands are summed by themselves, then
@@ -73,7 +86,7 @@ fn for_row_chunks(out: &mut [f32], width: usize, f: impl Fn(usize, &mut [f32]) +
 
 /// Adds `scale * x` to `y`.
 #[inline]
-fn add_scaled(y: &mut [f32], scale: f32, x: &[f32]) {
+pub(crate) fn add_scaled(y: &mut [f32], scale: f32, x: &[f32]) {
     for (y, x) in y.iter_mut().zip(x) {
         *y = scale.mul_add(*x, *y);
     }

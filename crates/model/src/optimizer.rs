@@ -1,9 +1,10 @@
 //! Adam: dense with decoupled weight decay, and lazily on the rows of the embedding table that a step touched.
 
+use candle_core::backprop::GradStore;
 use candle_core::{Device, Result, Tensor, Var};
 use rayon::prelude::*;
 
-use crate::ops::{Bags, with_values};
+use crate::ops::{Bags, add_scaled, with_all_values, with_values};
 use crate::parameters::Parameter;
 
 const BETA_1: f32 = 0.9;
@@ -94,18 +95,23 @@ impl DenseAdam {
     }
 }
 
-/// The embedding table in training. It never enters the graph: a step pulls the rows it needs as leaves.
+/// The embedding table in training. It never enters the graph: sums of its rows do, and a step gives each row what the
+/// gradients of its sums say.
 pub(crate) struct SparseTable {
     width: usize,
     values: Vec<f32>,
     moments: Moments,
     slots: Slots,
-    // The rows of each leaf of this step.
-    leaves: Vec<Vec<u32>>,
+    /// For each row, whether a step has ever read it.
+    touched: Vec<bool>,
+    /// What this step reads.
+    uses: Vec<(Var, Bags)>,
 }
 
 /// Rows of the table that are one task of an update.
 const BLOCK_ROWS: usize = 4_096;
+/// Rows whose gradients are one task: few, as some rows are in nearly every sum.
+const GRADIENT_ROWS: usize = 16;
 
 /// Where rows stand in a list in the making, each once.
 struct Slots {
@@ -137,45 +143,63 @@ impl Slots {
     }
 }
 
+/// The rows that sums with a gradient name, each once, and where each is named.
+struct Named {
+    rows: Vec<u32>,
+    /// Those of row r are `places[ends[r - 1]..ends[r]]`, in the order in which they were named.
+    ends: Vec<usize>,
+    places: Vec<Place>,
+}
+
+/// A row in a bag of a sum.
+#[derive(Clone, Copy, Default)]
+struct Place {
+    sum: u32,
+    bag: u32,
+    weight: f32,
+}
+
 impl SparseTable {
     /// A table of rows of `width` values.
     pub(crate) fn new(values: Vec<f32>, width: usize) -> Self {
         let rows = values.len() / width;
-        Self { width, moments: Moments::new(values.len()), values, slots: Slots::new(rows), leaves: Vec::new() }
+        let (moments, slots) = (Moments::new(values.len()), Slots::new(rows));
+        Self { width, moments, values, slots, touched: vec![false; rows], uses: Vec::new() }
     }
 
-    /// Begins a step: no leaf is pulled yet.
+    /// Begins a step: nothing is read yet.
     pub(crate) fn begin(&mut self) {
-        self.leaves.clear();
+        self.uses.clear();
     }
 
-    /// Copies the rows that `bags` name into a leaf of this step, on `device`, and renumbers the bags to it.
-    ///
-    /// Bags of few rows do well to have a leaf of their own: every use of a leaf makes a gradient of its size.
-    pub(crate) fn pull(&mut self, bags: &mut [&mut Bags], device: &Device) -> Result<Var> {
-        self.slots.begin();
-        let mut rows = Vec::new();
-        for row in bags.iter_mut().flat_map(|bags| bags.rows_mut()) {
-            *row = self.slots.place(*row, &mut rows);
-        }
-        let mut leaf = Vec::with_capacity(rows.len() * self.width);
-        for row in &rows {
-            leaf.extend_from_slice(&self.values[*row as usize * self.width..][..self.width]);
-        }
-        let leaf = Var::from_vec(leaf, (rows.len(), self.width), device)?;
-        self.leaves.push(rows);
-        Ok(leaf)
+    /// The sums of the rows that `bags` name, [bags, width], on `device`, as a variable of this step.
+    pub(crate) fn sum(&mut self, bags: Bags, device: &Device) -> Result<Tensor> {
+        let sums = bags.sums(&self.values, self.width);
+        let variable = Var::from_vec(sums, (bags.len(), self.width), device)?;
+        bags.parts().0.iter().for_each(|row| self.touched[*row as usize] = true);
+        let tensor = variable.as_tensor().clone();
+        self.uses.push((variable, bags));
+        Ok(tensor)
     }
 
-    /// Moves the rows of this step's leaves by `grads`, those of the leaves in the order of their pulls, where they took
-    /// part. `step` counts from 1.
-    pub(crate) fn push(&mut self, grads: &[Option<&Tensor>], step: usize, rate: f32) -> Result<()> {
+    /// The variables of this step, in the order of their sums.
+    #[cfg(test)]
+    pub(crate) fn variables(&self) -> impl Iterator<Item = &Var> {
+        self.uses.iter().map(|(variable, _)| variable)
+    }
+
+    /// Moves the rows of this step's sums, where these took part in the loss. `step` counts from 1.
+    pub(crate) fn push(&mut self, grads: &GradStore, step: usize, rate: f32) -> Result<()> {
         let update = Update::new(step, rate, 0.0);
         let width = self.width;
-        let (rows, sums) = self.sum(grads)?;
+        let uses = std::mem::take(&mut self.uses);
+        let (grads, uses): (Vec<&Tensor>, Vec<&Bags>) =
+            uses.iter().filter_map(|(variable, bags)| Some((grads.get(variable)?, bags))).unzip();
+        let named = self.named(&uses);
+        let sums = with_all_values(&grads, |grads| Ok(named.gradients(grads, width)))?;
         // Which of the rows lie in each block of the table.
         let mut blocks = vec![Vec::new(); self.values.len().div_ceil(BLOCK_ROWS * width)];
-        rows.iter().enumerate().for_each(|(number, row)| blocks[*row as usize / BLOCK_ROWS].push((number, *row)));
+        named.rows.iter().enumerate().for_each(|(number, row)| blocks[*row as usize / BLOCK_ROWS].push((number, *row)));
         let Moments { first, second } = &mut self.moments;
         self.values
             .par_chunks_mut(BLOCK_ROWS * width)
@@ -192,26 +216,28 @@ impl SparseTable {
         Ok(())
     }
 
-    /// Every row of the leaves that have a gradient, once, and the sum of its gradients.
-    fn sum(&mut self, grads: &[Option<&Tensor>]) -> Result<(Vec<u32>, Vec<f32>)> {
-        let width = self.width;
-        let (mut rows, mut sums) = (Vec::new(), Vec::new());
+    fn named(&mut self, uses: &[&Bags]) -> Named {
         self.slots.begin();
-        for (leaf, grad) in self.leaves.iter().zip(grads) {
-            let Some(grad) = grad else { continue };
-            with_values(grad, |grad| {
-                for (row, grad) in leaf.iter().zip(grad.chunks_exact(width)) {
-                    let slot = self.slots.place(*row, &mut rows) as usize;
-                    if slot * width == sums.len() {
-                        sums.extend_from_slice(grad);
-                    } else {
-                        sums[slot * width..][..width].iter_mut().zip(grad).for_each(|(sum, grad)| *sum += grad);
-                    }
-                }
-                Ok(())
-            })?;
+        let (mut rows, mut slots, mut ends) = (Vec::new(), Vec::new(), Vec::new());
+        for row in uses.iter().flat_map(|bags| bags.parts().0) {
+            let slot = self.slots.place(*row, &mut rows);
+            ends.resize(rows.len(), 0);
+            ends[slot as usize] += 1;
+            slots.push(slot);
         }
-        Ok((rows, sums))
+        // First where the places of each row begin; filling them in makes that where they end.
+        let mut before = 0;
+        ends.iter_mut().for_each(|end| before += std::mem::replace(end, before));
+        let mut places = vec![Place::default(); slots.len()];
+        let all = uses
+            .iter()
+            .zip(0..)
+            .flat_map(|(bags, sum)| bags.entries().map(move |(bag, _, weight)| Place { sum, bag, weight }));
+        for (slot, place) in slots.into_iter().zip(all) {
+            places[ends[slot as usize]] = place;
+            ends[slot as usize] += 1;
+        }
+        Named { rows, ends, places }
     }
 
     /// The values as they are, row by row.
@@ -234,7 +260,7 @@ impl SparseTable {
     }
 
     fn forget_untouched(&self, values: &mut [f32]) {
-        for (row, _) in self.slots.listed_at.iter().enumerate().filter(|(_, at)| **at == 0) {
+        for (row, _) in self.touched.iter().enumerate().filter(|(_, touched)| !**touched) {
             values[row * self.width..][..self.width].fill(0.0);
         }
     }
@@ -244,16 +270,33 @@ impl SparseTable {
         &self.moments
     }
 
-    /// For each row, 1 where a step has pulled it, else 0.
+    /// For each row, 1 where a step has read it, else 0.
     pub(crate) fn touched(&self) -> Vec<f32> {
-        self.slots.listed_at.iter().map(|at| if *at == 0 { 0.0 } else { 1.0 }).collect()
+        self.touched.iter().map(|touched| if *touched { 1.0 } else { 0.0 }).collect()
     }
 
     /// Becomes what these say, each as long as what it replaces.
     pub(crate) fn restore(&mut self, values: Vec<f32>, moments: Moments, touched: &[f32]) {
-        self.slots.lists = 1;
-        self.slots.listed_at = touched.iter().map(|touched| u64::from(*touched != 0.0)).collect();
+        self.touched = touched.iter().map(|touched| *touched != 0.0).collect();
         (self.values, self.moments) = (values, moments);
+    }
+}
+
+impl Named {
+    /// The gradient of each row, from those of the sums.
+    fn gradients(&self, grads: &[&[f32]], width: usize) -> Vec<f32> {
+        let mut out = vec![0.0; self.rows.len() * width];
+        out.par_chunks_mut(GRADIENT_ROWS * width).enumerate().for_each(|(chunk, rows)| {
+            for (number, row) in rows.chunks_exact_mut(width).enumerate() {
+                let number = chunk * GRADIENT_ROWS + number;
+                let start = if number == 0 { 0 } else { self.ends[number - 1] };
+                for place in &self.places[start..self.ends[number]] {
+                    let grad = &grads[place.sum as usize][place.bag as usize * width..][..width];
+                    add_scaled(row, place.weight, grad);
+                }
+            }
+        });
+        out
     }
 }
 
@@ -270,45 +313,42 @@ mod tests {
         bags
     }
 
-    fn ones(rows: usize, each: f32) -> Tensor {
-        Tensor::full(each, (rows, 2), &Device::Cpu).unwrap()
-    }
-
-    /// More rows than a block has; some are in both leaves, some in one, some in none.
+    /// More rows than a block has; some are in both sums, some in one, some in one that has no part in the loss.
     #[test]
-    fn a_row_of_several_leaves_moves_once_by_the_sum_of_its_gradients() {
+    fn a_row_of_several_sums_moves_once_by_all_that_their_gradients_say() {
         let rows = 2 * BLOCK_ROWS as u32 + 5;
         let values: Vec<f32> = (0..2 * rows).map(|value| value as f32).collect();
         let last = rows - 1;
-        let pulled = |together: bool| {
-            let mut table = SparseTable::new(values.clone(), 2);
-            table.begin();
-            let (mut left, mut right) = (bags(&[last, 3, 3, 4_100]), bags(&[7, 3, last]));
-            if together {
-                let leaf = table.pull(&mut [&mut left, &mut right], &Device::Cpu).unwrap();
-                assert_eq!(leaf.dims(), [4, 2]);
-                // In the order in which they were named first: last, 3, 4100, 7.
-                let grad = Tensor::new(&[[1.5f32; 2], [1.5; 2], [1.0; 2], [0.5; 2]], &Device::Cpu).unwrap();
-                table.push(&[Some(&grad)], 1, 0.1).unwrap();
-            } else {
-                let leaf = table.pull(&mut [&mut left], &Device::Cpu).unwrap();
-                assert_eq!(leaf.to_vec2::<f32>().unwrap()[1], [6.0, 7.0]);
-                assert_eq!(left.parts().0, [0, 1, 1, 2]);
-                table.pull(&mut [&mut right], &Device::Cpu).unwrap();
-                assert_eq!(right.parts().0, [0, 1, 2]);
-                // A leaf that took no part is pulled, and moves nothing.
-                table.pull(&mut [&mut bags(&[9])], &Device::Cpu).unwrap();
-                table.push(&[Some(&ones(3, 1.0)), Some(&ones(3, 0.5)), None], 1, 0.1).unwrap();
-            }
-            table
-        };
-        let (one, three) = (pulled(true), pulled(false));
-        assert_eq!(one.values(), three.values());
-        assert_eq!(one.moments().second, three.moments().second);
-        let moved: Vec<usize> = (0..rows as usize).filter(|row| three.values()[2 * row] != values[2 * row]).collect();
+        let mut table = SparseTable::new(values.clone(), 2);
+        // What a step before has read is forgotten.
+        table.sum(bags(&[11]), &Device::Cpu).unwrap();
+        table.begin();
+        let left = table.sum(bags(&[last, 3, 3, 4_100]), &Device::Cpu).unwrap();
+        assert_eq!(left.to_vec2::<f32>().unwrap()[1], [6.0, 7.0]);
+        let mut both = Bags::default();
+        [(7, 2.0), (3, -1.0)].into_iter().for_each(|(row, weight)| both.push(row, weight));
+        both.close();
+        both.close();
+        both.push(last, 1.0);
+        both.close();
+        let right = table.sum(both, &Device::Cpu).unwrap();
+        assert_eq!(
+            right.to_vec2::<f32>().unwrap(),
+            [[22.0, 23.0], [0.0, 0.0], [2.0 * last as f32, 2.0 * last as f32 + 1.0]]
+        );
+        table.sum(bags(&[9]), &Device::Cpu).unwrap();
+        let loss = (left.sum_all().unwrap() + (right * 0.5).unwrap().sum_all().unwrap()).unwrap();
+        table.push(&loss.backward().unwrap(), 1, 0.1).unwrap();
+
+        let moved: Vec<usize> = (0..rows as usize).filter(|row| table.values()[2 * row] != values[2 * row]).collect();
         assert_eq!(moved, [3, 7, 4_100, last as usize]);
-        assert!((three.moments().first[6] - 0.15).abs() < 1e-6, "{}", three.moments().first[6]);
-        let touched: Vec<usize> = (0..rows as usize).filter(|row| three.touched()[*row] == 1.0).collect();
-        assert_eq!(touched, [3, 7, 9, 4_100, last as usize]);
+        // A tenth of the gradients: 1 + 1 - 0.5, 2 x 0.5, 1, and 1 + 0.5.
+        let first: Vec<f32> = moved.iter().map(|row| table.moments().first[2 * row]).collect();
+        assert!(
+            first.iter().zip([0.15, 0.1, 0.1, 0.15]).all(|(found, expected)| (found - expected).abs() < 1e-6),
+            "{first:?}"
+        );
+        let touched: Vec<usize> = (0..rows as usize).filter(|row| table.touched()[*row] == 1.0).collect();
+        assert_eq!(touched, [3, 7, 9, 11, 4_100, last as usize]);
     }
 }

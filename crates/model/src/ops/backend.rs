@@ -63,7 +63,7 @@ impl Backend {
 
     pub(crate) fn bag(self, table: &Tensor, bags: Bags) -> Result<Tensor> {
         match self {
-            Self::Own => bag(table, &Arc::new(bags)),
+            Self::Own => bag(table, &bags),
             Self::Stock => stock::bag(table, &bags),
         }
     }

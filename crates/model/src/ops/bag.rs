@@ -1,10 +1,8 @@
 //! Weighted sums of table rows: how every embedding enters the model.
 
-use std::sync::Arc;
+use candle_core::{Result, Tensor, bail};
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
-
-use super::{add_scaled, for_row_chunks, slice, with_values};
+use super::{add_scaled, for_row_chunks, with_values};
 
 /// Lists of table rows with weights, one list after the other.
 #[derive(Clone, Debug, Default)]
@@ -32,19 +30,30 @@ impl Bags {
         self.ends.len()
     }
 
-    /// The rows, to be renumbered.
-    pub(crate) fn rows_mut(&mut self) -> &mut [u32] {
-        &mut self.rows
-    }
-
     /// The rows and weights of all bags, one after the other, and where each bag ends.
     pub(crate) fn parts(&self) -> (&[u32], &[f32], &[usize]) {
         (&self.rows, &self.weights, &self.ends)
     }
 
     /// Every entry: its bag, row and weight.
-    pub(super) fn entries(&self) -> Vec<(u32, u32, f32)> {
-        (0..self.len()).flat_map(|bag| self.bag(bag).map(move |(row, weight)| (bag as u32, row, weight))).collect()
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (u32, u32, f32)> {
+        (0..self.len()).flat_map(|bag| self.bag(bag).map(move |(row, weight)| (bag as u32, row, weight)))
+    }
+
+    /// The sums of the rows of `table` that each bag names, [bags, width].
+    ///
+    /// # Panics
+    /// When a bag names a row that the table does not have.
+    pub(crate) fn sums(&self, table: &[f32], width: usize) -> Vec<f32> {
+        let mut out = vec![0.0; self.len() * width];
+        for_row_chunks(&mut out, width, |first, rows| {
+            for (bag, out) in rows.chunks_exact_mut(width).enumerate() {
+                for (row, weight) in self.bag(first + bag) {
+                    add_scaled(out, weight, &table[row as usize * width..][..width]);
+                }
+            }
+        });
+        out
     }
 
     fn bag(&self, bag: usize) -> impl Iterator<Item = (u32, f32)> {
@@ -54,49 +63,13 @@ impl Bags {
     }
 }
 
-/// Sums the rows of `table` [rows, width] that each bag names: [bags, width].
-pub(crate) fn bag(table: &Tensor, bags: &Arc<Bags>) -> Result<Tensor> {
+/// Sums the rows of `table` [rows, width] that each bag names: [bags, width]. It has no backward pass: no table is a
+/// variable.
+pub(crate) fn bag(table: &Tensor, bags: &Bags) -> Result<Tensor> {
     let (height, width) = table.dims2()?;
     if let Some(row) = bags.rows.iter().find(|row| **row as usize >= height) {
         bail!("row {row} of a table of {height} rows");
     }
-    table.contiguous()?.apply_op1(SumBags { bags: bags.clone(), width })
-}
-
-struct SumBags {
-    bags: Arc<Bags>,
-    width: usize,
-}
-
-impl CustomOp1 for SumBags {
-    fn name(&self) -> &'static str {
-        "sum-bags"
-    }
-
-    fn cpu_fwd(&self, table: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (table, width) = (slice(table, layout)?, self.width);
-        let mut out = vec![0.0; self.bags.len() * width];
-        for_row_chunks(&mut out, width, |first, rows| {
-            for (bag, out) in rows.chunks_exact_mut(width).enumerate() {
-                for (row, weight) in self.bags.bag(first + bag) {
-                    add_scaled(out, weight, &table[row as usize * width..][..width]);
-                }
-            }
-        });
-        Ok((CpuStorage::F32(out), Shape::from((self.bags.len(), width))))
-    }
-
-    fn bwd(&self, table: &Tensor, _result: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let width = self.width;
-        let values = with_values(grad, |grad| {
-            let mut out = vec![0.0; table.elem_count()];
-            for (bag, grad) in grad.chunks_exact(width).enumerate() {
-                for (row, weight) in self.bags.bag(bag) {
-                    add_scaled(&mut out[row as usize * width..][..width], weight, grad);
-                }
-            }
-            Ok(out)
-        })?;
-        Tensor::from_vec(values, table.shape(), table.device()).map(Some)
-    }
+    let sums = with_values(table, |table| Ok(bags.sums(table, width)))?;
+    Tensor::from_vec(sums, (bags.len(), width), table.device())
 }

@@ -34,7 +34,7 @@ pub(super) fn unit_rows(x: &Tensor) -> Result<Tensor> {
 pub(super) fn bag(table: &Tensor, bags: &Bags) -> Result<Tensor> {
     let (device, width) = (table.device(), table.dim(1)?);
     let sums = Tensor::zeros((bags.len(), width), DType::F32, device)?;
-    let entries = bags.entries();
+    let entries: Vec<_> = bags.entries().collect();
     if entries.is_empty() {
         return Ok(sums);
     }

@@ -69,26 +69,18 @@ impl<'a> Run<'a> {
             context: self.training.context_dropout,
             seed: batch.dropout_seed,
         };
-        let Pass { loss, leaves, variables } = self.pass(batch, drop, Backend::of(&self.device.0))?;
+        let Pass { loss, variables } = self.pass(batch, drop, Backend::of(&self.device.0))?;
         let value = loss.to_scalar::<f32>()?;
         let grads = loss.backward()?;
         let rate = rate(self.training, step);
-        let of = |variables: &[Var]| -> Vec<Option<&Tensor>> { variables.iter().map(|one| grads.get(one)).collect() };
-        self.adam.step(&mut self.parameters, &of(&variables), step, rate)?;
-        self.table.push(&of(&leaves), step, rate)?;
+        let dense: Vec<Option<&Tensor>> = variables.iter().map(|one| grads.get(one)).collect();
+        self.adam.step(&mut self.parameters, &dense, step, rate)?;
+        self.table.push(&grads, step, rate)?;
         Ok(value)
     }
 
-    /// The loss of a batch, with the variables that it depends on.
-    pub(super) fn pass(&mut self, mut batch: Batch, drop: Dropout, backend: Backend) -> candle_core::Result<Pass> {
-        self.table.begin();
-        let mut pull = |bags: &mut [&mut Bags]| self.table.pull(bags, &self.device.0);
-        let leaves = [
-            pull(&mut [batch.histories.bags_mut()])?,
-            pull(&mut [batch.candidates.bags_mut()])?,
-            pull(&mut batch.head.bags_mut())?,
-        ];
-        let [events, candidates, head] = leaves.each_ref().map(Var::as_tensor);
+    /// The loss of a batch, with the variables that it depends on besides those of the table.
+    pub(super) fn pass(&mut self, batch: Batch, drop: Dropout, backend: Backend) -> candle_core::Result<Pass> {
         let variables: Vec<Var> = self
             .parameters
             .iter()
@@ -99,19 +91,19 @@ impl<'a> Run<'a> {
             Some(variables[number].as_tensor().clone())
         };
         let network = Network::new(self.model, self.content_dimension, backend, &mut find)?;
-        let states = batch.histories.states(batch.spans, events, &network, drop)?;
-        let queries = network.head(batch.head.embed(states, head, &network)?, drop)?;
-        let ads = network.ads(&batch.candidates.embed(candidates, &network)?)?;
+        self.table.begin();
+        let sums = &mut |bags: Bags| self.table.sum(bags, &self.device.0);
+        let states = batch.histories.states(batch.spans, sums, &network, drop)?;
+        let queries = network.head(batch.head.embed(states, sums, &network)?, drop)?;
+        let ads = network.ads(&batch.candidates.embed(sums, &network)?)?;
         let loss = backend.sampled_softmax(&queries, &ads, &batch.softmax)?;
-        Ok(Pass { loss, leaves, variables })
+        Ok(Pass { loss, variables })
     }
 }
 
 /// A loss and what it depends on.
 pub(super) struct Pass {
     pub(super) loss: Tensor,
-    /// Of the embedding table, for events, candidates and the head.
-    pub(super) leaves: [Var; 3],
     pub(super) variables: Vec<Var>,
 }
 

@@ -33,11 +33,11 @@ fn gradients(
     let shared = Shared { features: &features, catalogue: &catalogue, item_shares: &item_shares, model, training };
     let mut run = Run::new(model, training, &features);
     let batch = Batches::new(data, &sampler, shared).next(&mut random_of(1, 1));
-    let Pass { loss, leaves, variables } = run.pass(batch, drop, backend).unwrap();
+    let Pass { loss, variables } = run.pass(batch, drop, backend).unwrap();
     let grads = loss.backward().unwrap();
-    let tables = ["events", "candidates", "head"].into_iter().zip(&leaves);
-    let names = run.parameters.iter().map(|p| p.name.as_str()).zip(&variables).chain(tables);
-    let found = names.map(|(name, variable)| (name.to_owned(), grads.get(variable).cloned())).collect();
+    let sums = run.table.variables().enumerate().map(|(number, sum)| (format!("sum {number} of the table"), sum));
+    let names = run.parameters.iter().map(|p| p.name.clone()).zip(&variables).chain(sums);
+    let found = names.map(|(name, variable)| (name, grads.get(variable).cloned())).collect();
     (loss.to_scalar().unwrap(), found)
 }
 

@@ -168,7 +168,7 @@ impl<'a> Trial<'a> {
     /// # Errors
     /// When the file cannot be written.
     pub fn save(&self, path: &Path) -> CandleResult<()> {
-        let TrialBatch(mut batch) = self.batch();
+        let TrialBatch(batch) = self.batch();
         let mut all = HashMap::new();
         for parameter in &self.run.parameters {
             all.insert(parameter.name.clone(), parameter.tensor(&Device::Cpu)?);
@@ -184,9 +184,9 @@ impl<'a> Trial<'a> {
             all.insert(format!("{name}.ends"), Tensor::new(&*ends, &Device::Cpu)?);
             Ok(())
         };
-        bags("events", batch.histories.bags_mut())?;
-        bags("candidates", batch.candidates.bags_mut())?;
-        for (name, of_head) in ["interests", "age", "country", "gender"].iter().zip(batch.head.bags_mut()) {
+        bags("events", batch.histories.bags())?;
+        bags("candidates", batch.candidates.bags())?;
+        for (name, of_head) in ["interests", "age", "country", "gender"].iter().zip(batch.head.bags()) {
             bags(name, of_head)?;
         }
         let lengths: Vec<i64> = self.shape.lengths.iter().map(|length| *length as i64).collect();

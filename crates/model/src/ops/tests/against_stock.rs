@@ -54,7 +54,7 @@ fn single_operations_are_those_of_candle() {
     }
     bags.close();
     bags.close();
-    agree("bag", std::slice::from_ref(&x), |backend| backend.bag(&x, bags.clone()));
+    same("bag", &Backend::Own.bag(&x, bags.clone()).unwrap(), &Backend::Stock.bag(&x, bags).unwrap());
     let (queries, events) = (variable((4, 38), 6), variable((9, 19), 7));
     let spans: std::sync::Arc<[std::ops::Range<usize>]> = [0..3, 0..2, 3..3, 3..9].into();
     let all = [queries.clone(), events.clone()];
