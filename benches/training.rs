@@ -211,7 +211,12 @@ impl Worker {
     }
 
     /// Milliseconds of wall and CPU time for one repetition, and the losses.
+    ///
+    /// One repetition is not timed: while the other had its turn, memory may have been given back to the system, and caches
+    /// are cold.
     fn turn(&mut self, job: &str, count: usize) -> Result<Turn> {
+        writeln!(self.commands, "{job} 1")?;
+        self.answer()?;
         writeln!(self.commands, "{job} {count}")?;
         let answer = self.answer()?;
         let each = |key: &str| answer[key].as_f64().map(|seconds| 1e3 * seconds / count as f64);
