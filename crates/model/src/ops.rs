@@ -44,7 +44,7 @@ fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
 fn with_storage<R>(tensor: &Tensor, f: impl FnOnce(&CpuStorage, &Layout) -> Result<R>) -> Result<R> {
     let tensor = tensor.contiguous()?.to_device(&Device::Cpu)?;
     let (storage, layout) = tensor.storage_and_layout();
-    f(near_storage(&storage)?, layout)
+    f(cpu_storage(&storage)?, layout)
 }
 
 /// Calls `f` with the values of `tensor`.
@@ -54,14 +54,14 @@ pub(crate) fn with_values<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> Result<R
 
 /// Calls `f` with the values of each of `tensors`.
 pub(crate) fn with_all_values<R>(tensors: &[&Tensor], f: impl FnOnce(&[&[f32]]) -> Result<R>) -> Result<R> {
-    let near = |tensor: &&Tensor| tensor.contiguous()?.to_device(&Device::Cpu);
-    let tensors: Vec<Tensor> = tensors.iter().map(near).collect::<Result<_>>()?;
+    let on_cpu = |tensor: &&Tensor| tensor.contiguous()?.to_device(&Device::Cpu);
+    let tensors: Vec<Tensor> = tensors.iter().map(on_cpu).collect::<Result<_>>()?;
     let storages: Vec<_> = tensors.iter().map(Tensor::storage_and_layout).collect();
-    let values = storages.iter().map(|(storage, layout)| slice(near_storage(storage)?, layout));
+    let values = storages.iter().map(|(storage, layout)| slice(cpu_storage(storage)?, layout));
     f(&values.collect::<Result<Vec<_>>>()?)
 }
 
-fn near_storage(storage: &Storage) -> Result<&CpuStorage> {
+fn cpu_storage(storage: &Storage) -> Result<&CpuStorage> {
     match storage {
         Storage::Cpu(storage) => Ok(storage),
         Storage::Cuda(_) | Storage::Metal(_) => bail!("a tensor that was brought to the CPU is not there"),

@@ -87,13 +87,6 @@ pub(super) struct Wanted {
     pub(super) numbers: Vec<usize>,
 }
 
-impl Wanted {
-    /// The wanted rows of `tokens`, where these are not all of them.
-    fn chosen_of(&self, tokens: &Matrix) -> Option<Matrix> {
-        (self.tokens.len() < tokens.rows()).then(|| tokens.gather(&self.tokens))
-    }
-}
-
 /// What the backward pass does not compute again.
 pub(super) struct Tape {
     pub(super) input: Matrix,
@@ -106,17 +99,12 @@ pub(super) struct Tape {
 /// What the attention reads.
 struct Projected {
     normal: Matrix,
-    /// The wanted rows of `normal`, where these are not all.
-    wanted_normal: Option<Matrix>,
+    wanted_normal: Matrix,
     queries: Matrix,
     keys_values: Matrix,
 }
 
 impl Projected {
-    fn wanted_normal(&self) -> &Matrix {
-        self.wanted_normal.as_ref().unwrap_or(&self.normal)
-    }
-
     fn sequence<'a>(&'a self, tokens: &Range<usize>, queries: &Range<usize>, wanted: &'a Wanted) -> Sequence<'a> {
         let width = self.queries.columns();
         Sequence {
@@ -152,10 +140,9 @@ impl<'a> Layer<'a> {
     fn project(self, input: &Matrix, wanted: &Wanted) -> Result<Projected> {
         let width = self.shape.width;
         let normal = self.norm(input, Part::AttentionGain, Part::AttentionBias);
-        let wanted_normal = wanted.chosen_of(&normal);
+        let wanted_normal = normal.gather(&wanted.tokens);
         let (weight, bias) = (self.weight(Part::QueryKeyValueWeight), self.vector(Part::QueryKeyValueBias));
-        let queries =
-            self.affine(wanted_normal.as_ref().unwrap_or(&normal).view(), weight.columns(0..width), &bias[..width])?;
+        let queries = self.affine(wanted_normal.view(), weight.columns(0..width), &bias[..width])?;
         let keys_values = self.affine(normal.view(), weight.columns(width..3 * width), &bias[width..])?;
         Ok(Projected { normal, wanted_normal, queries, keys_values })
     }
@@ -173,7 +160,7 @@ impl<'a> Layer<'a> {
         let bias = self.vector(Part::ProjectionBias);
         let mut middle = self.affine(mixed.view(), self.weight(Part::ProjectionWeight), bias)?;
         self.masks[0].apply_rows(middle.values_mut(), width, &wanted.numbers);
-        add_scaled(middle.values_mut(), 1.0, wanted.chosen_of(&input).as_ref().unwrap_or(&input).values());
+        add_scaled(middle.values_mut(), 1.0, input.gather(&wanted.tokens).values());
 
         let normal = self.norm(&middle, Part::FeedForwardGain, Part::FeedForwardBias);
         let mut wide = self.affine(normal.view(), self.weight(Part::ExpandWeight), self.vector(Part::ExpandBias))?;
@@ -196,10 +183,10 @@ impl<'a> Layer<'a> {
     ) -> Result<Matrix> {
         let width = self.shape.width;
         let grad_middle = self.backward_feed_forward(tape, grad, wanted, sums)?;
-        let dropped = self.dropped(0, &grad_middle, wanted);
-        let dropped = dropped.as_ref().unwrap_or(&grad_middle);
+        let mut dropped = Matrix::new(grad_middle.values().to_vec(), width);
+        self.masks[0].apply_rows(dropped.values_mut(), width, &wanted.numbers);
         let grad_mixed =
-            self.backward_affine(&tape.mixed, dropped, [Part::ProjectionWeight, Part::ProjectionBias], sums)?;
+            self.backward_affine(&tape.mixed, &dropped, [Part::ProjectionWeight, Part::ProjectionBias], sums)?;
 
         let projected = self.project(&tape.input, wanted)?;
         let mut grad_queries = Matrix::zeros(wanted.tokens.len(), width);
@@ -221,26 +208,17 @@ impl<'a> Layer<'a> {
         Ok(grad_input)
     }
 
-    /// What dropout leaves of `grad`, where it drops anything.
-    fn dropped(self, mask: usize, grad: &Matrix, wanted: &Wanted) -> Option<Matrix> {
-        let (mask, width) = (self.masks[mask], self.shape.width);
-        (mask.rate > 0.0).then(|| {
-            let mut dropped = Matrix::new(grad.values().to_vec(), width);
-            mask.apply_rows(dropped.values_mut(), width, &wanted.numbers);
-            dropped
-        })
-    }
-
     fn backward_feed_forward(self, tape: &Tape, grad: Matrix, wanted: &Wanted, sums: &mut [f32]) -> Result<Matrix> {
+        let width = self.shape.width;
         let normal = self.norm(&tape.middle, Part::FeedForwardGain, Part::FeedForwardBias);
         let mut wide = self.affine(normal.view(), self.weight(Part::ExpandWeight), self.vector(Part::ExpandBias))?;
         let mut slope = Matrix::zeros(wide.rows(), wide.columns());
         for (x, slope) in wide.values_mut().iter_mut().zip(slope.values_mut()) {
             (*x, *slope) = gelu_and_slope(*x);
         }
-        let dropped = self.dropped(1, &grad, wanted);
-        let dropped = dropped.as_ref().unwrap_or(&grad);
-        let mut grad_wide = self.backward_affine(&wide, dropped, [Part::ContractWeight, Part::ContractBias], sums)?;
+        let mut dropped = Matrix::new(grad.values().to_vec(), width);
+        self.masks[1].apply_rows(dropped.values_mut(), width, &wanted.numbers);
+        let mut grad_wide = self.backward_affine(&wide, &dropped, [Part::ContractWeight, Part::ContractBias], sums)?;
         grad_wide.values_mut().iter_mut().zip(slope.values()).for_each(|(grad, slope)| *grad *= slope);
         let grad_normal = self.backward_affine(&normal, &grad_wide, [Part::ExpandWeight, Part::ExpandBias], sums)?;
         let norm = [Part::FeedForwardGain, Part::FeedForwardBias];
@@ -278,7 +256,7 @@ impl<'a> Layer<'a> {
     ) -> Result<Matrix> {
         let width = self.shape.width;
         let weight = self.weight(Part::QueryKeyValueWeight);
-        let of_queries = projected.wanted_normal().transposed().times(grad_queries.view())?;
+        let of_queries = projected.wanted_normal.transposed().times(grad_queries.view())?;
         let of_keys_values = projected.normal.transposed().times(grad_keys_values.view())?;
         let rows = of_queries.values().chunks_exact(width).zip(of_keys_values.values().chunks_exact(2 * width));
         for (sums, (queries, keys_values)) in
