@@ -1,4 +1,4 @@
-//! Operations with a backward pass, on CPU and in safe code.
+//! Operations with a backward pass, on CPU.
 //!
 //! Several fused operations of candle-nn (`LayerNorm::forward`, `softmax_last_dim`, `RmsNorm::forward`) have no backward
 //! pass and say nothing; what is here has one, allocates less, and skips padding altogether. Large matrix products stay
@@ -40,16 +40,9 @@ fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     }
 }
 
-/// Calls `f` with the storage of `tensor`, made contiguous and brought to the CPU.
-fn with_storage<R>(tensor: &Tensor, f: impl FnOnce(&CpuStorage, &Layout) -> Result<R>) -> Result<R> {
-    let tensor = tensor.contiguous()?.to_device(&Device::Cpu)?;
-    let (storage, layout) = tensor.storage_and_layout();
-    f(cpu_storage(&storage)?, layout)
-}
-
-/// Calls `f` with the values of `tensor`.
+/// Calls `f` with the values of `tensor`, made contiguous and brought to the CPU.
 pub(crate) fn with_values<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> Result<R>) -> Result<R> {
-    with_storage(tensor, |storage, layout| f(slice(storage, layout)?))
+    with_all_values(&[tensor], |values| f(values[0]))
 }
 
 /// Calls `f` with the values of each of `tensors`.
@@ -85,7 +78,7 @@ fn for_row_chunks(out: &mut [f32], width: usize, f: impl Fn(usize, &mut [f32]) +
 }
 
 /// Adds `scale * x` to `y`.
-#[inline]
+#[inline(always)]
 pub(crate) fn add_scaled(y: &mut [f32], scale: f32, x: &[f32]) {
     for (y, x) in y.iter_mut().zip(x) {
         *y = scale.mul_add(*x, *y);
@@ -93,7 +86,7 @@ pub(crate) fn add_scaled(y: &mut [f32], scale: f32, x: &[f32]) {
 }
 
 /// `e^x` to about 2e-7 relative, in operations that vectorise.
-#[inline]
+#[inline(always)]
 fn exp(x: f32) -> f32 {
     // Adding it rounds to a whole number, which then stands in the lowest bits.
     const ROUND: f32 = 12_582_912.0;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
+use super::lanes::{dot, largest, sum, wide};
 use super::{add_scaled, exp, slice, with_values};
 
 /// For each row and head the mean of its events, weighted by the softmax of `scale * query · event`.
@@ -46,17 +47,70 @@ struct Group {
     events: Range<usize>,
 }
 
-impl Absorbed {
-    /// The weights of `events` under one query.
-    fn weights(&self, query: &[f32], events: &[f32], weights: &mut Vec<f32>) {
-        weights.clear();
-        weights.extend(events.chunks_exact(self.width).map(|event| self.scale * dot(query, event)));
-        let top = weights.iter().fold(f32::MIN, |top, score| if *score > top { *score } else { top });
-        weights.iter_mut().for_each(|score| *score = exp(*score - top));
-        let scale = 1.0 / weights.iter().sum::<f32>();
-        weights.iter_mut().for_each(|weight| *weight *= scale);
+/// One query over some events, which are as wide as it.
+#[derive(Clone, Copy)]
+pub(super) struct Look<'a> {
+    pub(super) query: &'a [f32],
+    pub(super) events: &'a [f32],
+    /// Of the inner products, before their softmax.
+    pub(super) scale: f32,
+}
+
+/// What a look computes on its way: a number for each event.
+#[derive(Default)]
+pub(super) struct Scratch {
+    weights: Vec<f32>,
+    through: Vec<f32>,
+}
+
+impl<'a> Look<'a> {
+    #[inline(always)]
+    fn events(self) -> std::slice::ChunksExact<'a, f32> {
+        self.events.chunks_exact(self.query.len())
     }
 
+    /// Fills `weights` with the share of each event.
+    #[inline(always)]
+    fn weigh(self, weights: &mut Vec<f32>) {
+        weights.clear();
+        weights.extend(self.events().map(|event| self.scale * dot(self.query, event)));
+        let top = largest(weights);
+        weights.iter_mut().for_each(|score| *score = exp(*score - top));
+        let share = 1.0 / sum(weights);
+        weights.iter_mut().for_each(|weight| *weight *= share);
+    }
+}
+
+wide! {
+    /// Adds the weighted mean of the events to `out`.
+    pub(super) fn add_mean(look: Look<'_>, out: &mut [f32], scratch: &mut Scratch) {
+        look.weigh(&mut scratch.weights);
+        for (event, weight) in look.events().zip(&scratch.weights) {
+            add_scaled(out, *weight, event);
+        }
+    }
+}
+
+wide! {
+    /// Adds to the gradients of the query and of the events, from that of the mean.
+    pub(super) fn backward(look: Look<'_>, grad: &[f32], grads: (&mut [f32], &mut [f32]), scratch: &mut Scratch) {
+        let (to_query, to_events) = grads;
+        let Scratch { weights, through } = scratch;
+        look.weigh(weights);
+        through.clear();
+        through.extend(look.events().map(|event| dot(grad, event)));
+        let mean = dot(weights, through);
+        let events = look.events().zip(to_events.chunks_exact_mut(look.query.len()));
+        for ((event, to_event), (weight, through)) in events.zip(weights.iter().zip(through)) {
+            let through = weight * (*through - mean) * look.scale;
+            add_scaled(to_query, through, event);
+            add_scaled(to_event, through, look.query);
+            add_scaled(to_event, *weight, grad);
+        }
+    }
+}
+
+impl Absorbed {
     fn events_of<'a>(&self, row: usize, events: &'a [f32]) -> &'a [f32] {
         &events[self.spans[row].start * self.width..self.spans[row].end * self.width]
     }
@@ -64,16 +118,10 @@ impl Absorbed {
     fn forward(&self, queries: &[f32], events: &[f32]) -> Vec<f32> {
         let mut out = vec![0.0; queries.len()];
         let rows = out.par_chunks_mut(self.columns).zip(queries.par_chunks(self.columns)).enumerate();
-        rows.for_each_init(Vec::new, |weights, (row, (out, queries))| {
+        rows.for_each_init(Scratch::default, |scratch, (row, (out, queries))| {
             let events = self.events_of(row, events);
-            if events.is_empty() {
-                return;
-            }
             for (query, out) in queries.chunks_exact(self.width).zip(out.chunks_exact_mut(self.width)) {
-                self.weights(query, events, weights);
-                for (event, weight) in events.chunks_exact(self.width).zip(&*weights) {
-                    add_scaled(out, *weight, event);
-                }
+                add_mean(Look { query, events, scale: self.scale }, out, scratch);
             }
         });
         out
@@ -110,52 +158,22 @@ impl Absorbed {
             (row, event) = (group.rows.end, group.events.end);
             parts.push((group, part_queries, part_events));
         }
-        parts.into_par_iter().with_min_len(8).for_each_init(Vec::new, |weights, (group, to_queries, to_events)| {
-            for row in group.rows.clone().filter(|row| !self.spans[*row].is_empty()) {
-                let of = row * self.columns..(row + 1) * self.columns;
-                let events = self.events_of(row, events);
-                let heads = queries[of.clone()].chunks_exact(self.width).zip(grad[of].chunks_exact(self.width));
-                let to_queries = &mut to_queries[(row - group.rows.start) * self.columns..][..self.columns];
-                for ((query, grad), to_query) in heads.zip(to_queries.chunks_exact_mut(self.width)) {
-                    self.weights(query, events, weights);
-                    self.backward_head(query, events, grad, weights, (to_query, to_events));
+        parts.into_par_iter().with_min_len(8).for_each_init(
+            Scratch::default,
+            |scratch, (group, to_queries, to_events)| {
+                for row in group.rows.clone().filter(|row| !self.spans[*row].is_empty()) {
+                    let of = row * self.columns..(row + 1) * self.columns;
+                    let events = self.events_of(row, events);
+                    let heads = queries[of.clone()].chunks_exact(self.width).zip(grad[of].chunks_exact(self.width));
+                    let to_queries = &mut to_queries[(row - group.rows.start) * self.columns..][..self.columns];
+                    for ((query, grad), to_query) in heads.zip(to_queries.chunks_exact_mut(self.width)) {
+                        backward(Look { query, events, scale: self.scale }, grad, (to_query, to_events), scratch);
+                    }
                 }
-            }
-        });
+            },
+        );
         (grad_queries, grad_events)
     }
-
-    fn backward_head(
-        &self,
-        query: &[f32],
-        events: &[f32],
-        grad: &[f32],
-        weights: &[f32],
-        (to_query, to_events): (&mut [f32], &mut [f32]),
-    ) {
-        let events = || events.chunks_exact(self.width);
-        let mean: f32 = events().zip(weights).map(|(event, weight)| weight * dot(grad, event)).sum();
-        for ((event, weight), to_event) in events().zip(weights).zip(to_events.chunks_exact_mut(self.width)) {
-            let through = weight * (dot(grad, event) - mean) * self.scale;
-            add_scaled(to_query, through, event);
-            add_scaled(to_event, through, query);
-            add_scaled(to_event, *weight, grad);
-        }
-    }
-}
-
-/// The inner product, in 8 sums that vectorise.
-#[inline]
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut sums = [0.0f32; 8];
-    let (a, b) = (a.chunks_exact(8), b.chunks_exact(8));
-    let rest: f32 = a.remainder().iter().zip(b.remainder()).map(|(a, b)| a * b).sum();
-    for (a, b) in a.zip(b) {
-        for lane in 0..8 {
-            sums[lane] = a[lane].mul_add(b[lane], sums[lane]);
-        }
-    }
-    rest + sums.iter().sum::<f32>()
 }
 
 impl CustomOp2 for Absorbed {

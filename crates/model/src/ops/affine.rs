@@ -3,8 +3,9 @@
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
+use super::lanes::wide;
 use super::matrix::{Matrix, View};
-use super::{CHUNK_ROWS, add_scaled, exp, slice, strand_length, with_storage, with_values};
+use super::{CHUNK_ROWS, add_scaled, exp, slice, strand_length, with_all_values};
 
 /// What follows an affine map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,8 +23,8 @@ pub(crate) fn affine(x: &Tensor, weight: &Tensor, bias: &Tensor, activation: Act
 }
 
 /// gelu(x) = x (1 + tanh(z)) / 2, which is x / (1 + e^-2z), and its slope.
-#[inline]
-pub(super) fn gelu_and_slope(x: f32) -> (f32, f32) {
+#[inline(always)]
+fn gelu_and_slope(x: f32) -> (f32, f32) {
     const SCALE: f32 = 0.797_884_6;
     const CUBE: f32 = 0.044_715;
     let square = x * x;
@@ -34,16 +35,47 @@ pub(super) fn gelu_and_slope(x: f32) -> (f32, f32) {
     (value, (2.0 * value * (1.0 - share)).mul_add(z_slope, share))
 }
 
-/// Adds `row` to every row of `x`.
-pub(super) fn add_rows(x: &mut [f32], row: &[f32]) {
-    x.chunks_exact_mut(row.len()).for_each(|x| add_scaled(x, 1.0, row));
+wide! {
+    /// The Gaussian error linear unit of each row of `x` plus `bias`, in one pass over memory.
+    pub(super) fn gelu_of_sums(x: &mut [f32], bias: &[f32]) {
+        for x in x.chunks_exact_mut(bias.len()) {
+            x.iter_mut().zip(bias).for_each(|(x, bias)| *x = gelu_and_slope(*x + bias).0);
+        }
+    }
 }
 
-/// Adds the sum of the rows of `x` to `sums`.
-pub(super) fn column_sums(x: &[f32], sums: &mut [f32]) {
-    let mut part = vec![0.0; sums.len()];
-    x.chunks_exact(sums.len()).for_each(|row| add_scaled(&mut part, 1.0, row));
-    add_scaled(sums, 1.0, &part);
+wide! {
+    /// The same, leaving its slope at each value in `slope`.
+    pub(super) fn gelu_and_slope_of_sums(x: &mut [f32], bias: &[f32], slope: &mut [f32]) {
+        for (x, slope) in x.chunks_exact_mut(bias.len()).zip(slope.chunks_exact_mut(bias.len())) {
+            for ((x, slope), bias) in x.iter_mut().zip(slope).zip(bias) {
+                (*x, *slope) = gelu_and_slope(*x + bias);
+            }
+        }
+    }
+}
+
+wide! {
+    /// Multiplies each gradient by the slope at the value.
+    fn through_gelu(grad: &mut [f32], x: &[f32]) {
+        grad.iter_mut().zip(x).for_each(|(grad, x)| *grad *= gelu_and_slope(*x).1);
+    }
+}
+
+wide! {
+    /// Adds `row` to every row of `x`.
+    pub(super) fn add_rows(x: &mut [f32], row: &[f32]) {
+        x.chunks_exact_mut(row.len()).for_each(|x| add_scaled(x, 1.0, row));
+    }
+}
+
+wide! {
+    /// Adds the sum of the rows of `x` to `sums`.
+    pub(super) fn column_sums(x: &[f32], sums: &mut [f32]) {
+        let mut part = vec![0.0; sums.len()];
+        x.chunks_exact(sums.len()).for_each(|row| add_scaled(&mut part, 1.0, row));
+        add_scaled(sums, 1.0, &part);
+    }
 }
 
 struct Affine {
@@ -52,7 +84,7 @@ struct Affine {
     outer: usize,
 }
 
-/// A weight in its storage, and a bias.
+/// A weight and a bias.
 #[derive(Clone, Copy)]
 struct Numbers<'a> {
     weight: View<'a>,
@@ -67,49 +99,36 @@ struct Grads {
 }
 
 impl Affine {
-    /// `x W + b` for some rows.
-    fn map(x: View<'_>, numbers: Numbers<'_>) -> Result<Matrix> {
-        let mut out = x.times(numbers.weight)?;
-        add_rows(out.values_mut(), numbers.bias);
-        Ok(out)
-    }
-
-    fn forward(&self, x: View<'_>, numbers: Numbers<'_>) -> Result<Matrix> {
-        let mut out = Self::map(x, numbers)?;
+    fn forward(&self, x: &[f32], numbers: Numbers<'_>) -> Vec<f32> {
+        let x = View::new(x, self.inner);
         match self.activation {
-            Activation::Identity => {}
-            Activation::Gelu => out.values_mut().iter_mut().for_each(|x| *x = gelu_and_slope(*x).0),
+            Activation::Identity => x.times_plus(numbers.weight, numbers.bias).into_values(),
+            Activation::Gelu => {
+                let mut out = x.times(numbers.weight);
+                gelu_of_sums(out.values_mut(), numbers.bias);
+                out.into_values()
+            }
         }
-        Ok(out)
     }
 
-    /// The gradients from some rows; fills `out` with that of x.
-    fn backward_rows(
-        &self,
-        x: &[f32],
-        numbers: Numbers<'_>,
-        grad: &[f32],
-        out: &mut [f32],
-        sums: &mut Grads,
-    ) -> Result<()> {
-        let x = Matrix::new(x.to_vec(), self.inner);
+    /// The gradients from some rows; adds that of x to `out`.
+    fn backward_rows(&self, x: &[f32], numbers: Numbers<'_>, grad: &[f32], out: &mut [f32], sums: &mut Grads) {
+        let x = View::new(x, self.inner);
         let mut grad = Matrix::new(grad.to_vec(), self.outer);
         match self.activation {
             Activation::Identity => {}
             Activation::Gelu => {
                 // Computing it again is cheaper than reading it back from memory.
-                let before = Self::map(x.view(), numbers)?;
-                let values = grad.values_mut().iter_mut().zip(before.values());
-                values.for_each(|(grad, x)| *grad *= gelu_and_slope(*x).1);
+                let before = x.times_plus(numbers.weight, numbers.bias);
+                through_gelu(grad.values_mut(), before.values());
             }
         }
         column_sums(grad.values(), &mut sums.bias);
-        add_scaled(&mut sums.weight, 1.0, x.transposed().times(grad.view())?.values());
-        out.copy_from_slice(grad.view().times(numbers.weight.transposed())?.values());
-        Ok(())
+        x.transposed().add_times(grad.view(), &mut sums.weight, self.outer);
+        grad.view().add_times(numbers.weight.transposed(), out, self.inner);
     }
 
-    fn backward(&self, x: &[f32], numbers: Numbers<'_>, grad: &[f32]) -> Result<Grads> {
+    fn backward(&self, x: &[f32], numbers: Numbers<'_>, grad: &[f32]) -> Grads {
         let (inner, outer) = (self.inner, self.outer);
         let none = |x: usize| Grads { x: vec![0.0; x], weight: vec![0.0; inner * outer], bias: vec![0.0; outer] };
         let mut all = none(x.len());
@@ -122,16 +141,16 @@ impl Affine {
                 let mut sums = none(0);
                 let chunks = x.chunks(CHUNK_ROWS * inner).zip(grad.chunks(CHUNK_ROWS * outer));
                 for (out, (x, grad)) in out.chunks_mut(CHUNK_ROWS * inner).zip(chunks) {
-                    self.backward_rows(x, numbers, grad, out, &mut sums)?;
+                    self.backward_rows(x, numbers, grad, out, &mut sums);
                 }
-                Ok(sums)
+                sums
             })
-            .collect::<Result<_>>()?;
+            .collect();
         for sums in strands {
             add_scaled(&mut all.weight, 1.0, &sums.weight);
             add_scaled(&mut all.bias, 1.0, &sums.bias);
         }
-        Ok(all)
+        all
     }
 }
 
@@ -150,18 +169,16 @@ impl CustomOp3 for Affine {
         bias_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let (inner, outer) = (self.inner, self.outer);
-        let rows = x_layout.shape().elem_count() / inner;
-        let weight = View::new(weight, weight_layout.start_offset(), inner, outer);
+        let x = slice(x, x_layout)?;
+        let weight = View::new(slice(weight, weight_layout)?, outer);
         let numbers = Numbers { weight, bias: slice(bias, bias_layout)? };
-        let part = |first: usize, rows: usize| View::new(x, x_layout.start_offset() + first * inner, rows, inner);
+        let rows = x.len() / inner;
         let out = if rows <= CHUNK_ROWS {
-            self.forward(part(0, rows), numbers)?.into_values()
+            self.forward(x, numbers)
         } else {
             let mut out = vec![0.0; rows * outer];
-            out.par_chunks_mut(CHUNK_ROWS * outer).enumerate().try_for_each(|(chunk, out)| -> Result<()> {
-                out.copy_from_slice(self.forward(part(chunk * CHUNK_ROWS, out.len() / outer), numbers)?.values());
-                Ok(())
-            })?;
+            let chunks = out.par_chunks_mut(CHUNK_ROWS * outer).zip(x.par_chunks(CHUNK_ROWS * inner));
+            chunks.for_each(|(out, x)| out.copy_from_slice(&self.forward(x, numbers)));
             out
         };
         Ok((CpuStorage::F32(out), Shape::from((rows, outer))))
@@ -175,10 +192,9 @@ impl CustomOp3 for Affine {
         _result: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let grads = with_storage(weight, |storage, layout| {
-            let weight = View::new(storage, layout.start_offset(), self.inner, self.outer);
-            let back = |x: &[f32], bias: &[f32], grad: &[f32]| self.backward(x, Numbers { weight, bias }, grad);
-            with_values(x, |x| with_values(bias, |bias| with_values(grad, |grad| back(x, bias, grad))))
+        let grads = with_all_values(&[x, weight, bias, grad], |values| {
+            let numbers = Numbers { weight: View::new(values[1], self.outer), bias: values[2] };
+            Ok(self.backward(values[0], numbers, values[3]))
         })?;
         let device = x.device();
         Ok((

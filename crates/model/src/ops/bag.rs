@@ -1,8 +1,17 @@
 //! Weighted sums of table rows: how every embedding enters the model.
 
+use std::ops::Range;
+
 use candle_core::{Result, Tensor, bail};
 
+use super::lanes::wide;
 use super::{add_scaled, for_row_chunks, with_values};
+
+/// Columns that are summed at once, in registers.
+const BLOCK: usize = 64;
+
+/// So many entries before it is needed, a row is asked for.
+const AHEAD: usize = 24;
 
 /// Lists of table rows with weights, one list after the other.
 #[derive(Clone, Debug, Default)]
@@ -37,7 +46,8 @@ impl Bags {
 
     /// Every entry: its bag, row and weight.
     pub(crate) fn entries(&self) -> impl Iterator<Item = (u32, u32, f32)> {
-        (0..self.len()).flat_map(|bag| self.bag(bag).map(move |(row, weight)| (bag as u32, row, weight)))
+        (0..self.len())
+            .flat_map(|bag| self.entries_of(self.range(bag)).map(move |(row, weight)| (bag as u32, row, weight)))
     }
 
     /// The sums of the rows of `table` that each bag names, [bags, width].
@@ -47,19 +57,60 @@ impl Bags {
     pub(crate) fn sums(&self, table: &[f32], width: usize) -> Vec<f32> {
         let mut out = vec![0.0; self.len() * width];
         for_row_chunks(&mut out, width, |first, rows| {
-            for (bag, out) in rows.chunks_exact_mut(width).enumerate() {
-                for (row, weight) in self.bag(first + bag) {
-                    add_scaled(out, weight, &table[row as usize * width..][..width]);
-                }
-            }
+            sum_rows(self, first, table, width, rows);
         });
         out
     }
 
-    fn bag(&self, bag: usize) -> impl Iterator<Item = (u32, f32)> {
+    /// Its entries among those of all bags.
+    #[inline(always)]
+    fn range(&self, bag: usize) -> Range<usize> {
         let start = if bag == 0 { 0 } else { self.ends[bag - 1] };
-        let range = start..self.ends[bag];
+        start..self.ends[bag]
+    }
+
+    #[inline(always)]
+    fn entries_of(&self, range: Range<usize>) -> impl Iterator<Item = (u32, f32)> {
         self.rows[range.clone()].iter().copied().zip(self.weights[range].iter().copied())
+    }
+}
+
+wide! {
+    /// Fills `out` with the sums of the bags from `first` on.
+    fn sum_rows(bags: &Bags, first: usize, table: &[f32], width: usize, out: &mut [f32]) {
+        for (bag, out) in out.chunks_exact_mut(width).enumerate() {
+            let entries = bags.range(first + bag);
+            for row in bags.rows.iter().skip(entries.start + AHEAD).take(entries.len()) {
+                prefetch(table, *row as usize * width, width);
+            }
+            let rows = || bags.entries_of(entries.clone()).map(|(row, weight)| (&table[row as usize * width..][..width], weight));
+            let (blocks, rest) = out.as_chunks_mut::<BLOCK>();
+            for (number, block) in blocks.iter_mut().enumerate() {
+                let mut sums = [0.0; BLOCK];
+                for (row, weight) in rows() {
+                    add_scaled(&mut sums, weight, &row[number * BLOCK..][..BLOCK]);
+                }
+                *block = sums;
+            }
+            let summed = width - rest.len();
+            rows().for_each(|(row, weight)| add_scaled(rest, weight, &row[summed..]));
+        }
+    }
+}
+
+/// Has `count` values from `start` on brought into cache; a table is larger than that, and waiting for its rows would take
+/// longer than summing them.
+#[inline(always)]
+fn prefetch(table: &[f32], start: usize, count: usize) {
+    const LINE: usize = 16;
+    #[cfg(target_arch = "x86_64")]
+    for at in (start..start + count).step_by(LINE) {
+        // SAFETY: it reads nothing; an address that is none has no effect.
+        #[expect(unsafe_code, reason = "a hint, which takes an address")]
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(table.as_ptr().wrapping_add(at).cast());
+        }
     }
 }
 

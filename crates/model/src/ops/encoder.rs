@@ -5,20 +5,22 @@
 //! layer is computed only where a result is wanted. Groups depend on the lengths of the sequences alone, and gradients
 //! are summed in their order, so that the number of threads changes nothing.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use self::attention::Scratch;
-use self::layer::{Layer, Tape, Wanted};
+use self::layer::{Layer, Memory, Tape, Wanted};
 use super::dropout::Mask;
 use super::matrix::Matrix;
-use super::{add_scaled, slice, strand_length, with_storage, with_values};
+use super::{add_scaled, slice, strand_length, with_all_values};
 
+mod absorbed;
 mod attention;
 mod layer;
+mod projected;
 
 pub(crate) use layer::LayerShape;
 
@@ -123,22 +125,12 @@ struct Encoder {
     tapes: OnceLock<Vec<Vec<Tape>>>,
 }
 
-/// The numbers of all layers, in their storage and as values.
-#[derive(Clone, Copy)]
-struct Numbers<'a> {
-    storage: &'a CpuStorage,
-    start: usize,
-    values: &'a [f32],
-}
-
 impl Encoder {
-    fn layer<'a>(&self, number: usize, numbers: Numbers<'a>) -> Layer<'a> {
-        let offset = number * self.encoding.layer.count();
+    /// One layer, of the `numbers` of all.
+    fn layer<'a>(&self, number: usize, numbers: &'a [f32]) -> Layer<'a> {
         Layer {
             shape: self.encoding.layer,
-            storage: numbers.storage,
-            start: numbers.start + offset,
-            values: &numbers.values[offset..][..self.encoding.layer.count()],
+            values: &numbers[number * self.encoding.layer.count()..][..self.encoding.layer.count()],
             masks: [self.encoding.masks[2 * number + 1], self.encoding.masks[2 * number + 2]],
         }
     }
@@ -147,21 +139,32 @@ impl Encoder {
         if layer + 1 == self.encoding.layers { &group.last } else { &group.all }
     }
 
-    fn forward_group(&self, group: &Group, tokens: &[f32], numbers: Numbers<'_>) -> Result<(Vec<f32>, Vec<Tape>)> {
+    fn forward_group(
+        &self,
+        group: &Group,
+        tokens: &[f32],
+        numbers: &[f32],
+        memory: &mut Memory,
+    ) -> (Vec<f32>, Vec<Tape>) {
+        if group.rows.is_empty() {
+            return (Vec::new(), Vec::new());
+        }
         let width = self.encoding.layer.width;
-        let mut scratch = Scratch::default();
         let mut tapes = Vec::new();
-        let mut states = Matrix::new(tokens[group.tokens.start * width..group.tokens.end * width].to_vec(), width);
-        self.encoding.masks[0].apply_rows(states.values_mut(), width, &group.all.numbers);
+        let tokens = &tokens[group.tokens.start * width..group.tokens.end * width];
+        let mut states = Cow::Borrowed(tokens);
+        if self.encoding.masks[0].rate > 0.0 {
+            self.encoding.masks[0].apply_rows(states.to_mut(), width, &group.all.numbers);
+        }
         for number in 0..self.encoding.layers {
             let layer = self.layer(number, numbers);
-            let (next, tape) = layer.forward(states, self.wanted(group, number), &mut scratch)?;
+            let (next, results) = layer.forward(&states, self.wanted(group, number), memory);
             if self.records {
-                tapes.push(tape);
+                tapes.push(Tape::new(states.into_owned(), results));
             }
-            states = next;
+            states = Cow::Owned(next);
         }
-        Ok((states.into_values(), tapes))
+        (states.into_owned(), tapes)
     }
 
     /// The gradient of the group's tokens; adds those of all layers' numbers to `sums`.
@@ -169,26 +172,26 @@ impl Encoder {
         &self,
         (group, tapes): (&Group, &[Tape]),
         grad: &[f32],
-        numbers: Numbers<'_>,
+        numbers: &[f32],
+        memory: &mut Memory,
         sums: &mut [f32],
-    ) -> Result<Vec<f32>> {
+    ) -> Vec<f32> {
         let width = self.encoding.layer.width;
         if group.rows.is_empty() {
-            return Ok(vec![0.0; group.tokens.len() * width]);
+            return vec![0.0; group.tokens.len() * width];
         }
-        let mut scratch = Scratch::default();
         let mut grad = Matrix::new(grad[group.rows.start * width..group.rows.end * width].to_vec(), width);
         let layers = tapes.iter().zip(sums.chunks_exact_mut(self.encoding.layer.count())).enumerate();
         for (number, (tape, sums)) in layers.rev() {
             let wanted = self.wanted(group, number);
-            grad = self.layer(number, numbers).backward(tape, grad, wanted, &mut scratch, sums)?;
+            grad = self.layer(number, numbers).backward(tape, grad, wanted, memory, sums);
         }
         self.encoding.masks[0].apply_rows(grad.values_mut(), width, &group.all.numbers);
-        Ok(grad.into_values())
+        grad.into_values()
     }
 
     /// The gradients of tokens and numbers.
-    fn backward(&self, grad: &[f32], numbers: Numbers<'_>) -> Result<(Vec<f32>, Vec<f32>)> {
+    fn backward(&self, grad: &[f32], numbers: &[f32]) -> Result<(Vec<f32>, Vec<f32>)> {
         let Some(tapes) = self.tapes.get() else { bail!("the encoder goes back before it went forward") };
         let strand = strand_length(self.groups.len(), 1);
         let strands: Vec<(Vec<Vec<f32>>, Vec<f32>)> = self
@@ -196,15 +199,16 @@ impl Encoder {
             .par_chunks(strand)
             .zip(tapes.par_chunks(strand))
             .map(|(groups, tapes)| {
-                let mut sums = vec![0.0; numbers.values.len()];
+                let mut sums = vec![0.0; numbers.len()];
+                let mut memory = Memory::default();
                 let each = |(group, tapes): (&Group, &Vec<Tape>)| {
-                    self.backward_group((group, tapes), grad, numbers, &mut sums)
+                    self.backward_group((group, tapes), grad, numbers, &mut memory, &mut sums)
                 };
-                let tokens = groups.iter().zip(tapes).map(each).collect::<Result<_>>()?;
-                Ok((tokens, sums))
+                let tokens = groups.iter().zip(tapes).map(each).collect();
+                (tokens, sums)
             })
-            .collect::<Result<_>>()?;
-        let mut grad_numbers = vec![0.0; numbers.values.len()];
+            .collect();
+        let mut grad_numbers = vec![0.0; numbers.len()];
         let mut grad_tokens = Vec::new();
         for (tokens, sums) in strands {
             tokens.iter().for_each(|tokens| grad_tokens.extend_from_slice(tokens));
@@ -227,10 +231,10 @@ impl CustomOp2 for Encoder {
         numbers_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let tokens = slice(tokens, tokens_layout)?;
-        let values = slice(numbers, numbers_layout)?;
-        let numbers = Numbers { storage: numbers, start: numbers_layout.start_offset(), values };
-        let groups: Vec<(Vec<f32>, Vec<Tape>)> =
-            self.groups.par_iter().map(|group| self.forward_group(group, tokens, numbers)).collect::<Result<_>>()?;
+        let numbers = slice(numbers, numbers_layout)?;
+        let groups = self.groups.par_iter();
+        let forward = |memory: &mut Memory, group| self.forward_group(group, tokens, numbers, memory);
+        let groups: Vec<(Vec<f32>, Vec<Tape>)> = groups.map_init(Memory::default, forward).collect();
         let width = self.encoding.layer.width;
         let mut states = Vec::with_capacity(self.encoding.wanted.len() * width);
         let mut tapes = Vec::with_capacity(groups.len());
@@ -251,10 +255,8 @@ impl CustomOp2 for Encoder {
         _result: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (grad_tokens, grad_numbers) = with_storage(numbers, |storage, layout| {
-            let numbers = Numbers { storage, start: layout.start_offset(), values: slice(storage, layout)? };
-            with_values(grad, |grad| self.backward(grad, numbers))
-        })?;
+        let (grad_tokens, grad_numbers) =
+            with_all_values(&[numbers, grad], |values| self.backward(values[1], values[0]))?;
         let device = tokens.device();
         Ok((
             Some(Tensor::from_vec(grad_tokens, tokens.shape(), device)?),

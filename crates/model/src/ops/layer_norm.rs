@@ -3,7 +3,7 @@
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::lanes::{dot, fold, sum};
+use super::lanes::{dot, fold, sum, wide};
 use super::{CHUNK_ROWS, add_scaled, for_row_chunks, slice, with_values};
 
 const EPSILON: f32 = 1e-5;
@@ -16,14 +16,15 @@ pub(crate) fn layer_norm(x: &Tensor, gain: &Tensor, bias: &Tensor) -> Result<Ten
 struct LayerNorm;
 
 /// The mean, and one over the standard deviation.
-#[inline]
+#[inline(always)]
 fn moments(row: &[f32]) -> (f32, f32) {
     let n = row.len() as f32;
     let mean = sum(row) / n;
-    let variance = fold(row, 0.0, |sum, x| (x - mean).mul_add(x - mean, sum), |a, b| a + b) / n;
+    let variance = fold(row, (0.0, mean), |sum, x| (x - mean).mul_add(x - mean, sum), |a, b| a + b) / n;
     (mean, 1.0 / (variance + EPSILON).sqrt())
 }
 
+wide! {
 /// Normalises the rows of `x` into `out`.
 pub(super) fn forward(x: &[f32], gain: &[f32], bias: &[f32], out: &mut [f32]) {
     let width = gain.len();
@@ -34,7 +35,9 @@ pub(super) fn forward(x: &[f32], gain: &[f32], bias: &[f32], out: &mut [f32]) {
         }
     }
 }
+}
 
+wide! {
 /// Fills `out` with the gradient of `x`, and adds to those of gain and bias.
 pub(super) fn backward(
     x: &[f32],
@@ -60,6 +63,7 @@ pub(super) fn backward(
             out[column] = scale * (weighted[column] - mean_grad - normal[column] * mean_normal);
         }
     }
+}
 }
 
 impl CustomOp3 for LayerNorm {

@@ -3,9 +3,9 @@
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use super::lanes::{largest, sum};
-use super::matrix::{Matrix, View};
-use super::{add_scaled, exp, strand_length, with_storage, with_values};
+use super::lanes::{largest, sum, wide};
+use super::matrix::View;
+use super::{add_scaled, exp, strand_length, with_all_values};
 
 /// Rows whose scores are computed at once, few enough that they stay in cache.
 const BLOCK_ROWS: usize = 128;
@@ -36,15 +36,12 @@ pub(crate) fn sampled_softmax(queries: &Tensor, ads: &Tensor, softmax: &SampledS
     if rows == 0 || softmax.targets.len() != rows || !covers || width != ads_width {
         bail!("scores of {rows} x {columns} do not fit {} targets", softmax.targets.len());
     }
-    let loss = with_storage(ads, |ads, layout| {
-        let ads = View::new(ads, layout.start_offset(), columns, width);
-        with_values(queries, |queries| softmax.loss(queries, ads, (columns, width)))
-    })?;
+    let loss = with_all_values(&[queries, ads], |values| Ok(softmax.loss(values[0], values[1], width)))?;
     queries.apply_op2(ads, loss)
 }
 
 impl SampledSoftmax {
-    fn loss(&self, queries: &[f32], ads: View<'_>, (columns, width): (usize, usize)) -> Result<Loss> {
+    fn loss(&self, queries: &[f32], ads: &[f32], width: usize) -> Loss {
         let rows = self.targets.len();
         let strand_rows = strand_length(rows, BLOCK_ROWS);
         let mut grad_queries = vec![0.0; queries.len()];
@@ -53,58 +50,67 @@ impl SampledSoftmax {
             .zip(grad_queries.par_chunks_mut(strand_rows * width))
             .zip(self.targets.par_chunks(strand_rows))
             .map(|((queries, grad_queries), targets)| {
-                self.strand(queries, grad_queries, targets, ads, (columns, width))
+                self.strand(queries, grad_queries, targets, View::new(ads, width))
             })
-            .collect::<Result<_>>()?;
+            .collect();
         let mut total = 0.0;
-        let mut grad_ads = vec![0.0; columns * width];
+        let mut grad_ads = vec![0.0; ads.len()];
         for (loss, grad) in &strands {
             total += loss;
             add_scaled(&mut grad_ads, 1.0, grad);
         }
-        Ok(Loss { mean: (total / rows as f64) as f32, grad_queries, grad_ads })
+        Loss { mean: (total / rows as f64) as f32, grad_queries, grad_ads }
     }
 
     /// The loss summed over the rows of a strand, and the ads' gradient from them; fills that of its queries.
-    fn strand(
-        &self,
-        queries: &[f32],
-        grad_queries: &mut [f32],
-        targets: &[u32],
-        ads: View<'_>,
-        (columns, width): (usize, usize),
-    ) -> Result<(f64, Vec<f32>)> {
+    fn strand(&self, queries: &[f32], grad_queries: &mut [f32], targets: &[u32], ads: View<'_>) -> (f64, Vec<f32>) {
+        let [columns, width] = ads.shape();
         let mut loss = 0.0;
         let mut grad_ads = vec![0.0; columns * width];
         let blocks = queries.chunks(BLOCK_ROWS * width).zip(grad_queries.chunks_mut(BLOCK_ROWS * width));
         for ((queries, grad_queries), targets) in blocks.zip(targets.chunks(BLOCK_ROWS)) {
-            let queries = Matrix::new(queries.to_vec(), width);
-            let mut scores = queries.view().times(ads.transposed())?;
+            let queries = View::new(queries, width);
+            let mut scores = queries.times(ads.transposed());
             for (row, target) in scores.values_mut().chunks_exact_mut(columns).zip(targets) {
                 loss += f64::from(self.row(row, *target as usize));
             }
-            grad_queries.copy_from_slice(scores.view().times(ads)?.values());
-            add_scaled(&mut grad_ads, 1.0, scores.transposed().times(queries.view())?.values());
+            scores.view().add_times(ads, grad_queries, width);
+            scores.transposed().add_times(queries, &mut grad_ads, width);
         }
-        Ok((loss, grad_ads))
+        (loss, grad_ads)
     }
 
     /// The loss of one row, whose scores become their gradient.
     fn row(&self, row: &mut [f32], target: usize) -> f32 {
         let scale = 1.0 / self.temperature;
+        let each = scale / self.targets.len() as f32;
         let positive = row[target].mul_add(scale, self.as_positive[target]);
-        for (logit, correction) in row.iter_mut().zip(&self.as_negative) {
+        let log_sum = shares_of_logits(row, &self.as_negative, scale, (target, positive), each);
+        row[target] -= each;
+        log_sum - positive
+    }
+}
+
+wide! {
+    /// Turns scores into logits, whose value at `positive` is given, and these into their shares of `all` in the softmax;
+    /// returns the logarithm of the sum of their exponentials.
+    fn shares_of_logits(
+        row: &mut [f32],
+        corrections: &[f32],
+        scale: f32,
+        positive: (usize, f32),
+        all: f32,
+    ) -> f32 {
+        for (logit, correction) in row.iter_mut().zip(corrections) {
             *logit = logit.mul_add(scale, *correction);
         }
-        row[target] = positive;
+        row[positive.0] = positive.1;
         let top = largest(row);
         row.iter_mut().for_each(|logit| *logit = exp(*logit - top));
         let sum = sum(row);
-        let each = scale / self.targets.len() as f32;
-        let share = each / sum;
+        let share = all / sum;
         row.iter_mut().for_each(|weight| *weight *= share);
-        row[target] -= each;
-        top + sum.ln() - positive
+        top + sum.ln()
     }
 }
 

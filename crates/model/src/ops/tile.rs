@@ -1,70 +1,133 @@
 //! Products of matrices too small for a general kernel: a head's attention, sixteen queries at a time.
 //!
-//! The widths of the results are whole [`WIDE`]s and their heights whole [`TALL`]s; callers pad with zeros.
+//! Matrices lie in panels of [`WIDE`] columns, which a tile reads from front to back.
 
 /// Rows of a tile.
-pub(super) const TALL: usize = 4;
+const TALL: usize = 4;
 /// Columns of a tile; a tile's sums stay in registers.
 pub(super) const WIDE: usize = 16;
 
-type Sums = [[f32; WIDE]; TALL];
+/// As much of a row as a tile has.
+pub(super) type Lanes = [f32; WIDE];
 
-/// A row-major matrix with a row every `stride` values.
+/// Rows of `width` values that begin every `stride` values.
 #[derive(Clone, Copy)]
 pub(super) struct Rows<'a> {
     pub(super) values: &'a [f32],
     pub(super) stride: usize,
+    pub(super) width: usize,
+}
+
+impl<'a> Rows<'a> {
+    #[inline(always)]
+    fn count(self) -> usize {
+        self.values.len().saturating_sub(self.width).div_euclid(self.stride) + usize::from(!self.values.is_empty())
+    }
+
+    #[inline(always)]
+    fn row(self, number: usize) -> &'a [f32] {
+        &self.values[number * self.stride..][..self.width]
+    }
+}
+
+/// A matrix in panels of [`WIDE`] columns, each row by row; the last panel is padded with zeros.
+#[derive(Default)]
+pub(super) struct Panels {
+    rows: usize,
+    values: Vec<Lanes>,
+}
+
+impl Panels {
+    /// Makes it one of zeros, [rows, columns].
+    #[inline(always)]
+    pub(super) fn clear(&mut self, rows: usize, columns: usize) {
+        self.rows = rows;
+        self.values.clear();
+        self.values.resize(columns.div_ceil(WIDE) * rows, [0.0; WIDE]);
+    }
+
+    /// Each panel.
+    #[inline(always)]
+    pub(super) fn panels(&self) -> impl Iterator<Item = &[Lanes]> {
+        self.values.chunks_exact(self.rows.max(1))
+    }
+
+    #[inline(always)]
+    pub(super) fn panels_mut(&mut self) -> impl Iterator<Item = &mut [Lanes]> {
+        self.values.chunks_exact_mut(self.rows.max(1))
+    }
+
+    /// Makes it a copy of `from`.
+    #[inline(always)]
+    pub(super) fn take(&mut self, from: Rows<'_>) {
+        self.clear(from.count(), from.width);
+        for row in 0..self.rows {
+            let (whole, rest) = from.row(row).as_chunks::<WIDE>();
+            for (panel, whole) in whole.iter().enumerate() {
+                self.values[panel * self.rows + row] = *whole;
+            }
+            if !rest.is_empty() {
+                self.values[whole.len() * self.rows + row][..rest.len()].copy_from_slice(rest);
+            }
+        }
+    }
+
+    /// Makes it one panel whose columns are the rows of `from`, times `scale`; there are at most [`WIDE`] of them.
+    #[inline(always)]
+    pub(super) fn take_columns(&mut self, from: Rows<'_>, scale: f32) {
+        // Half of them at once: value by value, the writes are as slow as the products that they are for.
+        const HALF: usize = WIDE / 2;
+        self.clear(from.width, WIDE);
+        let count = from.count();
+        for first in (0..count).step_by(HALF) {
+            if first + HALF <= count {
+                let rows: [&[f32]; HALF] = std::array::from_fn(|row| from.row(first + row));
+                for (number, lanes) in self.values.iter_mut().enumerate() {
+                    lanes[first..first + HALF].copy_from_slice(&rows.map(|row| scale * row[number]));
+                }
+            } else {
+                for row in first..count {
+                    self.values.iter_mut().zip(from.row(row)).for_each(|(lanes, value)| lanes[row] = scale * value);
+                }
+            }
+        }
+    }
 }
 
 #[inline(always)]
-fn add_outer(sums: &mut Sums, left: [f32; TALL], right: &[f32; WIDE]) {
+fn add_outer(sums: &mut [Lanes; TALL], left: [f32; TALL], right: &Lanes) {
     for row in 0..TALL {
         // As a whole array: written value by value, the sums end up in memory, twenty times slower.
         sums[row] = std::array::from_fn(|column| left[row].mul_add(right[column], sums[row][column]));
     }
 }
 
+/// Adds the product of the first rows of `left` with `panel` to `out`, which has at most so many rows.
 #[inline(always)]
-fn block(row: &[f32]) -> &[f32; WIDE] {
-    row.first_chunk().expect("widths are whole tiles")
-}
-
-/// `out = left right`, with `left` of shape [rows, inner], `right` [inner, width], and a row of `out` every `stride`.
-#[inline]
-pub(super) fn product(left: Rows<'_>, inner: usize, right: Rows<'_>, out: &mut [f32], stride: usize, width: usize) {
-    for (left_rows, out) in left.values.chunks(TALL * left.stride).zip(out.chunks_mut(TALL * stride)) {
-        let row = |number: usize| &left_rows[number * left.stride..][..inner];
-        let rows = [row(0), row(1), row(2), row(3)];
-        for column in (0..width).step_by(WIDE) {
-            let mut sums = Sums::default();
-            for (at, right) in right.values[column..].chunks(right.stride).take(inner).enumerate() {
-                add_outer(&mut sums, rows.map(|row| row[at]), block(right));
-            }
-            for (sums, out) in sums.iter().zip(out.chunks_mut(stride)) {
-                out[column..column + WIDE].copy_from_slice(sums);
-            }
+pub(super) fn add_product(left: Rows<'_>, panel: &[Lanes], out: &mut [Lanes]) {
+    let last = out.len().saturating_sub(1);
+    for (tile, out) in out.chunks_mut(TALL).enumerate() {
+        // What a tile has beyond the last row is computed for nothing.
+        let row = |number: usize| left.row((tile * TALL + number).min(last)).iter();
+        let mut sums = [[0.0; WIDE]; TALL];
+        for (right, ((a, b), (c, d))) in panel.iter().zip(row(0).zip(row(1)).zip(row(2).zip(row(3)))) {
+            add_outer(&mut sums, [*a, *b, *c, *d], right);
         }
+        out.iter_mut().zip(&sums).for_each(|(out, sums)| super::add_scaled(out, 1.0, sums));
     }
 }
 
-/// `out += leftᵀ right`, with `left` of shape [inner, height], `right` [inner, width] and `out` [height, width].
-#[inline]
-pub(super) fn add_transposed_product(left: Rows<'_>, right: Rows<'_>, inner: usize, out: &mut [f32], width: usize) {
-    for (tile, out) in out.chunks_exact_mut(TALL * width).enumerate() {
-        for column in (0..width).step_by(WIDE) {
-            let mut sums = Sums::default();
-            let lefts = left.values[tile * TALL..].chunks(left.stride);
-            for (left, right) in lefts.zip(right.values[column..].chunks(right.stride)).take(inner) {
-                add_outer(&mut sums, *left.first_chunk().expect("heights are whole tiles"), block(right));
-            }
-            for (sums, out) in sums.iter().zip(out.chunks_exact_mut(width)) {
-                super::add_scaled(&mut out[column..column + WIDE], 1.0, sums);
-            }
+/// The product of the transpose of `left`, of whose columns `count` matter, with `panel`: at least so many rows.
+#[inline(always)]
+pub(super) fn transposed_product(left: &[Lanes], count: usize, panel: &[Lanes]) -> [Lanes; WIDE] {
+    let mut out = [[0.0; WIDE]; WIDE];
+    let (tiles, _) = out.as_chunks_mut::<TALL>();
+    for (tile, out) in tiles.iter_mut().enumerate().take(count.div_ceil(TALL)) {
+        let mut sums = [[0.0; WIDE]; TALL];
+        for (left, right) in left.iter().zip(panel) {
+            add_outer(&mut sums, left.as_chunks().0[tile], right);
         }
+        *out = sums;
     }
-}
-
-/// `count` rounded up to whole tiles' columns.
-pub(super) fn padded(count: usize) -> usize {
-    count.next_multiple_of(WIDE)
+    out
 }

@@ -1,13 +1,9 @@
-//! Multi-head attention within one sequence, sixteen queries at a time, so that their weights stay in the nearest cache.
+//! Multi-head attention within one sequence, sixteen queries at a time: each in a lane of its own, so that the softmax goes
+//! down the lanes and never across them.
 
 use super::super::exp;
-use super::super::lanes::{dot, largest, sum};
-use super::super::tile::{Rows, TALL, WIDE, add_transposed_product, padded, product};
-
-/// Queries of a block.
-const BLOCK: usize = 16;
-/// Rows that are transposed at once.
-const TURNED: usize = 8;
+use super::super::lanes::wide;
+use super::super::tile::{Lanes, Panels, Rows, WIDE, add_product, transposed_product};
 
 /// The queries, keys and values of one sequence.
 #[derive(Clone, Copy)]
@@ -28,209 +24,242 @@ pub(super) struct Heads {
     pub(super) causal: bool,
 }
 
-/// What one head works on. Heights and widths are padded with zeros to whole tiles.
+/// What one head works on.
 #[derive(Default)]
 pub(super) struct Scratch {
-    // [size, tokens].
-    key_columns: Vec<f32>,
-    value_columns: Vec<f32>,
     // [tokens, size].
-    keys: Vec<f32>,
-    values: Vec<f32>,
-    grad_keys: Vec<f32>,
-    grad_values: Vec<f32>,
-    // [BLOCK, size].
-    query: Vec<f32>,
-    grad: Vec<f32>,
-    mixed: Vec<f32>,
-    // [BLOCK, tokens].
-    weights: Vec<f32>,
-    grad_weights: Vec<f32>,
+    keys: Panels,
+    values: Panels,
+    grad_keys: Panels,
+    grad_values: Panels,
+    // [size, queries of a block].
+    query_columns: Panels,
+    grad_columns: Panels,
+    // [queries of a block, size].
+    queries: Panels,
+    grads: Panels,
+    // [tokens, queries of a block].
+    weights: Vec<Lanes>,
+    grad_weights: Vec<Lanes>,
 }
 
-fn zeroed(values: &mut Vec<f32>, count: usize) {
-    values.clear();
-    values.resize(count, 0.0);
+/// Some queries of a sequence, at most as many as there are lanes.
+#[derive(Clone, Copy)]
+struct Block<'a> {
+    queries: &'a [f32],
+    places: &'a [usize],
 }
 
-/// How many rows a block of these queries has.
-fn padded_rows(places: &[usize]) -> usize {
-    places.len().next_multiple_of(TALL)
-}
+impl<'a> Sequence<'a> {
+    #[inline(always)]
+    fn tokens(self, width: usize) -> usize {
+        self.keys_values.len() / (2 * width)
+    }
 
-/// Copies `size` columns of `from`, [rows, stride], starting at `column`, into `out` with rows of `padded(size)`.
-fn take(from: &[f32], stride: usize, column: usize, size: usize, out: &mut [f32]) {
-    for (out, from) in out.chunks_exact_mut(padded(size)).zip(from.chunks_exact(stride)) {
-        out[..size].copy_from_slice(&from[column..column + size]);
+    #[inline(always)]
+    fn blocks(self, width: usize) -> impl Iterator<Item = Block<'a>> {
+        let blocks = self.queries.chunks(WIDE * width).zip(self.places.chunks(WIDE));
+        blocks.map(|(queries, places)| Block { queries, places })
     }
 }
 
-/// The same, transposed: `out` has rows of `length`.
-fn take_columns(from: &[f32], stride: usize, column: usize, size: usize, out: &mut [f32], length: usize) {
-    // A block of rows at a time: value by value, the writes are as slow as the products that they are for.
-    let (blocks, rest) = from.split_at(from.len() - from.len() % (TURNED * stride));
-    for (block, from) in blocks.chunks_exact(TURNED * stride).enumerate() {
-        let rows: [&[f32]; TURNED] = std::array::from_fn(|row| &from[row * stride + column..][..size]);
-        for (number, out) in out.chunks_exact_mut(length).enumerate().take(size) {
-            out[block * TURNED..][..TURNED].copy_from_slice(&rows.map(|row| row[number]));
+/// Fills `weights` with one number for each token and query.
+#[inline(always)]
+fn zeroed(weights: &mut Vec<Lanes>, tokens: usize) {
+    weights.clear();
+    weights.resize(tokens, [0.0; WIDE]);
+}
+
+/// The numbers of each token, of so many queries.
+#[inline(always)]
+fn lanes(weights: &[Lanes], queries: usize) -> Rows<'_> {
+    Rows { values: weights.as_flattened(), stride: WIDE, width: queries }
+}
+
+/// Turns scores into weights: in each lane, those of its `visible` first tokens into their softmax, others into zeros.
+#[inline(always)]
+fn softmax(scores: &mut [Lanes], visible: &[u32; WIDE]) {
+    let mut tops = [f32::MIN; WIDE];
+    for (token, scores) in scores.iter().enumerate() {
+        for lane in 0..WIDE {
+            // One choice after the other: both at once would be a branch for each lane.
+            let score = if (token as u32) < visible[lane] { scores[lane] } else { f32::MIN };
+            tops[lane] = if score > tops[lane] { score } else { tops[lane] };
         }
     }
-    let first = blocks.len() / stride;
-    for (row, from) in rest.chunks_exact(stride).enumerate() {
-        for (number, value) in from[column..column + size].iter().enumerate() {
-            out[number * length + first + row] = *value;
+    let mut sums = [0.0; WIDE];
+    for (token, scores) in scores.iter_mut().enumerate() {
+        for lane in 0..WIDE {
+            let weight = exp(scores[lane] - tops[lane]);
+            scores[lane] = if (token as u32) < visible[lane] { weight } else { 0.0 };
+            sums[lane] += scores[lane];
+        }
+    }
+    // A lane without a query sees nothing, and sums to zero.
+    let shares = sums.map(|sum| 1.0 / if sum > 0.0 { sum } else { 1.0 });
+    for weights in scores {
+        for lane in 0..WIDE {
+            weights[lane] *= shares[lane];
         }
     }
 }
 
-impl Heads {
-    fn size(self) -> usize {
-        self.width / self.heads
+/// Turns the gradients of weights into those of scores.
+#[inline(always)]
+fn softmax_backward(weights: &[Lanes], grads: &mut [Lanes]) {
+    let mut means = [0.0f32; WIDE];
+    for (weights, grads) in weights.iter().zip(&*grads) {
+        for lane in 0..WIDE {
+            means[lane] = weights[lane].mul_add(grads[lane], means[lane]);
+        }
     }
-
-    fn scale(self) -> f32 {
-        1.0 / (self.size() as f32).sqrt()
+    for (weights, grads) in weights.iter().zip(grads) {
+        for lane in 0..WIDE {
+            grads[lane] = weights[lane] * (grads[lane] - means[lane]);
+        }
     }
+}
 
-    fn visible(self, place: usize, tokens: usize) -> usize {
-        if self.causal { place + 1 } else { tokens }
-    }
-
+wide! {
     /// Mixes the values for each query into `out`, [queries, width].
-    pub(super) fn forward(self, sequence: Sequence<'_>, scratch: &mut Scratch, out: &mut [f32]) {
-        let (width, size) = (self.width, self.size());
-        let tokens = sequence.keys_values.len() / (2 * width);
-        let (length, wide) = (padded(tokens), padded(size));
-        for head in 0..self.heads {
-            zeroed(&mut scratch.key_columns, size * length);
-            zeroed(&mut scratch.values, length * wide);
-            take_columns(sequence.keys_values, 2 * width, head * size, size, &mut scratch.key_columns, length);
-            take(sequence.keys_values, 2 * width, width + head * size, size, &mut scratch.values);
-            let blocks = sequence.queries.chunks(BLOCK * width).zip(sequence.places.chunks(BLOCK));
-            for ((queries, places), out) in blocks.zip(out.chunks_mut(BLOCK * width)) {
-                let columns = self.attend(queries, places, head, tokens, scratch);
-                zeroed(&mut scratch.mixed, padded_rows(places) * wide);
-                let weights = Rows { values: &scratch.weights, stride: length };
-                let values = Rows { values: &scratch.values, stride: wide };
-                product(weights, columns, values, &mut scratch.mixed, wide, wide);
-                for (out, mixed) in out.chunks_exact_mut(width).zip(scratch.mixed.chunks_exact(wide)) {
-                    out[head * size..][..size].copy_from_slice(&mixed[..size]);
-                }
+    pub(super) fn forward(heads: Heads, sequence: Sequence<'_>, scratch: &mut Scratch, out: &mut [f32]) {
+        let width = heads.width;
+        for head in 0..heads.heads {
+            scratch.values.take(heads.values(sequence, head));
+            for (block, out) in sequence.blocks(width).zip(out.chunks_mut(WIDE * width)) {
+                heads.attend(sequence, block, head, scratch);
+                heads.mix(&scratch.weights, &scratch.values, out, head);
             }
         }
     }
+}
 
-    /// Fills `weights` with what each query of a block takes from each token; returns how many columns matter.
-    fn attend(self, queries: &[f32], places: &[usize], head: usize, tokens: usize, scratch: &mut Scratch) -> usize {
-        let size = self.size();
-        let (length, wide) = (padded(tokens), padded(size));
-        let rows = padded_rows(places);
-        zeroed(&mut scratch.query, rows * wide);
-        take(queries, self.width, head * size, size, &mut scratch.query);
-        let scale = self.scale();
-        scratch.query.iter_mut().for_each(|x| *x *= scale);
-        let seen = places.iter().map(|place| self.visible(*place, tokens)).max().unwrap_or(0);
-        let columns = padded(seen);
-        scratch.weights.resize(rows * length, 0.0);
-        let query = Rows { values: &scratch.query, stride: wide };
-        let keys = Rows { values: &scratch.key_columns, stride: length };
-        product(query, size, keys, &mut scratch.weights, length, columns);
-        let mut rows = scratch.weights.chunks_exact_mut(length);
-        for (place, row) in places.iter().zip(&mut rows) {
-            let (row, hidden) = row[..columns].split_at_mut(self.visible(*place, tokens));
-            hidden.fill(0.0);
-            let top = largest(row);
-            row.iter_mut().for_each(|score| *score = exp(*score - top));
-            let share = 1.0 / sum(row);
-            row.iter_mut().for_each(|weight| *weight *= share);
-        }
-        rows.for_each(|row| row[..columns].fill(0.0));
-        columns
-    }
-
+wide! {
     /// Fills the gradients of queries [queries, width] and of keys and values [tokens, 2 width] from that of the mix.
     pub(super) fn backward(
-        self,
+        heads: Heads,
         sequence: Sequence<'_>,
         grad: &[f32],
         scratch: &mut Scratch,
         grad_queries: &mut [f32],
         grad_keys_values: &mut [f32],
     ) {
-        let (width, size) = (self.width, self.size());
-        let tokens = sequence.keys_values.len() / (2 * width);
-        let wide = padded(size);
-        for head in 0..self.heads {
-            self.load(sequence.keys_values, head, tokens, scratch);
-            let blocks = sequence.queries.chunks(BLOCK * width).zip(sequence.places.chunks(BLOCK));
-            let grads = grad.chunks(BLOCK * width).zip(grad_queries.chunks_mut(BLOCK * width));
-            for ((queries, places), (grad, grad_queries)) in blocks.zip(grads) {
-                self.backward_block((queries, places), grad, head, tokens, scratch);
-                for (out, mixed) in grad_queries.chunks_exact_mut(width).zip(scratch.mixed.chunks_exact(wide)) {
-                    out[head * size..][..size].copy_from_slice(&mixed[..size]);
+        let (width, size) = (heads.width, heads.size());
+        let tokens = sequence.tokens(width);
+        for head in 0..heads.heads {
+            scratch.keys.take(heads.keys(sequence, head));
+            scratch.grad_keys.clear(tokens, size);
+            scratch.grad_values.clear(tokens, size);
+            let grads = grad.chunks(WIDE * width).zip(grad_queries.chunks_mut(WIDE * width));
+            for (block, (grad, grad_queries)) in sequence.blocks(width).zip(grads) {
+                heads.backward_block(sequence, block, grad, head, scratch);
+                heads.mix(&scratch.grad_weights, &scratch.keys, grad_queries, head);
+            }
+            for (panels, first) in [(&scratch.grad_keys, head * size), (&scratch.grad_values, width + head * size)] {
+                for (panel, column) in panels.panels().zip((0..size).step_by(WIDE)) {
+                    let columns = first + column..first + size.min(column + WIDE);
+                    for (out, lanes) in grad_keys_values.chunks_exact_mut(2 * width).zip(panel) {
+                        out[columns.clone()].copy_from_slice(&lanes[..columns.len()]);
+                    }
                 }
             }
-            let grads = scratch.grad_keys.chunks_exact(wide).zip(scratch.grad_values.chunks_exact(wide));
-            for (out, (key, value)) in grad_keys_values.chunks_exact_mut(2 * width).zip(grads) {
-                out[head * size..][..size].copy_from_slice(&key[..size]);
-                out[width + head * size..][..size].copy_from_slice(&value[..size]);
-            }
         }
-    }
-
-    /// Copies a head's keys and values, and clears their gradients.
-    fn load(self, keys_values: &[f32], head: usize, tokens: usize, scratch: &mut Scratch) {
-        let (width, size) = (self.width, self.size());
-        let (length, wide) = (padded(tokens), padded(size));
-        let (key, value) = (head * size, width + head * size);
-        for columns in [&mut scratch.key_columns, &mut scratch.value_columns] {
-            zeroed(columns, size * length);
-        }
-        take_columns(keys_values, 2 * width, key, size, &mut scratch.key_columns, length);
-        take_columns(keys_values, 2 * width, value, size, &mut scratch.value_columns, length);
-        for rows in [&mut scratch.keys, &mut scratch.grad_keys, &mut scratch.grad_values] {
-            zeroed(rows, length * wide);
-        }
-        take(keys_values, 2 * width, key, size, &mut scratch.keys);
-    }
-
-    /// Adds to the gradients of keys and values, and leaves that of the block's queries in `mixed`.
-    fn backward_block(
-        self,
-        (queries, places): (&[f32], &[usize]),
-        grad: &[f32],
-        head: usize,
-        tokens: usize,
-        scratch: &mut Scratch,
-    ) {
-        let size = self.size();
-        let (length, wide) = (padded(tokens), padded(size));
-        let columns = self.attend(queries, places, head, tokens, scratch);
-        let rows = padded_rows(places);
-        zeroed(&mut scratch.grad, rows * wide);
-        take(grad, self.width, head * size, size, &mut scratch.grad);
-        scratch.grad_weights.resize(rows * length, 0.0);
-        let grad = Rows { values: &scratch.grad, stride: wide };
-        let value_columns = Rows { values: &scratch.value_columns, stride: length };
-        product(grad, size, value_columns, &mut scratch.grad_weights, length, columns);
-        let pairs = scratch.weights.chunks_exact(length).zip(scratch.grad_weights.chunks_exact_mut(length));
-        for (weights, grads) in pairs {
-            let (weights, grads) = (&weights[..columns], &mut grads[..columns]);
-            let mean = dot(weights, grads);
-            grads.iter_mut().zip(weights).for_each(|(grad, weight)| *grad = weight * (*grad - mean));
-        }
-        let weights = Rows { values: &scratch.weights, stride: length };
-        let grad_scores = Rows { values: &scratch.grad_weights, stride: length };
-        let query = Rows { values: &scratch.query, stride: wide };
-        let seen = columns * wide;
-        add_transposed_product(grad_scores, query, rows, &mut scratch.grad_keys[..seen], wide);
-        add_transposed_product(weights, grad, rows, &mut scratch.grad_values[..seen], wide);
-        zeroed(&mut scratch.mixed, rows * wide);
-        let keys = Rows { values: &scratch.keys, stride: wide };
-        product(grad_scores, columns, keys, &mut scratch.mixed, wide, wide);
-        let scale = self.scale();
-        scratch.mixed.iter_mut().for_each(|x| *x *= scale);
     }
 }
 
-const _: () = assert!(WIDE.is_multiple_of(TALL));
+impl Heads {
+    #[inline(always)]
+    fn size(self) -> usize {
+        self.width / self.heads
+    }
+
+    /// What inner products of queries and keys are multiplied with.
+    #[inline(always)]
+    pub(super) fn scale(self) -> f32 {
+        1.0 / (self.size() as f32).sqrt()
+    }
+
+    #[inline(always)]
+    pub(super) fn visible(self, place: usize, tokens: usize) -> usize {
+        if self.causal { place + 1 } else { tokens }
+    }
+
+    #[inline(always)]
+    fn keys<'a>(self, sequence: Sequence<'a>, head: usize) -> Rows<'a> {
+        let values = &sequence.keys_values[head * self.size()..];
+        Rows { values, stride: 2 * self.width, width: self.size() }
+    }
+
+    #[inline(always)]
+    fn values<'a>(self, sequence: Sequence<'a>, head: usize) -> Rows<'a> {
+        let values = &sequence.keys_values[self.width + head * self.size()..];
+        Rows { values, stride: 2 * self.width, width: self.size() }
+    }
+
+    /// A head's part of rows that have all of them.
+    #[inline(always)]
+    fn part(self, rows: &[f32], head: usize) -> Rows<'_> {
+        Rows { values: &rows[head * self.size()..], stride: self.width, width: self.size() }
+    }
+
+    /// Fills `weights` with what each query of a block takes from each token, up to the last one that any of them sees.
+    #[inline(always)]
+    fn attend(self, sequence: Sequence<'_>, block: Block<'_>, head: usize, scratch: &mut Scratch) {
+        let tokens = sequence.tokens(self.width);
+        let mut visible = [0; WIDE];
+        for (visible, place) in visible.iter_mut().zip(block.places) {
+            *visible = self.visible(*place, tokens) as u32;
+        }
+        let seen = visible.iter().max().map_or(0, |seen| *seen as usize);
+        scratch.query_columns.take_columns(self.part(block.queries, head), self.scale());
+        zeroed(&mut scratch.weights, seen);
+        for panel in scratch.query_columns.panels() {
+            add_product(self.keys(sequence, head), panel, &mut scratch.weights);
+        }
+        softmax(&mut scratch.weights, &visible);
+    }
+
+    /// Fills a head's part of the rows of a block with sums over the tokens of `values`, by `weights`.
+    #[inline(always)]
+    fn mix(self, weights: &[Lanes], values: &Panels, out: &mut [f32], head: usize) {
+        let size = self.size();
+        for (panel, column) in values.panels().zip((0..size).step_by(WIDE)) {
+            let mixed = transposed_product(weights, out.len() / self.width, panel);
+            let columns = head * size + column..head * size + size.min(column + WIDE);
+            for (out, mixed) in out.chunks_exact_mut(self.width).zip(&mixed) {
+                out[columns.clone()].copy_from_slice(&mixed[..columns.len()]);
+            }
+        }
+    }
+
+    /// Adds to the gradients of keys and values, and leaves that of the block's scores in `grad_weights`.
+    #[inline(always)]
+    fn backward_block(
+        self,
+        sequence: Sequence<'_>,
+        block: Block<'_>,
+        grad: &[f32],
+        head: usize,
+        scratch: &mut Scratch,
+    ) {
+        self.attend(sequence, block, head, scratch);
+        let Scratch { weights, grad_weights, .. } = scratch;
+        scratch.grad_columns.take_columns(self.part(grad, head), 1.0);
+        zeroed(grad_weights, weights.len());
+        for panel in scratch.grad_columns.panels() {
+            add_product(self.values(sequence, head), panel, grad_weights);
+        }
+        softmax_backward(weights, grad_weights);
+        scratch.queries.take(self.part(block.queries, head));
+        scratch.grads.take(self.part(grad, head));
+        let queries = block.places.len();
+        for (panel, out) in scratch.grads.panels().zip(scratch.grad_values.panels_mut()) {
+            add_product(lanes(weights, queries), panel, &mut out[..weights.len()]);
+        }
+        let scale = self.scale();
+        grad_weights.as_flattened_mut().iter_mut().for_each(|grad| *grad *= scale);
+        for (panel, out) in scratch.queries.panels().zip(scratch.grad_keys.panels_mut()) {
+            add_product(lanes(grad_weights, queries), panel, &mut out[..grad_weights.len()]);
+        }
+    }
+}

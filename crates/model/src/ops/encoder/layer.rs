@@ -2,13 +2,11 @@
 
 use std::ops::Range;
 
-use candle_core::{CpuStorage, Result};
-
-use super::super::affine::{add_rows, column_sums, gelu_and_slope};
+use super::super::affine::{column_sums, gelu_and_slope_of_sums, gelu_of_sums};
 use super::super::dropout::Mask;
 use super::super::matrix::{Matrix, View};
 use super::super::{add_scaled, layer_norm};
-use super::attention::{Heads, Scratch, Sequence};
+use super::attention::{self, Heads};
 
 /// The sizes of a layer, and where each of its tensors lies in one run of numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +23,7 @@ pub(crate) struct LayerShape {
 
 /// A tensor of a layer, in the order in which they lie.
 #[derive(Clone, Copy)]
-enum Part {
+pub(super) enum Part {
     AttentionGain,
     AttentionBias,
     QueryKeyValueWeight,
@@ -51,13 +49,13 @@ impl LayerShape {
         self.shapes().iter().map(|[rows, columns]| rows * columns).sum()
     }
 
-    fn range(self, part: Part) -> Range<usize> {
+    pub(super) fn range(self, part: Part) -> Range<usize> {
         let sizes = self.shapes().map(|[rows, columns]| rows * columns);
         let start = sizes[..part as usize].iter().sum();
         start..start + sizes[part as usize]
     }
 
-    fn heads(self) -> Heads {
+    pub(super) fn heads(self) -> Heads {
         Heads { width: self.width, heads: self.heads, causal: self.causal }
     }
 }
@@ -66,10 +64,7 @@ impl LayerShape {
 #[derive(Clone, Copy)]
 pub(super) struct Layer<'a> {
     pub(super) shape: LayerShape,
-    /// Where they lie, from `start` on, among those of all layers.
-    pub(super) storage: &'a CpuStorage,
-    pub(super) start: usize,
-    /// The same, as values.
+    /// Of all its tensors, one after the other.
     pub(super) values: &'a [f32],
     /// What is dropped after attention and after the feed-forward part.
     pub(super) masks: [Mask; 2],
@@ -87,89 +82,87 @@ pub(super) struct Wanted {
     pub(super) numbers: Vec<usize>,
 }
 
+impl Wanted {
+    /// Whether every sequence is asked for by one token alone.
+    fn one_each(&self) -> bool {
+        self.tokens.len() == self.sequences.len()
+    }
+}
+
 /// What the backward pass does not compute again.
 pub(super) struct Tape {
-    pub(super) input: Matrix,
+    input: Vec<f32>,
+    results: Results,
+}
+
+impl Tape {
+    pub(super) fn new(input: Vec<f32>, results: Results) -> Self {
+        Self { input, results }
+    }
+}
+
+/// What a layer computes on its way.
+pub(super) struct Results {
     /// What attention mixed, for the tokens that are wanted.
     mixed: Matrix,
     /// The states between attention and the feed-forward part.
     middle: Matrix,
 }
 
-/// What the attention reads.
-struct Projected {
+/// What groups compute one after the other, in the same memory: clearing new memory takes longer than filling it.
+#[derive(Default)]
+pub(super) struct Memory {
+    pub(super) attention: attention::Scratch,
+    pub(super) keys_values: Matrix,
     normal: Matrix,
-    wanted_normal: Matrix,
-    queries: Matrix,
-    keys_values: Matrix,
+    wide: Matrix,
+    slope: Matrix,
+    grad_wide: Matrix,
+    grad_normal: Matrix,
 }
 
-impl Projected {
-    fn sequence<'a>(&'a self, tokens: &Range<usize>, queries: &Range<usize>, wanted: &'a Wanted) -> Sequence<'a> {
-        let width = self.queries.columns();
-        Sequence {
-            queries: &self.queries.values()[queries.start * width..queries.end * width],
-            places: &wanted.places[queries.clone()],
-            keys_values: &self.keys_values.values()[tokens.start * 2 * width..tokens.end * 2 * width],
-        }
-    }
-}
+const ATTENTION_NORM: [Part; 2] = [Part::AttentionGain, Part::AttentionBias];
+const FEED_FORWARD_NORM: [Part; 2] = [Part::FeedForwardGain, Part::FeedForwardBias];
 
 impl<'a> Layer<'a> {
-    fn vector(self, part: Part) -> &'a [f32] {
+    pub(super) fn vector(self, part: Part) -> &'a [f32] {
         &self.values[self.shape.range(part)]
     }
 
-    fn weight(self, part: Part) -> View<'a> {
-        let [rows, columns] = self.shape.shapes()[part as usize];
-        View::new(self.storage, self.start + self.shape.range(part).start, rows, columns)
+    pub(super) fn weight(self, part: Part) -> View<'a> {
+        View::new(self.vector(part), self.shape.shapes()[part as usize][1])
     }
 
-    fn affine(self, x: View<'_>, weight: View<'_>, bias: &[f32]) -> Result<Matrix> {
-        let mut out = x.times(weight)?;
-        add_rows(out.values_mut(), bias);
-        Ok(out)
-    }
-
-    fn norm(self, x: &Matrix, gain: Part, bias: Part) -> Matrix {
-        let mut out = Matrix::zeros(x.rows(), x.columns());
-        layer_norm::forward(x.values(), self.vector(gain), self.vector(bias), out.values_mut());
+    /// Normalises `x`, in memory that is not needed any more.
+    fn norm(self, x: &[f32], [gain, bias]: [Part; 2], memory: &mut Matrix) -> Matrix {
+        let mut out = std::mem::take(memory);
+        out.reshape(x.len() / self.shape.width, self.shape.width);
+        layer_norm::forward(x, self.vector(gain), self.vector(bias), out.values_mut());
         out
     }
 
-    fn project(self, input: &Matrix, wanted: &Wanted) -> Result<Projected> {
+    /// The states of the wanted tokens out of `input`, those of all, and what the backward pass needs besides.
+    pub(super) fn forward(self, input: &[f32], wanted: &Wanted, memory: &mut Memory) -> (Vec<f32>, Results) {
         let width = self.shape.width;
-        let normal = self.norm(input, Part::AttentionGain, Part::AttentionBias);
-        let wanted_normal = normal.gather(&wanted.tokens);
-        let (weight, bias) = (self.weight(Part::QueryKeyValueWeight), self.vector(Part::QueryKeyValueBias));
-        let queries = self.affine(wanted_normal.view(), weight.columns(0..width), &bias[..width])?;
-        let keys_values = self.affine(normal.view(), weight.columns(width..3 * width), &bias[width..])?;
-        Ok(Projected { normal, wanted_normal, queries, keys_values })
-    }
-
-    /// The states of the wanted tokens, and what the backward pass needs.
-    pub(super) fn forward(self, input: Matrix, wanted: &Wanted, scratch: &mut Scratch) -> Result<(Matrix, Tape)> {
-        let width = self.shape.width;
-        let projected = self.project(&input, wanted)?;
-        let mut mixed = Matrix::zeros(wanted.tokens.len(), width);
-        for [tokens, queries] in &wanted.sequences {
-            let sequence = projected.sequence(tokens, queries, wanted);
-            let out = &mut mixed.values_mut()[queries.start * width..queries.end * width];
-            self.shape.heads().forward(sequence, scratch, out);
-        }
-        let bias = self.vector(Part::ProjectionBias);
-        let mut middle = self.affine(mixed.view(), self.weight(Part::ProjectionWeight), bias)?;
+        let normal = self.norm(input, ATTENTION_NORM, &mut memory.normal);
+        let mixed = if wanted.one_each() {
+            self.mix_absorbed(&normal, wanted)
+        } else {
+            self.mix_projected(&normal, wanted, memory)
+        };
+        let mut middle = self.affine(&mixed, [Part::ProjectionWeight, Part::ProjectionBias]);
         self.masks[0].apply_rows(middle.values_mut(), width, &wanted.numbers);
-        add_scaled(middle.values_mut(), 1.0, input.gather(&wanted.tokens).values());
+        middle.gather_add(&wanted.tokens, input);
 
-        let normal = self.norm(&middle, Part::FeedForwardGain, Part::FeedForwardBias);
-        let mut wide = self.affine(normal.view(), self.weight(Part::ExpandWeight), self.vector(Part::ExpandBias))?;
-        wide.values_mut().iter_mut().for_each(|x| *x = gelu_and_slope(*x).0);
-        let bias = self.vector(Part::ContractBias);
-        let mut out = self.affine(wide.view(), self.weight(Part::ContractWeight), bias)?;
+        memory.normal = normal;
+        let normal = self.norm(middle.values(), FEED_FORWARD_NORM, &mut memory.normal);
+        normal.view().times_into(self.weight(Part::ExpandWeight), &mut memory.wide);
+        gelu_of_sums(memory.wide.values_mut(), self.vector(Part::ExpandBias));
+        let mut out = self.affine(&memory.wide, [Part::ContractWeight, Part::ContractBias]);
         self.masks[1].apply_rows(out.values_mut(), width, &wanted.numbers);
         add_scaled(out.values_mut(), 1.0, middle.values());
-        Ok((out, Tape { input, mixed, middle }))
+        memory.normal = normal;
+        (out.into_values(), Results { mixed, middle })
     }
 
     /// The gradient of the layer's input from that of its result, `grad`; adds those of the layer's numbers to `sums`.
@@ -178,98 +171,72 @@ impl<'a> Layer<'a> {
         tape: &Tape,
         grad: Matrix,
         wanted: &Wanted,
-        scratch: &mut Scratch,
+        memory: &mut Memory,
         sums: &mut [f32],
-    ) -> Result<Matrix> {
+    ) -> Matrix {
         let width = self.shape.width;
-        let grad_middle = self.backward_feed_forward(tape, grad, wanted, sums)?;
+        let grad_middle = self.backward_feed_forward(tape, grad, wanted, memory, sums);
         let mut dropped = Matrix::new(grad_middle.values().to_vec(), width);
         self.masks[0].apply_rows(dropped.values_mut(), width, &wanted.numbers);
-        let grad_mixed =
-            self.backward_affine(&tape.mixed, &dropped, [Part::ProjectionWeight, Part::ProjectionBias], sums)?;
+        let mut grad_mixed = Matrix::default();
+        let projection = [Part::ProjectionWeight, Part::ProjectionBias];
+        self.backward_affine(&tape.results.mixed, &dropped, projection, &mut grad_mixed, sums);
 
-        let projected = self.project(&tape.input, wanted)?;
-        let mut grad_queries = Matrix::zeros(wanted.tokens.len(), width);
-        let mut grad_keys_values = Matrix::zeros(tape.input.rows(), 2 * width);
-        for [tokens, queries] in &wanted.sequences {
-            let rows = queries.start * width..queries.end * width;
-            self.shape.heads().backward(
-                projected.sequence(tokens, queries, wanted),
-                &grad_mixed.values()[rows.clone()],
-                scratch,
-                &mut grad_queries.values_mut()[rows],
-                &mut grad_keys_values.values_mut()[tokens.start * 2 * width..tokens.end * 2 * width],
-            );
-        }
-        let grad_normal = self.backward_projected(&projected, &grad_queries, &grad_keys_values, wanted, sums)?;
-        let mut grad_input =
-            self.backward_norm(&tape.input, &grad_normal, [Part::AttentionGain, Part::AttentionBias], sums);
+        let normal = self.norm(&tape.input, ATTENTION_NORM, &mut memory.normal);
+        let grad_normal = if wanted.one_each() {
+            self.backward_absorbed(&normal, &grad_mixed, wanted, sums)
+        } else {
+            self.backward_projected(&normal, &grad_mixed, wanted, memory, sums)
+        };
+        memory.normal = normal;
+        let mut grad_input = self.backward_norm(&tape.input, &grad_normal, ATTENTION_NORM, sums);
         grad_input.scatter_add(&wanted.tokens, &grad_middle);
-        Ok(grad_input)
+        grad_input
     }
 
-    fn backward_feed_forward(self, tape: &Tape, grad: Matrix, wanted: &Wanted, sums: &mut [f32]) -> Result<Matrix> {
-        let width = self.shape.width;
-        let normal = self.norm(&tape.middle, Part::FeedForwardGain, Part::FeedForwardBias);
-        let mut wide = self.affine(normal.view(), self.weight(Part::ExpandWeight), self.vector(Part::ExpandBias))?;
-        let mut slope = Matrix::zeros(wide.rows(), wide.columns());
-        for (x, slope) in wide.values_mut().iter_mut().zip(slope.values_mut()) {
-            (*x, *slope) = gelu_and_slope(*x);
-        }
-        let mut dropped = Matrix::new(grad.values().to_vec(), width);
-        self.masks[1].apply_rows(dropped.values_mut(), width, &wanted.numbers);
-        let mut grad_wide = self.backward_affine(&wide, &dropped, [Part::ContractWeight, Part::ContractBias], sums)?;
+    fn backward_feed_forward(
+        self,
+        tape: &Tape,
+        grad: Matrix,
+        wanted: &Wanted,
+        memory: &mut Memory,
+        sums: &mut [f32],
+    ) -> Matrix {
+        let normal = self.norm(tape.results.middle.values(), FEED_FORWARD_NORM, &mut memory.normal);
+        let Memory { wide, slope, grad_wide, grad_normal, .. } = memory;
+        normal.view().times_into(self.weight(Part::ExpandWeight), wide);
+        slope.reshape(wide.rows(), wide.columns());
+        gelu_and_slope_of_sums(wide.values_mut(), self.vector(Part::ExpandBias), slope.values_mut());
+        let mut dropped = Matrix::new(grad.values().to_vec(), self.shape.width);
+        self.masks[1].apply_rows(dropped.values_mut(), self.shape.width, &wanted.numbers);
+        self.backward_affine(wide, &dropped, [Part::ContractWeight, Part::ContractBias], grad_wide, sums);
         grad_wide.values_mut().iter_mut().zip(slope.values()).for_each(|(grad, slope)| *grad *= slope);
-        let grad_normal = self.backward_affine(&normal, &grad_wide, [Part::ExpandWeight, Part::ExpandBias], sums)?;
-        let norm = [Part::FeedForwardGain, Part::FeedForwardBias];
-        let mut grad_middle = self.backward_norm(&tape.middle, &grad_normal, norm, sums);
+        self.backward_affine(&normal, grad_wide, [Part::ExpandWeight, Part::ExpandBias], grad_normal, sums);
+        let mut grad_middle = self.backward_norm(tape.results.middle.values(), grad_normal, FEED_FORWARD_NORM, sums);
         add_scaled(grad_middle.values_mut(), 1.0, grad.values());
-        Ok(grad_middle)
+        memory.normal = normal;
+        grad_middle
     }
 
-    /// The gradient of `x` where `grad` is that of `x W + b`.
-    fn backward_affine(self, x: &Matrix, grad: &Matrix, parts: [Part; 2], sums: &mut [f32]) -> Result<Matrix> {
-        let [weight, bias] = parts;
-        add_scaled(&mut sums[self.shape.range(weight)], 1.0, x.transposed().times(grad.view())?.values());
+    /// `x W + b`, of two of the layer's parts.
+    fn affine(self, x: &Matrix, [weight, bias]: [Part; 2]) -> Matrix {
+        x.view().times_plus(self.weight(weight), self.vector(bias))
+    }
+
+    /// Leaves the gradient of `x` in `out` where `grad` is that of [`Layer::affine`].
+    fn backward_affine(self, x: &Matrix, grad: &Matrix, [weight, bias]: [Part; 2], out: &mut Matrix, sums: &mut [f32]) {
+        x.transposed().add_times(grad.view(), &mut sums[self.shape.range(weight)], grad.columns());
         column_sums(grad.values(), &mut sums[self.shape.range(bias)]);
-        grad.view().times(self.weight(weight).transposed())
+        grad.view().times_into(self.weight(weight).transposed(), out);
     }
 
-    fn backward_norm(self, x: &Matrix, grad: &Matrix, parts: [Part; 2], sums: &mut [f32]) -> Matrix {
-        let mut out = Matrix::zeros(x.rows(), x.columns());
+    fn backward_norm(self, x: &[f32], grad: &Matrix, parts: [Part; 2], sums: &mut [f32]) -> Matrix {
+        let mut out = Matrix::zeros(grad.rows(), grad.columns());
         let gain = self.vector(parts[0]);
         // The bias lies behind the gain.
         let both = self.shape.range(parts[0]).start..self.shape.range(parts[1]).end;
         let (grad_gain, grad_bias) = sums[both].split_at_mut(gain.len());
-        layer_norm::backward(x.values(), gain, grad.values(), out.values_mut(), grad_gain, grad_bias);
+        layer_norm::backward(x, gain, grad.values(), out.values_mut(), grad_gain, grad_bias);
         out
-    }
-
-    /// The gradient of the normalised input, from those of queries, keys and values.
-    fn backward_projected(
-        self,
-        projected: &Projected,
-        grad_queries: &Matrix,
-        grad_keys_values: &Matrix,
-        wanted: &Wanted,
-        sums: &mut [f32],
-    ) -> Result<Matrix> {
-        let width = self.shape.width;
-        let weight = self.weight(Part::QueryKeyValueWeight);
-        let of_queries = projected.wanted_normal.transposed().times(grad_queries.view())?;
-        let of_keys_values = projected.normal.transposed().times(grad_keys_values.view())?;
-        let rows = of_queries.values().chunks_exact(width).zip(of_keys_values.values().chunks_exact(2 * width));
-        for (sums, (queries, keys_values)) in
-            sums[self.shape.range(Part::QueryKeyValueWeight)].chunks_exact_mut(3 * width).zip(rows)
-        {
-            add_scaled(&mut sums[..width], 1.0, queries);
-            add_scaled(&mut sums[width..], 1.0, keys_values);
-        }
-        let (queries, keys_values) = sums[self.shape.range(Part::QueryKeyValueBias)].split_at_mut(width);
-        column_sums(grad_queries.values(), queries);
-        column_sums(grad_keys_values.values(), keys_values);
-        let mut grad = grad_keys_values.view().times(weight.columns(width..3 * width).transposed())?;
-        grad.scatter_add(&wanted.tokens, &grad_queries.view().times(weight.columns(0..width).transposed())?);
-        Ok(grad)
     }
 }
