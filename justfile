@@ -19,7 +19,8 @@ setup:
 build:
     cargo build --release --locked
 
-# Build the program with `--device cuda:0`, into target/cuda; no GPU is needed for that, and without nvcc its wheels are fetched
+# Build the program with `--device cuda:0`, and its benchmark and test, into target/cuda; no GPU is needed for that, and without
+# nvcc its wheels are fetched
 build-cuda capability="90":
     #!/usr/bin/env bash
     set -euo pipefail
@@ -39,7 +40,15 @@ build-cuda capability="90":
     fi
     export CUDA_PATH=$CUDA_HOME CUDA_ROOT=$CUDA_HOME CUDA_COMPUTE_CAP={{ capability }} CUDARC_CUDA_VERSION=13000
     export PATH=$CUDA_HOME/bin:$PATH
-    cargo rustc --release --locked --features cuda --bin turret --target-dir target/cuda -- -L native="$CUDA_HOME/lib"
+    # The linker looks there too.
+    export LIBRARY_PATH=$CUDA_HOME/lib
+    built() { cargo "$@" --locked --features cuda --target-dir target/cuda; }
+    built build --release
+    built bench --no-run --bench training
+    built test --no-run --release -p turret-model --lib
+    newest() { ls -t target/cuda/release/deps/"$1"-* | grep -v '\.' | head -n 1; }
+    ln -sf "../../$(newest training)" target/cuda/bench-training
+    ln -sf "../../$(newest turret_model)" target/cuda/test-model
 
 # Run every test
 test: setup
@@ -149,6 +158,11 @@ bench-training:
     python3 -m venv --system-site-packages target/peers
     target/peers/bin/pip install --quiet torch safetensors numpy
     cargo bench --locked --bench training -- --python target/peers/bin/python
+
+# The same on a GPU, and whether it computes what the CPU does; the Python given must have PyTorch for CUDA, and safetensors
+bench-gpu python="python3" device="cuda:0": build-cuda
+    target/cuda/test-model on_a_gpu
+    target/cuda/bench-training --python {{ python }} --device {{ device }}
 
 # Whether Turret computes what PyTorch does: asks PyTorch now, and prints the largest difference; makes an environment for it
 # under target/. With `examples/pytorch/parity/golden` the answers that are committed are made anew

@@ -152,8 +152,12 @@ impl Histories {
             None => wanted.len() as u32,
         };
         let places: Vec<u32> = spans.iter().map(place).collect();
-        let places = Tensor::from_vec(places, rows, nothing.device())?;
-        let last = Tensor::cat(&[&known, &nothing], 0)?.index_select(&places, 0)?;
+        let last = if places.iter().copied().eq(0..wanted.len() as u32) {
+            known.clone()
+        } else {
+            let places = Tensor::from_vec(places, rows, nothing.device())?;
+            Tensor::cat(&[&known, &nothing], 0)?.index_select(&places, 0)?
+        };
         let events = network.keeps_events().then_some(known);
         Ok(States { last, events: events.map(|states| EncodedEvents { states, spans: spans.into() }) })
     }

@@ -16,7 +16,7 @@ use crate::catalogue::{Catalogue, ItemFeatures};
 use crate::device::Device;
 use crate::features::Features;
 use crate::inputs::{ContextFeatures, HeadRows, Histories, HistoryEvent, ItemRows, QueryFeatures, demographics};
-use crate::ops::{Backend, Bags, with_values};
+use crate::ops::{Backend, Bags, bag, with_values};
 use crate::parameters::Parameter;
 use crate::settings::{ModelKind, ModelSettings, Split};
 use crate::towers::{Dropout, EncodedEvents, Network, States};
@@ -103,12 +103,12 @@ impl Model {
         Ok(Self { settings, features, catalogue, timed, split, parameters, table, network, untrained, versions })
     }
 
-    /// The same model, computed on `device`. Its versions stay: states and embeddings of two devices differ by rounding.
+    /// The same model, computed on `device`. Its versions stay: states and embeddings of two devices differ by rounding. The
+    /// table stays where it is: it may be larger than a GPU, and sums of its rows are soon made.
     ///
     /// # Errors
     /// When the device has no room.
     pub fn on(mut self, device: &Device) -> CandleResult<Self> {
-        self.table = self.table.to_device(&device.0)?;
         self.network = network(&self.settings, &self.features, &self.parameters, device)?;
         Ok(self)
     }
@@ -244,7 +244,7 @@ impl Model {
             spans.push(first..events.len() / dimension);
         }
         let rows = events.len() / dimension;
-        let device = self.table.device();
+        let device = self.network.device();
         let last = Tensor::from_vec(lasts, (inputs.len(), dimension), device)?;
         let states = Tensor::from_vec(events, (rows, dimension), device)?;
         let events = self.network.keeps_events().then_some(EncodedEvents { states, spans: spans.into() });
@@ -276,7 +276,7 @@ impl Model {
     }
 
     fn sums(&self) -> impl FnMut(Bags) -> CandleResult<Tensor> + '_ {
-        |bags| self.network.backend().bag(&self.table, bags)
+        |bags| bag(&self.table, &bags, self.network.device())
     }
 
     /// Whether the context layer can make something of `context`: an interest or a subject item that the model knows, or

@@ -24,7 +24,7 @@ mod unit;
 
 pub(crate) use affine::Activation;
 pub(crate) use backend::Backend;
-pub(crate) use bag::Bags;
+pub(crate) use bag::{Bags, bag};
 pub(crate) use dropout::Mask;
 pub(crate) use encoder::{Encoding, LayerShape};
 pub(crate) use softmax::SampledSoftmax;

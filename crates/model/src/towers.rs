@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use candle_core::{Error, Result, Tensor};
+use candle_core::{Device, Error, Result, Tensor};
 
 use crate::ops::{Activation, Backend, Encoding, LayerShape, Mask};
 use crate::settings::{Attention, ModelKind, ModelSettings};
@@ -185,9 +185,9 @@ impl Network {
         })
     }
 
-    /// Whose operations it runs on.
-    pub(crate) fn backend(&self) -> Backend {
-        self.backend
+    /// Where its tensors are.
+    pub(crate) fn device(&self) -> &Device {
+        self.no_history.device()
     }
 
     /// The state that stands for no history, [1, dimension].

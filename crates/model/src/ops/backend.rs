@@ -7,13 +7,12 @@ use candle_core::{Device, Result, Tensor};
 
 use super::absorbed_attention::absorbed_attention;
 use super::affine::affine;
-use super::bag::bag;
 use super::dropout::dropout;
 use super::encoder::encode;
 use super::layer_norm::layer_norm;
 use super::softmax::sampled_softmax;
 use super::unit::unit_rows;
-use super::{Activation, Bags, Encoding, Mask, SampledSoftmax, stock};
+use super::{Activation, Encoding, Mask, SampledSoftmax, stock};
 
 /// Whose operations a network runs on. Both compute the same, up to the order of sums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,13 +57,6 @@ impl Backend {
         match self {
             Self::Own => unit_rows(x),
             Self::Stock => stock::unit_rows(x),
-        }
-    }
-
-    pub(crate) fn bag(self, table: &Tensor, bags: Bags) -> Result<Tensor> {
-        match self {
-            Self::Own => bag(table, &bags),
-            Self::Stock => stock::bag(table, &bags),
         }
     }
 

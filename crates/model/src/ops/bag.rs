@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{Device, Result, Tensor, bail};
 
 use super::lanes::wide;
 use super::{add_scaled, for_row_chunks, with_values};
@@ -114,13 +114,13 @@ fn prefetch(table: &[f32], start: usize, count: usize) {
     }
 }
 
-/// Sums the rows of `table` [rows, width] that each bag names: [bags, width]. It has no backward pass: no table is a
-/// variable.
-pub(crate) fn bag(table: &Tensor, bags: &Bags) -> Result<Tensor> {
+/// Sums the rows of `table` [rows, width], which is on the CPU, that each bag names: [bags, width], on `device`. It has no
+/// backward pass: no table is a variable.
+pub(crate) fn bag(table: &Tensor, bags: &Bags, device: &Device) -> Result<Tensor> {
     let (height, width) = table.dims2()?;
     if let Some(row) = bags.rows.iter().find(|row| **row as usize >= height) {
         bail!("row {row} of a table of {height} rows");
     }
     let sums = with_values(table, |table| Ok(bags.sums(table, width)))?;
-    Tensor::from_vec(sums, (bags.len(), width), table.device())
+    Tensor::from_vec(sums, (bags.len(), width), device)
 }

@@ -242,7 +242,7 @@ mod tests {
     #[test]
     fn a_product_is_added_to_some_columns_and_touches_no_others() {
         let (a, b) = (counted(3, 4), counted(4, 2));
-        let mut out = vec![1.0; 3 * 5];
+        let mut out = [1.0; 3 * 5];
         a.view().add_times(b.view(), &mut out[3..], 5);
         let product = plain(a.view(), b.view());
         for (row, out) in out.chunks(5).enumerate() {

@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 
-use candle_core::{D, DType, Device, Result, Tensor};
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CudaStorage, CustomOp1, D, DType, Device, Layout, Result, Shape, Storage, Tensor, bail};
 
 use super::encoder::{Encoding, LayerShape};
-use super::{Activation, Bags, Mask, SampledSoftmax};
+use super::{Activation, Mask, SampledSoftmax};
 
 pub(super) fn affine(x: &Tensor, weight: &Tensor, bias: &Tensor, activation: Activation) -> Result<Tensor> {
     let out = x.matmul(weight)?.broadcast_add(bias)?;
@@ -31,38 +32,22 @@ pub(super) fn unit_rows(x: &Tensor) -> Result<Tensor> {
     x.broadcast_div(&length)
 }
 
-pub(super) fn bag(table: &Tensor, bags: &Bags) -> Result<Tensor> {
-    let (device, width) = (table.device(), table.dim(1)?);
-    let sums = Tensor::zeros((bags.len(), width), DType::F32, device)?;
-    let entries: Vec<_> = bags.entries().collect();
-    if entries.is_empty() {
-        return Ok(sums);
-    }
-    let column = |values: Vec<u32>| Tensor::from_vec(values, entries.len(), device);
-    let rows = column(entries.iter().map(|(_, row, _)| *row).collect())?;
-    let owners = column(entries.iter().map(|(bag, _, _)| *bag).collect())?;
-    let weights: Vec<f32> = entries.iter().map(|(_, _, weight)| *weight).collect();
-    let weights = Tensor::from_vec(weights, (entries.len(), 1), device)?;
-    sums.index_add(&owners, &table.index_select(&rows, 0)?.broadcast_mul(&weights)?, 0)
-}
-
 pub(super) fn sampled_softmax(queries: &Tensor, ads: &Tensor, softmax: &SampledSoftmax) -> Result<Tensor> {
-    let (rows, columns) = (queries.dim(0)?, ads.dim(0)?);
-    let mut corrections = softmax.as_negative.repeat(rows);
-    let mut is_target = vec![0.0f32; rows * columns];
-    for (row, target) in softmax.targets.iter().map(|target| *target as usize).enumerate() {
-        corrections[row * columns + target] = softmax.as_positive[target];
-        is_target[row * columns + target] = 1.0;
-    }
-    let matrix = |values: Vec<f32>| Tensor::from_vec(values, (rows, columns), queries.device());
-    let scores = queries.matmul(&ads.t()?)?;
-    let logits = ((scores / f64::from(softmax.temperature))? + matrix(corrections)?)?;
-    let positives = (&logits * matrix(is_target)?)?.sum(1)?;
+    let (device, rows, columns) = (queries.device(), queries.dim(0)?, ads.dim(0)?);
+    let targets = Tensor::new(&*softmax.targets, device)?.unsqueeze(1)?;
+    let targets_of = |at: &u32| softmax.as_positive[*at as usize] - softmax.as_negative[*at as usize];
+    let beyond = Tensor::from_vec(softmax.targets.iter().map(targets_of).collect::<Vec<f32>>(), (rows, 1), device)?;
+    // Outside the graph: candle's gradient of a sum that was scattered into is wrong where it was.
+    let beyond = Tensor::zeros((rows, columns), DType::F32, device)?.scatter_add(&targets, &beyond, 1)?;
+    let scores = (queries.matmul(&ads.t()?)? / f64::from(softmax.temperature))?;
+    let logits = (scores.broadcast_add(&Tensor::new(&*softmax.as_negative, device)?)? + beyond)?;
+    let positives = logits.gather(&targets, 1)?.squeeze(1)?;
     (logits.log_sum_exp(1)? - positives)?.mean_all()
 }
 
 pub(super) fn encode(tokens: &Tensor, numbers: &Tensor, encoding: &Encoding) -> Result<Tensor> {
     let shape = encoding.layer;
+    let padding = Padding::new(&encoding.starts, shape.causal, tokens.device())?;
     let mut states = dropout(tokens, encoding.masks[0])?;
     for layer in 0..encoding.layers {
         let mut next = layer * shape.count();
@@ -74,7 +59,7 @@ pub(super) fn encode(tokens: &Tensor, numbers: &Tensor, encoding: &Encoding) -> 
         let (d, f) = (shape.width, shape.feed_forward);
         let normal = layer_norm(&states, &take(&[d])?, &take(&[d])?)?;
         let joined = affine(&normal, &take(&[d, 3 * d])?, &take(&[3 * d])?, Activation::Identity)?;
-        let mixed = attention(&joined, &encoding.starts, shape)?;
+        let mixed = attention(&joined, &padding, shape)?;
         let mixed = affine(&mixed, &take(&[d, d])?, &take(&[d])?, Activation::Identity)?;
         states = (states + dropout(&mixed, encoding.masks[2 * layer + 1])?)?;
         let normal = layer_norm(&states, &take(&[d])?, &take(&[d])?)?;
@@ -82,30 +67,139 @@ pub(super) fn encode(tokens: &Tensor, numbers: &Tensor, encoding: &Encoding) -> 
         let narrow = affine(&wide, &take(&[f, d])?, &take(&[d])?, Activation::Identity)?;
         states = (states + dropout(&narrow, encoding.masks[2 * layer + 2])?)?;
     }
-    states.index_select(&Tensor::new(&*encoding.wanted, states.device())?, 0)
+    wanted(&encoding.wanted, states.dim(0)?, states.device())?.of(&states)
 }
 
-/// Attends within each sequence, padded to the longest. `joined` is [tokens, 3 width]: queries, keys, values.
-fn attention(joined: &Tensor, starts: &[usize], shape: LayerShape) -> Result<Tensor> {
-    let device = joined.device();
-    let (heads, size) = (shape.heads, shape.width / shape.heads);
-    let (sequences, length) = (starts.len() - 1, starts.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0));
-    // Which token stands at each padded place, and which places hold one.
-    let (mut tokens, mut places) = (vec![0u32; sequences * length], Vec::new());
-    for (sequence, pair) in starts.windows(2).enumerate() {
-        for place in 0..pair[1] - pair[0] {
-            tokens[sequence * length + place] = (pair[0] + place) as u32;
-            places.push((sequence * length + place) as u32);
-        }
+/// Rows by their numbers, of which each is taken once or does not matter. candle's own `index_select` has a gradient that
+/// adds up row after row, on a GPU too.
+#[derive(Clone)]
+struct Take {
+    /// Which row each row of the result is.
+    rows: Tensor,
+    /// Which row of the result each row became.
+    became: Tensor,
+    /// 1 for the rows that became one, else 0; none where all did.
+    taken: Option<Tensor>,
+}
+
+impl Take {
+    fn of(&self, from: &Tensor) -> Result<Tensor> {
+        from.contiguous()?.apply_op1(self.clone())
     }
-    let padded = joined.index_select(&Tensor::from_vec(tokens, sequences * length, device)?, 0)?;
+
+    fn select<S: BackendStorage>(
+        &self,
+        from: &S,
+        layout: &Layout,
+        rows: &S,
+        rows_layout: &Layout,
+    ) -> Result<(S, Shape)> {
+        let shape = Shape::from((rows_layout.shape().elem_count(), layout.shape().dims2()?.1));
+        Ok((from.index_select(rows, layout, rows_layout, 0)?, shape))
+    }
+}
+
+impl CustomOp1 for Take {
+    fn name(&self) -> &'static str {
+        "take"
+    }
+
+    fn cpu_fwd(&self, from: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (storage, rows_layout) = self.rows.storage_and_layout();
+        let Storage::Cpu(rows) = &*storage else { bail!("what is taken is on the CPU, and its numbers are not") };
+        self.select(from, layout, rows, rows_layout)
+    }
+
+    fn cuda_fwd(&self, from: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        let (storage, rows_layout) = self.rows.storage_and_layout();
+        let Storage::Cuda(rows) = &*storage else { bail!("what is taken is on a GPU, and its numbers are not") };
+        self.select(from, layout, rows, rows_layout)
+    }
+
+    fn bwd(&self, _from: &Tensor, _result: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        let grad = grad.index_select(&self.became, 0)?;
+        self.taken.as_ref().map_or_else(|| Ok(grad.clone()), |taken| grad.broadcast_mul(taken)).map(Some)
+    }
+}
+
+/// Takes the `wanted` ones of `count` rows.
+fn wanted(wanted: &[u32], count: usize, device: &Device) -> Result<Take> {
+    let (mut became, mut taken) = (vec![0u32; count], vec![0.0f32; count]);
+    for (number, row) in wanted.iter().enumerate() {
+        became[*row as usize] = number as u32;
+        taken[*row as usize] = 1.0;
+    }
+    Ok(Take {
+        rows: Tensor::new(wanted, device)?,
+        became: Tensor::from_vec(became, count, device)?,
+        taken: Some(Tensor::from_vec(taken, (count, 1), device)?),
+    })
+}
+
+/// How sequences are padded to the longest: the same in every layer.
+struct Padding {
+    sequences: usize,
+    length: usize,
+    /// Takes a token for each padded place; for those that hold none, the first one.
+    pad: Take,
+    /// Takes each token from its padded place.
+    unpad: Take,
+    /// What is added to scores, [sequences, 1, 1, length] and [1, 1, length, length]: far below any score where a token must
+    /// not be seen.
+    beyond: Tensor,
+    later: Option<Tensor>,
+}
+
+impl Padding {
+    fn new(starts: &[usize], causal: bool, device: &Device) -> Result<Self> {
+        const HIDDEN: f32 = -1e9;
+        let (sequences, length) =
+            (starts.len() - 1, starts.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0));
+        let count = sequences * length;
+        let (mut tokens, mut holds, mut beyond) = (vec![0u32; count], vec![0.0f32; count], vec![HIDDEN; count]);
+        let mut places = Vec::new();
+        for (sequence, pair) in starts.windows(2).enumerate() {
+            for place in 0..pair[1] - pair[0] {
+                let padded = sequence * length + place;
+                (tokens[padded], holds[padded], beyond[padded]) = ((pair[0] + place) as u32, 1.0, 0.0);
+                places.push(padded as u32);
+            }
+        }
+        let later = || -> Result<Tensor> {
+            let values = (0..length).flat_map(|query| (0..length).map(move |token| (query, token)));
+            let values: Vec<f32> = values.map(|(query, token)| if token > query { HIDDEN } else { 0.0 }).collect();
+            Tensor::from_vec(values, (1, 1, length, length), device)
+        };
+        let (tokens, places) = (Tensor::from_vec(tokens, count, device)?, Tensor::new(&*places, device)?);
+        let holds = Tensor::from_vec(holds, (count, 1), device)?;
+        Ok(Self {
+            sequences,
+            length,
+            // What is made of a place that holds none has no gradient.
+            pad: Take { rows: tokens.clone(), became: places.clone(), taken: None },
+            unpad: Take { rows: places, became: tokens, taken: Some(holds) },
+            beyond: Tensor::from_vec(beyond, (sequences, 1, 1, length), device)?,
+            later: causal.then(later).transpose()?,
+        })
+    }
+
+    fn hide(&self, scores: &Tensor) -> Result<Tensor> {
+        let scores = scores.broadcast_add(&self.beyond)?;
+        self.later.as_ref().map_or_else(|| Ok(scores.clone()), |later| scores.broadcast_add(later))
+    }
+}
+
+/// Attends within each sequence. `joined` is [tokens, 3 width]: queries, keys, values.
+fn attention(joined: &Tensor, padding: &Padding, shape: LayerShape) -> Result<Tensor> {
+    let (heads, size) = (shape.heads, shape.width / shape.heads);
+    let Padding { sequences, length, .. } = *padding;
+    let padded = padding.pad.of(joined)?;
     let padded = padded.reshape((sequences, length, 3, heads, size))?.permute((2, 0, 3, 1, 4))?;
     let part = |number: usize| padded.get(number)?.contiguous();
     let scores = (part(0)?.matmul(&part(1)?.t()?.contiguous()?)? / (size as f64).sqrt())?;
-    let weights = softmax(&scores.broadcast_add(&hidden(starts, length, shape.causal, device)?)?)?;
-    let mixed = weights.matmul(&part(2)?)?.transpose(1, 2)?.reshape((sequences * length, shape.width))?;
-    let count = places.len();
-    mixed.index_select(&Tensor::from_vec(places, count, device)?, 0)
+    let mixed = softmax(&padding.hide(&scores)?)?.matmul(&part(2)?)?;
+    let mixed = mixed.transpose(1, 2)?.reshape((sequences * length, shape.width))?;
+    padding.unpad.of(&mixed)
 }
 
 pub(super) fn absorbed_attention(
@@ -135,16 +229,4 @@ pub(super) fn absorbed_attention(
 fn softmax(scores: &Tensor) -> Result<Tensor> {
     let weights = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?.detach())?.exp()?;
     weights.broadcast_div(&weights.sum_keepdim(D::Minus1)?)
-}
-
-/// What is added to scores, [sequences, 1, length, length]: far below any score where a token must not be seen.
-fn hidden(starts: &[usize], length: usize, causal: bool, device: &Device) -> Result<Tensor> {
-    let mut values = Vec::with_capacity((starts.len() - 1) * length * length);
-    for pair in starts.windows(2) {
-        for query in 0..length {
-            let seen = |token: usize| token < pair[1] - pair[0] && !(causal && token > query);
-            values.extend((0..length).map(|token| if seen(token) { 0.0f32 } else { -1e9 }));
-        }
-    }
-    Tensor::from_vec(values, (starts.len() - 1, 1, length, length), device)
 }

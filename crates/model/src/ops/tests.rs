@@ -140,3 +140,5 @@ fn absorbing_the_projections_changes_no_result() {
 }
 
 mod against_stock;
+#[cfg(feature = "cuda")]
+mod on_a_gpu;

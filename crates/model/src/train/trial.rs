@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use candle_core::{Device, Result as CandleResult, Tensor};
+use candle_core::{Device as CandleDevice, Result as CandleResult, Tensor};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use turret_retrieval::dataset::{Clock, Dataset};
@@ -16,6 +16,7 @@ use super::TrainError;
 use super::run::Run;
 use crate::batch::Batch;
 use crate::catalogue::Catalogue;
+use crate::device::Device;
 use crate::features::{Features, Schema, Words};
 use crate::inputs::{ContextFeatures, HeadRows, Histories, HistoryEvent, ItemRows, QueryFeatures};
 use crate::model::Model;
@@ -91,6 +92,13 @@ impl<'a> Trial<'a> {
         Ok(Self { model, shape, training, features, catalogue, run, steps: 0 })
     }
 
+    /// The same trial, computed on `device`.
+    #[must_use]
+    pub fn on(mut self, device: &Device) -> Self {
+        self.run.device = device.clone();
+        self
+    }
+
     /// The batch; the same on every call.
     pub fn batch(&self) -> TrialBatch {
         let random = &mut ChaCha8Rng::seed_from_u64(self.training.seed);
@@ -159,7 +167,8 @@ impl<'a> Trial<'a> {
         let (features, catalogue) = (self.features.clone(), self.catalogue.clone());
         let table = self.run.table.values().to_vec();
         let parameters = self.run.parameters.clone();
-        Model::new(self.model.clone(), features, catalogue, false, Split::leave_one_out(), parameters, table)
+        Model::new(self.model.clone(), features, catalogue, false, Split::leave_one_out(), parameters, table)?
+            .on(&self.run.device)
             .map(TrialModel)
     }
 
@@ -171,17 +180,17 @@ impl<'a> Trial<'a> {
         let TrialBatch(batch) = self.batch();
         let mut all = HashMap::new();
         for parameter in &self.run.parameters {
-            all.insert(parameter.name.clone(), parameter.tensor(&Device::Cpu)?);
+            all.insert(parameter.name.clone(), parameter.tensor(&CandleDevice::Cpu)?);
         }
         let table = self.run.table.values().to_vec();
         let width = self.model.dimension;
-        all.insert(TABLE.to_owned(), Tensor::from_vec(table, (self.features.rows(), width), &Device::Cpu)?);
+        all.insert(TABLE.to_owned(), Tensor::from_vec(table, (self.features.rows(), width), &CandleDevice::Cpu)?);
         let mut bags = |name: &str, bags: &Bags| -> CandleResult<()> {
             let (rows, weights, ends) = bags.parts();
-            all.insert(format!("{name}.rows"), Tensor::new(rows, &Device::Cpu)?);
-            all.insert(format!("{name}.weights"), Tensor::new(weights, &Device::Cpu)?);
+            all.insert(format!("{name}.rows"), Tensor::new(rows, &CandleDevice::Cpu)?);
+            all.insert(format!("{name}.weights"), Tensor::new(weights, &CandleDevice::Cpu)?);
             let ends: Vec<i64> = ends.iter().map(|end| *end as i64).collect();
-            all.insert(format!("{name}.ends"), Tensor::new(&*ends, &Device::Cpu)?);
+            all.insert(format!("{name}.ends"), Tensor::new(&*ends, &CandleDevice::Cpu)?);
             Ok(())
         };
         bags("events", batch.histories.bags())?;
@@ -190,10 +199,10 @@ impl<'a> Trial<'a> {
             bags(name, of_head)?;
         }
         let lengths: Vec<i64> = self.shape.lengths.iter().map(|length| *length as i64).collect();
-        all.insert("lengths".to_owned(), Tensor::new(&*lengths, &Device::Cpu)?);
-        all.insert("targets".to_owned(), Tensor::new(&*batch.softmax.targets, &Device::Cpu)?);
-        all.insert("as_positive".to_owned(), Tensor::new(&*batch.softmax.as_positive, &Device::Cpu)?);
-        all.insert("as_negative".to_owned(), Tensor::new(&*batch.softmax.as_negative, &Device::Cpu)?);
+        all.insert("lengths".to_owned(), Tensor::new(&*lengths, &CandleDevice::Cpu)?);
+        all.insert("targets".to_owned(), Tensor::new(&*batch.softmax.targets, &CandleDevice::Cpu)?);
+        all.insert("as_positive".to_owned(), Tensor::new(&*batch.softmax.as_positive, &CandleDevice::Cpu)?);
+        all.insert("as_negative".to_owned(), Tensor::new(&*batch.softmax.as_negative, &CandleDevice::Cpu)?);
         candle_core::safetensors::save(&all, path)
     }
 }
@@ -202,12 +211,12 @@ impl<'a> Trial<'a> {
 pub struct TrialModel(Model);
 
 impl TrialModel {
-    /// The state of every history of `batch`; returns how many there are.
+    /// The state of every history of `batch`.
     ///
     /// # Errors
     /// When an operation fails.
-    pub fn encode(&self, batch: TrialBatch) -> CandleResult<usize> {
-        self.0.states(batch.0.histories).map(|states| states.len())
+    pub fn encode(&self, batch: TrialBatch) -> CandleResult<Vec<Vec<f32>>> {
+        self.0.states(batch.0.histories)
     }
 }
 
@@ -223,12 +232,12 @@ mod tests {
         for predicts in [Predicts::Last, Predicts::Each] {
             let shape = TrialShape { items: 900, lengths: vec![1, 5, 20], predicts, negatives: 30 };
             let mut trial = Trial::new(&model, &training, &shape).unwrap();
-            assert_eq!(trial.model().unwrap().encode(trial.batch()).unwrap(), 3);
+            assert_eq!(trial.model().unwrap().encode(trial.batch()).unwrap().len(), 3);
 
             let directory = tempfile::tempdir().unwrap();
             let file = directory.path().join("trial.safetensors");
             trial.save(&file).unwrap();
-            let written = candle_core::safetensors::load(&file, &Device::Cpu).unwrap();
+            let written = candle_core::safetensors::load(&file, &CandleDevice::Cpu).unwrap();
             let rows = if predicts == Predicts::Last { 3 } else { 26 };
             assert_eq!(written["targets"].dims(), [rows]);
             assert_eq!(written["events.ends"].dims(), [26]);
