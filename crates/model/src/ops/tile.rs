@@ -20,11 +20,6 @@ pub(super) struct Rows<'a> {
 
 impl<'a> Rows<'a> {
     #[inline(always)]
-    fn count(self) -> usize {
-        self.values.len().saturating_sub(self.width).div_euclid(self.stride) + usize::from(!self.values.is_empty())
-    }
-
-    #[inline(always)]
     fn row(self, number: usize) -> &'a [f32] {
         &self.values[number * self.stride..][..self.width]
     }
@@ -57,12 +52,12 @@ impl Panels {
         self.values.chunks_exact_mut(self.rows.max(1))
     }
 
-    /// Makes it a copy of `from`.
+    /// Makes it a copy of those rows of `from` that `chosen` names.
     #[inline(always)]
-    pub(super) fn take(&mut self, from: Rows<'_>) {
-        self.clear(from.count(), from.width);
-        for row in 0..self.rows {
-            let (whole, rest) = from.row(row).as_chunks::<WIDE>();
+    pub(super) fn take(&mut self, from: Rows<'_>, chosen: impl ExactSizeIterator<Item = usize>) {
+        self.clear(chosen.len(), from.width);
+        for (row, number) in chosen.enumerate() {
+            let (whole, rest) = from.row(number).as_chunks::<WIDE>();
             for (panel, whole) in whole.iter().enumerate() {
                 self.values[panel * self.rows + row] = *whole;
             }
@@ -72,24 +67,22 @@ impl Panels {
         }
     }
 
-    /// Makes it one panel whose columns are the rows of `from`, times `scale`; there are at most [`WIDE`] of them.
+    /// Makes it one panel whose columns are those rows of `from` that `chosen` names, at most [`WIDE`], times `scale`.
     #[inline(always)]
-    pub(super) fn take_columns(&mut self, from: Rows<'_>, scale: f32) {
+    pub(super) fn take_columns(&mut self, from: Rows<'_>, chosen: &[usize], scale: f32) {
         // Half of them at once: value by value, the writes are as slow as the products that they are for.
         const HALF: usize = WIDE / 2;
         self.clear(from.width, WIDE);
-        let count = from.count();
-        for first in (0..count).step_by(HALF) {
-            if first + HALF <= count {
-                let rows: [&[f32]; HALF] = std::array::from_fn(|row| from.row(first + row));
-                for (number, lanes) in self.values.iter_mut().enumerate() {
-                    lanes[first..first + HALF].copy_from_slice(&rows.map(|row| scale * row[number]));
-                }
-            } else {
-                for row in first..count {
-                    self.values.iter_mut().zip(from.row(row)).for_each(|(lanes, value)| lanes[row] = scale * value);
-                }
+        let (halves, rest) = chosen.as_chunks::<HALF>();
+        for (half, chosen) in halves.iter().enumerate() {
+            let rows = chosen.map(|row| from.row(row));
+            for (number, lanes) in self.values.iter_mut().enumerate() {
+                lanes[half * HALF..][..HALF].copy_from_slice(&rows.map(|row| scale * row[number]));
             }
+        }
+        for (row, number) in rest.iter().enumerate() {
+            let lane = halves.len() * HALF + row;
+            self.values.iter_mut().zip(from.row(*number)).for_each(|(lanes, value)| lanes[lane] = scale * value);
         }
     }
 }

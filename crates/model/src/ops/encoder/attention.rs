@@ -1,6 +1,8 @@
 //! Multi-head attention within one sequence, sixteen queries at a time: each in a lane of its own, so that the softmax goes
 //! down the lanes and never across them.
 
+use std::ops::Range;
+
 use super::super::exp;
 use super::super::lanes::wide;
 use super::super::tile::{Lanes, Panels, Rows, WIDE, add_product, transposed_product};
@@ -8,12 +10,18 @@ use super::super::tile::{Lanes, Panels, Rows, WIDE, add_product, transposed_prod
 /// The queries, keys and values of one sequence.
 #[derive(Clone, Copy)]
 pub(super) struct Sequence<'a> {
-    /// [queries, width].
-    pub(super) queries: &'a [f32],
-    /// Which token of the sequence each query belongs to.
+    /// [tokens, 3 width]: the query, key and value of each token.
+    pub(super) projected: &'a [f32],
+    /// Which tokens ask, ascending.
     pub(super) places: &'a [usize],
-    /// [tokens, 2 width]: keys, then values.
-    pub(super) keys_values: &'a [f32],
+}
+
+/// What stands in the rows of a sequence, one width after the other.
+#[derive(Clone, Copy)]
+enum Third {
+    Query,
+    Key,
+    Value,
 }
 
 /// How a sequence is attended to.
@@ -43,27 +51,7 @@ pub(super) struct Scratch {
     grad_weights: Vec<Lanes>,
 }
 
-/// Some queries of a sequence, at most as many as there are lanes.
-#[derive(Clone, Copy)]
-struct Block<'a> {
-    queries: &'a [f32],
-    places: &'a [usize],
-}
-
-impl<'a> Sequence<'a> {
-    #[inline(always)]
-    fn tokens(self, width: usize) -> usize {
-        self.keys_values.len() / (2 * width)
-    }
-
-    #[inline(always)]
-    fn blocks(self, width: usize) -> impl Iterator<Item = Block<'a>> {
-        let blocks = self.queries.chunks(WIDE * width).zip(self.places.chunks(WIDE));
-        blocks.map(|(queries, places)| Block { queries, places })
-    }
-}
-
-/// Fills `weights` with one number for each token and query.
+/// Makes `weights` a zero for each token and query.
 #[inline(always)]
 fn zeroed(weights: &mut Vec<Lanes>, tokens: usize) {
     weights.clear();
@@ -123,42 +111,50 @@ fn softmax_backward(weights: &[Lanes], grads: &mut [Lanes]) {
 wide! {
     /// Mixes the values for each query into `out`, [queries, width].
     pub(super) fn forward(heads: Heads, sequence: Sequence<'_>, scratch: &mut Scratch, out: &mut [f32]) {
-        let width = heads.width;
+        let (width, tokens) = (heads.width, heads.tokens(sequence.projected));
         for head in 0..heads.heads {
-            scratch.values.take(heads.values(sequence, head));
-            for (block, out) in sequence.blocks(width).zip(out.chunks_mut(WIDE * width)) {
-                heads.attend(sequence, block, head, scratch);
-                heads.mix(&scratch.weights, &scratch.values, out, head);
+            scratch.values.take(heads.part(sequence, Third::Value, head), 0..tokens);
+            for (places, out) in sequence.places.chunks(WIDE).zip(out.chunks_mut(WIDE * width)) {
+                heads.attend(sequence, places, head, scratch);
+                for (columns, panel) in heads.columns(head).zip(scratch.values.panels()) {
+                    let mixed = transposed_product(&scratch.weights, places.len(), panel);
+                    for (out, mixed) in out.chunks_exact_mut(width).zip(&mixed) {
+                        out[columns.clone()].copy_from_slice(&mixed[..columns.len()]);
+                    }
+                }
             }
         }
     }
 }
 
 wide! {
-    /// Fills the gradients of queries [queries, width] and of keys and values [tokens, 2 width] from that of the mix.
+    /// Fills `grad_projected`, which holds zeros, with the gradient of the sequence's rows from that of the mix.
     pub(super) fn backward(
         heads: Heads,
         sequence: Sequence<'_>,
         grad: &[f32],
         scratch: &mut Scratch,
-        grad_queries: &mut [f32],
-        grad_keys_values: &mut [f32],
+        grad_projected: &mut [f32],
     ) {
-        let (width, size) = (heads.width, heads.size());
-        let tokens = sequence.tokens(width);
+        let (width, size, tokens) = (heads.width, heads.size(), heads.tokens(sequence.projected));
         for head in 0..heads.heads {
-            scratch.keys.take(heads.keys(sequence, head));
+            scratch.keys.take(heads.part(sequence, Third::Key, head), 0..tokens);
             scratch.grad_keys.clear(tokens, size);
             scratch.grad_values.clear(tokens, size);
-            let grads = grad.chunks(WIDE * width).zip(grad_queries.chunks_mut(WIDE * width));
-            for (block, (grad, grad_queries)) in sequence.blocks(width).zip(grads) {
-                heads.backward_block(sequence, block, grad, head, scratch);
-                heads.mix(&scratch.grad_weights, &scratch.keys, grad_queries, head);
+            for (places, grad) in sequence.places.chunks(WIDE).zip(grad.chunks(WIDE * width)) {
+                heads.backward_block(sequence, places, grad, head, scratch);
+                for (columns, panel) in heads.columns(head).zip(scratch.keys.panels()) {
+                    let mixed = transposed_product(&scratch.grad_weights, places.len(), panel);
+                    for (place, mixed) in places.iter().zip(&mixed) {
+                        let out = &mut grad_projected[place * 3 * width..][columns.clone()];
+                        out.copy_from_slice(&mixed[..columns.len()]);
+                    }
+                }
             }
-            for (panels, first) in [(&scratch.grad_keys, head * size), (&scratch.grad_values, width + head * size)] {
-                for (panel, column) in panels.panels().zip((0..size).step_by(WIDE)) {
-                    let columns = first + column..first + size.min(column + WIDE);
-                    for (out, lanes) in grad_keys_values.chunks_exact_mut(2 * width).zip(panel) {
+            for (panels, third) in [(&scratch.grad_keys, Third::Key), (&scratch.grad_values, Third::Value)] {
+                for (columns, panel) in heads.columns(head).zip(panels.panels()) {
+                    let columns = third as usize * width + columns.start..third as usize * width + columns.end;
+                    for (out, lanes) in grad_projected.chunks_exact_mut(3 * width).zip(panel) {
                         out[columns.clone()].copy_from_slice(&lanes[..columns.len()]);
                     }
                 }
@@ -184,52 +180,47 @@ impl Heads {
         if self.causal { place + 1 } else { tokens }
     }
 
+    /// A head's columns among those of all heads, a panel at a time.
     #[inline(always)]
-    fn keys<'a>(self, sequence: Sequence<'a>, head: usize) -> Rows<'a> {
-        let values = &sequence.keys_values[head * self.size()..];
-        Rows { values, stride: 2 * self.width, width: self.size() }
+    fn columns(self, head: usize) -> impl Iterator<Item = Range<usize>> {
+        let all = head * self.size()..(head + 1) * self.size();
+        all.clone().step_by(WIDE).map(move |first| first..all.end.min(first + WIDE))
     }
 
     #[inline(always)]
-    fn values<'a>(self, sequence: Sequence<'a>, head: usize) -> Rows<'a> {
-        let values = &sequence.keys_values[self.width + head * self.size()..];
-        Rows { values, stride: 2 * self.width, width: self.size() }
+    fn tokens(self, projected: &[f32]) -> usize {
+        projected.len() / (3 * self.width)
     }
 
-    /// A head's part of rows that have all of them.
+    /// What a head has of the rows of a sequence.
     #[inline(always)]
-    fn part(self, rows: &[f32], head: usize) -> Rows<'_> {
+    fn part<'a>(self, sequence: Sequence<'a>, third: Third, head: usize) -> Rows<'a> {
+        let values = &sequence.projected[third as usize * self.width + head * self.size()..];
+        Rows { values, stride: 3 * self.width, width: self.size() }
+    }
+
+    /// What a head has of rows of `width`.
+    #[inline(always)]
+    fn of_mixed(self, rows: &[f32], head: usize) -> Rows<'_> {
         Rows { values: &rows[head * self.size()..], stride: self.width, width: self.size() }
     }
 
-    /// Fills `weights` with what each query of a block takes from each token, up to the last one that any of them sees.
+    /// Fills `weights` with what each of at most [`WIDE`] queries takes from each token, up to the last one that any of them
+    /// sees.
     #[inline(always)]
-    fn attend(self, sequence: Sequence<'_>, block: Block<'_>, head: usize, scratch: &mut Scratch) {
-        let tokens = sequence.tokens(self.width);
+    fn attend(self, sequence: Sequence<'_>, places: &[usize], head: usize, scratch: &mut Scratch) {
+        let tokens = self.tokens(sequence.projected);
         let mut visible = [0; WIDE];
-        for (visible, place) in visible.iter_mut().zip(block.places) {
+        for (visible, place) in visible.iter_mut().zip(places) {
             *visible = self.visible(*place, tokens) as u32;
         }
         let seen = visible.iter().max().map_or(0, |seen| *seen as usize);
-        scratch.query_columns.take_columns(self.part(block.queries, head), self.scale());
+        scratch.query_columns.take_columns(self.part(sequence, Third::Query, head), places, self.scale());
         zeroed(&mut scratch.weights, seen);
         for panel in scratch.query_columns.panels() {
-            add_product(self.keys(sequence, head), panel, &mut scratch.weights);
+            add_product(self.part(sequence, Third::Key, head), panel, &mut scratch.weights);
         }
         softmax(&mut scratch.weights, &visible);
-    }
-
-    /// Fills a head's part of the rows of a block with sums over the tokens of `values`, by `weights`.
-    #[inline(always)]
-    fn mix(self, weights: &[Lanes], values: &Panels, out: &mut [f32], head: usize) {
-        let size = self.size();
-        for (panel, column) in values.panels().zip((0..size).step_by(WIDE)) {
-            let mixed = transposed_product(weights, out.len() / self.width, panel);
-            let columns = head * size + column..head * size + size.min(column + WIDE);
-            for (out, mixed) in out.chunks_exact_mut(self.width).zip(&mixed) {
-                out[columns.clone()].copy_from_slice(&mixed[..columns.len()]);
-            }
-        }
     }
 
     /// Adds to the gradients of keys and values, and leaves that of the block's scores in `grad_weights`.
@@ -237,22 +228,24 @@ impl Heads {
     fn backward_block(
         self,
         sequence: Sequence<'_>,
-        block: Block<'_>,
+        places: &[usize],
         grad: &[f32],
         head: usize,
         scratch: &mut Scratch,
     ) {
-        self.attend(sequence, block, head, scratch);
+        self.attend(sequence, places, head, scratch);
         let Scratch { weights, grad_weights, .. } = scratch;
-        scratch.grad_columns.take_columns(self.part(grad, head), 1.0);
+        let queries = places.len();
+        let mut numbers = [0; WIDE];
+        numbers.iter_mut().enumerate().for_each(|(number, at)| *at = number);
+        scratch.grad_columns.take_columns(self.of_mixed(grad, head), &numbers[..queries], 1.0);
         zeroed(grad_weights, weights.len());
         for panel in scratch.grad_columns.panels() {
-            add_product(self.values(sequence, head), panel, grad_weights);
+            add_product(self.part(sequence, Third::Value, head), panel, grad_weights);
         }
         softmax_backward(weights, grad_weights);
-        scratch.queries.take(self.part(block.queries, head));
-        scratch.grads.take(self.part(grad, head));
-        let queries = block.places.len();
+        scratch.queries.take(self.part(sequence, Third::Query, head), places.iter().copied());
+        scratch.grads.take(self.of_mixed(grad, head), 0..queries);
         for (panel, out) in scratch.grads.panels().zip(scratch.grad_values.panels_mut()) {
             add_product(lanes(weights, queries), panel, &mut out[..weights.len()]);
         }

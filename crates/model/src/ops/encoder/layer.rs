@@ -113,7 +113,7 @@ pub(super) struct Results {
 #[derive(Default)]
 pub(super) struct Memory {
     pub(super) attention: attention::Scratch,
-    pub(super) keys_values: Matrix,
+    pub(super) projected: Matrix,
     normal: Matrix,
     wide: Matrix,
     slope: Matrix,
