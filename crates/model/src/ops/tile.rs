@@ -106,7 +106,9 @@ pub(super) fn add_product(left: Rows<'_>, panel: &[Lanes], out: &mut [Lanes]) {
         for (right, ((a, b), (c, d))) in panel.iter().zip(row(0).zip(row(1)).zip(row(2).zip(row(3)))) {
             add_outer(&mut sums, [*a, *b, *c, *d], right);
         }
-        out.iter_mut().zip(&sums).for_each(|(out, sums)| super::add_scaled(out, 1.0, sums));
+        for (out, sums) in out.iter_mut().zip(&sums) {
+            *out = std::array::from_fn(|lane| out[lane] + sums[lane]);
+        }
     }
 }
 

@@ -64,16 +64,19 @@ fn lanes(weights: &[Lanes], queries: usize) -> Rows<'_> {
     Rows { values: weights.as_flattened(), stride: WIDE, width: queries }
 }
 
+// What is done to all lanes is written as a whole array: loops over lanes and tokens get mixed up, and then go through memory
+// value by value.
+
 /// Turns scores into weights: in each lane, those of its `visible` first tokens into their softmax, others into zeros.
 #[inline(always)]
 fn softmax(scores: &mut [Lanes], visible: &[u32; WIDE]) {
     let mut tops = [f32::MIN; WIDE];
     for (token, scores) in scores.iter().enumerate() {
-        for lane in 0..WIDE {
-            // One choice after the other: both at once would be a branch for each lane.
-            let score = if (token as u32) < visible[lane] { scores[lane] } else { f32::MIN };
-            tops[lane] = if score > tops[lane] { score } else { tops[lane] };
-        }
+        // Read as a whole, and one choice after the other: else each lane has a branch of its own.
+        let scores = *scores;
+        let seen: Lanes =
+            std::array::from_fn(|lane| if (token as u32) < visible[lane] { scores[lane] } else { f32::MIN });
+        tops = std::array::from_fn(|lane| if seen[lane] > tops[lane] { seen[lane] } else { tops[lane] });
     }
     let mut sums = [0.0; WIDE];
     for (token, scores) in scores.iter_mut().enumerate() {
@@ -86,9 +89,7 @@ fn softmax(scores: &mut [Lanes], visible: &[u32; WIDE]) {
     // A lane without a query sees nothing, and sums to zero.
     let shares = sums.map(|sum| 1.0 / if sum > 0.0 { sum } else { 1.0 });
     for weights in scores {
-        for lane in 0..WIDE {
-            weights[lane] *= shares[lane];
-        }
+        *weights = std::array::from_fn(|lane| weights[lane] * shares[lane]);
     }
 }
 
@@ -97,14 +98,10 @@ fn softmax(scores: &mut [Lanes], visible: &[u32; WIDE]) {
 fn softmax_backward(weights: &[Lanes], grads: &mut [Lanes]) {
     let mut means = [0.0f32; WIDE];
     for (weights, grads) in weights.iter().zip(&*grads) {
-        for lane in 0..WIDE {
-            means[lane] = weights[lane].mul_add(grads[lane], means[lane]);
-        }
+        means = std::array::from_fn(|lane| weights[lane].mul_add(grads[lane], means[lane]));
     }
     for (weights, grads) in weights.iter().zip(grads) {
-        for lane in 0..WIDE {
-            grads[lane] = weights[lane] * (grads[lane] - means[lane]);
-        }
+        *grads = std::array::from_fn(|lane| weights[lane] * (grads[lane] - means[lane]));
     }
 }
 
