@@ -124,8 +124,8 @@ fn cores() -> Result<usize> {
 fn limit(command: &mut Command, threads: usize) {
     let count = threads.to_string();
     command.env("RAYON_NUM_THREADS", &count).env("OMP_NUM_THREADS", &count).env("MKL_NUM_THREADS", &count);
-    // Neither counts the time that its idle threads spin.
-    command.env("CANDLE_BARRIER_POOL_SPIN_LIMIT", "0").env("OMP_WAIT_POLICY", "passive");
+    // Neither counts the time that its idle threads spin; and what the program itself sets, see src/threads.rs.
+    command.env("CANDLE_BARRIER_POOL_SPIN_LIMIT", "0").env("OMP_WAIT_POLICY", "passive").env("CANDLE_NUM_THREADS", "1");
 }
 
 /// Writes what there is so far.

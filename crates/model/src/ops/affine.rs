@@ -7,6 +7,11 @@ use super::lanes::wide;
 use super::matrix::{Matrix, View};
 use super::{CHUNK_ROWS, add_scaled, exp, slice, strand_length, with_all_values};
 
+/// Rows that one task works on: of a batch that is one chunk, a half.
+fn task_rows(rows: usize) -> usize {
+    if (CHUNK_ROWS / 2..2 * CHUNK_ROWS).contains(&rows) { rows.div_ceil(2) } else { CHUNK_ROWS }
+}
+
 /// What follows an affine map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Activation {
@@ -132,15 +137,16 @@ impl Affine {
         let (inner, outer) = (self.inner, self.outer);
         let none = |x: usize| Grads { x: vec![0.0; x], weight: vec![0.0; inner * outer], bias: vec![0.0; outer] };
         let mut all = none(x.len());
-        let strand = strand_length(x.len() / inner, CHUNK_ROWS);
+        let task = task_rows(x.len() / inner);
+        let strand = strand_length(x.len() / inner, task);
         let strands: Vec<Grads> = all
             .x
             .par_chunks_mut(strand * inner)
             .zip(x.par_chunks(strand * inner).zip(grad.par_chunks(strand * outer)))
             .map(|(out, (x, grad))| {
                 let mut sums = none(0);
-                let chunks = x.chunks(CHUNK_ROWS * inner).zip(grad.chunks(CHUNK_ROWS * outer));
-                for (out, (x, grad)) in out.chunks_mut(CHUNK_ROWS * inner).zip(chunks) {
+                let chunks = x.chunks(task * inner).zip(grad.chunks(task * outer));
+                for (out, (x, grad)) in out.chunks_mut(task * inner).zip(chunks) {
                     self.backward_rows(x, numbers, grad, out, &mut sums);
                 }
                 sums
@@ -173,11 +179,12 @@ impl CustomOp3 for Affine {
         let weight = View::new(slice(weight, weight_layout)?, outer);
         let numbers = Numbers { weight, bias: slice(bias, bias_layout)? };
         let rows = x.len() / inner;
-        let out = if rows <= CHUNK_ROWS {
+        let task = task_rows(rows);
+        let out = if rows <= task {
             self.forward(x, numbers)
         } else {
             let mut out = vec![0.0; rows * outer];
-            let chunks = out.par_chunks_mut(CHUNK_ROWS * outer).zip(x.par_chunks(CHUNK_ROWS * inner));
+            let chunks = out.par_chunks_mut(task * outer).zip(x.par_chunks(task * inner));
             chunks.for_each(|(out, x)| out.copy_from_slice(&self.forward(x, numbers)));
             out
         };
