@@ -40,7 +40,8 @@ pub(super) fn has_avx_512() -> bool {
         && is_x86_feature_detected!("avx512vl")
 }
 
-const LANES: usize = 16;
+/// Values of a block.
+pub(super) const LANES: usize = 16;
 
 /// Folds `x` into lanes by `each`, then joins the lanes by `join`, always in the same order. Rests are filled up with
 /// `nothing`, by which `each` changes nothing.

@@ -3,7 +3,7 @@
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::lanes::{dot, fold, sum, wide};
+use super::lanes::{LANES, dot, fold, sum, wide};
 use super::{CHUNK_ROWS, add_scaled, for_row_chunks, slice, with_values};
 
 const EPSILON: f32 = 1e-5;
@@ -28,9 +28,15 @@ wide! {
 /// Normalises the rows of `x` into `out`.
 pub(super) fn forward(x: &[f32], gain: &[f32], bias: &[f32], out: &mut [f32]) {
     let width = gain.len();
+    let ((gains, gain_rest), (biases, bias_rest)) = (gain.as_chunks::<LANES>(), bias.as_chunks::<LANES>());
     for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
         let (mean, scale) = moments(x);
-        for (((out, x), gain), bias) in out.iter_mut().zip(x).zip(gain).zip(bias) {
+        let ((x, x_rest), (out, out_rest)) = (x.as_chunks::<LANES>(), out.as_chunks_mut::<LANES>());
+        // Whole blocks: rows are short, and finding out where a loop ends takes as long as the loop.
+        for (((out, x), gain), bias) in out.iter_mut().zip(x).zip(gains).zip(biases) {
+            *out = std::array::from_fn(|lane| ((x[lane] - mean) * scale).mul_add(gain[lane], bias[lane]));
+        }
+        for (((out, x), gain), bias) in out_rest.iter_mut().zip(x_rest).zip(gain_rest).zip(bias_rest) {
             *out = ((x - mean) * scale).mul_add(*gain, *bias);
         }
     }

@@ -36,8 +36,14 @@ impl Panels {
     /// Makes it one of zeros, [rows, columns].
     #[inline(always)]
     pub(super) fn clear(&mut self, rows: usize, columns: usize) {
-        self.rows = rows;
         self.values.clear();
+        self.reshape(rows, columns);
+    }
+
+    /// Makes it one of that shape, with whatever values.
+    #[inline(always)]
+    fn reshape(&mut self, rows: usize, columns: usize) {
+        self.rows = rows;
         self.values.resize(columns.div_ceil(WIDE) * rows, [0.0; WIDE]);
     }
 
@@ -55,7 +61,11 @@ impl Panels {
     /// Makes it a copy of those rows of `from` that `chosen` names.
     #[inline(always)]
     pub(super) fn take(&mut self, from: Rows<'_>, chosen: impl ExactSizeIterator<Item = usize>) {
-        self.clear(chosen.len(), from.width);
+        if from.width.is_multiple_of(WIDE) {
+            self.reshape(chosen.len(), from.width);
+        } else {
+            self.clear(chosen.len(), from.width);
+        }
         for (row, number) in chosen.enumerate() {
             let (whole, rest) = from.row(number).as_chunks::<WIDE>();
             for (panel, whole) in whole.iter().enumerate() {
@@ -72,7 +82,11 @@ impl Panels {
     pub(super) fn take_columns(&mut self, from: Rows<'_>, chosen: &[usize], scale: f32) {
         // Half of them at once: value by value, the writes are as slow as the products that they are for.
         const HALF: usize = WIDE / 2;
-        self.clear(from.width, WIDE);
+        if chosen.len() == WIDE {
+            self.reshape(from.width, WIDE);
+        } else {
+            self.clear(from.width, WIDE);
+        }
         let (halves, rest) = chosen.as_chunks::<HALF>();
         for (half, chosen) in halves.iter().enumerate() {
             let rows = chosen.map(|row| from.row(row));
