@@ -8,6 +8,7 @@ use std::ops::Range;
 use super::super::absorbed_attention::{Look, Scratch, add_mean, backward};
 use super::super::affine::column_sums;
 use super::super::matrix::{Matrix, View};
+use super::attention::Third;
 use super::layer::{Layer, Part, Wanted};
 
 /// What the wanted tokens ask.
@@ -21,14 +22,6 @@ struct Asked {
 struct Head {
     absorbed: Matrix,
     means: Matrix,
-}
-
-/// A third of the projections of a layer: its place in their columns, in widths.
-#[derive(Clone, Copy)]
-enum Third {
-    Query,
-    Key,
-    Value,
 }
 
 impl<'a> Layer<'a> {

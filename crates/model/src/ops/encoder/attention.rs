@@ -16,9 +16,9 @@ pub(super) struct Sequence<'a> {
     pub(super) places: &'a [usize],
 }
 
-/// What stands in the rows of a sequence, one width after the other.
+/// What tokens are projected to, and where it stands in what they are projected to, in widths.
 #[derive(Clone, Copy)]
-enum Third {
+pub(super) enum Third {
     Query,
     Key,
     Value,
