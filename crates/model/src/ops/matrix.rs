@@ -5,6 +5,8 @@
 
 use std::ops::Range;
 
+use super::affine::add_rows;
+
 /// A matrix of `f32` of its own, row-major.
 #[derive(Default)]
 pub(super) struct Matrix {
@@ -20,11 +22,6 @@ impl Matrix {
 
     pub(super) fn zeros(rows: usize, columns: usize) -> Self {
         Self::new(vec![0.0; rows * columns], columns)
-    }
-
-    /// As many times the same `row`.
-    pub(super) fn repeated(row: &[f32], rows: usize) -> Self {
-        Self::new(row.repeat(rows), row.len())
     }
 
     /// Makes it one of that shape, with whatever values.
@@ -72,6 +69,13 @@ impl Matrix {
 
     pub(super) fn rows_of_mut(&mut self, rows: Range<usize>) -> &mut [f32] {
         &mut self.values[rows.start * self.columns..rows.end * self.columns]
+    }
+
+    /// Copies `from`, which has as many rows, into the columns from `first` on.
+    pub(super) fn set_columns(&mut self, first: usize, from: &Self) {
+        for (row, from) in self.values.chunks_exact_mut(self.columns).zip(from.values.chunks_exact(from.columns)) {
+            row[first..first + from.len()].copy_from_slice(from);
+        }
     }
 
     /// The transpose, without a copy.
@@ -149,10 +153,11 @@ impl<'a> View<'a> {
         self.multiply(right, out, stride, Over::Sum);
     }
 
-    /// `self right + bias`.
+    /// `self right + bias`. The bias comes last, so that a row is the same to the bit whatever rows are beside it: added to
+    /// what is there, a product of one row adds up in another order than one of many.
     pub(super) fn times_plus(self, right: View<'_>, bias: &[f32]) -> Matrix {
-        let mut out = Matrix::repeated(bias, self.shape[0]);
-        self.add_times(right, &mut out.values, bias.len());
+        let mut out = self.times(right);
+        add_rows(&mut out.values, bias);
         out
     }
 
@@ -252,6 +257,17 @@ mod tests {
             a.view().times_plus(b.view(), &[1.0, 1.0]).values(),
             product.iter().map(|x| x + 1.0).collect::<Vec<_>>()
         );
+    }
+
+    #[test]
+    fn a_row_is_the_same_to_the_bit_whatever_is_beside_it() {
+        let waves = |count: usize, by: f32| (0..count).map(|at| (at as f32 * by).sin()).collect::<Vec<f32>>();
+        let (x, weight, bias) = (waves(300 * 80, 0.37), waves(80 * 48, 0.11), waves(48, 0.7));
+        let all = View::new(&x, 80).times_plus(View::new(&weight, 48), &bias);
+        for rows in [0..1, 3..5, 7..24, 40..300] {
+            let some = View::new(&x[rows.start * 80..rows.end * 80], 80).times_plus(View::new(&weight, 48), &bias);
+            assert!(some.values() == all.rows_of(rows.clone()), "{rows:?}");
+        }
     }
 
     #[test]

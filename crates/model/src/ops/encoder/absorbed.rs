@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::super::absorbed_attention::{Look, Scratch, add_mean, backward};
-use super::super::affine::column_sums;
+use super::super::affine::{add_rows, column_sums};
 use super::super::matrix::{Matrix, View};
 use super::attention::Third;
 use super::layer::{Layer, Part, Wanted};
@@ -74,13 +74,13 @@ impl<'a> Layer<'a> {
 
     /// What each wanted token takes from those that it sees, of the normalised input.
     pub(super) fn mix_absorbed(self, normal: &Matrix, wanted: &Wanted) -> Matrix {
-        let width = self.shape.width;
-        let mut mixed = Matrix::repeated(self.projection_bias(Third::Value), wanted.tokens.len());
+        let mut mixed = Matrix::zeros(wanted.tokens.len(), self.shape.width);
         for (head, asked) in self.ask(normal, wanted).heads.iter().enumerate() {
             let columns = self.columns(head);
             let values = self.projection(Third::Value).columns(columns.clone());
-            asked.means.view().add_times(values, &mut mixed.values_mut()[columns.start..], width);
+            mixed.set_columns(columns.start, &asked.means.view().times(values));
         }
+        add_rows(mixed.values_mut(), self.projection_bias(Third::Value));
         mixed
     }
 
