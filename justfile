@@ -19,8 +19,7 @@ setup:
 build:
     cargo build --release --locked
 
-# Build the program with `--device cuda:0`, and its benchmark and test, into target/cuda; no GPU is needed for that, and without
-# nvcc its wheels are fetched
+# Build the program, benchmark and test with `--device cuda:0`, into target/cuda; needs no GPU, and fetches nvcc if there is none
 build-cuda capability="90":
     #!/usr/bin/env bash
     set -euo pipefail

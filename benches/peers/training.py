@@ -8,7 +8,6 @@ usage: training.py FILE SETTINGS(JSON) DEVICE
 """
 
 import json
-import os
 import resource
 import sys
 import time
@@ -230,7 +229,6 @@ def fastest(tensors, settings):
 
 def main():
     path, settings, device = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3]
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     torch.set_default_device(device)
     torch.manual_seed(1)
     tensors = load_file(path, device=device)

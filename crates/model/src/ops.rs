@@ -1,8 +1,8 @@
 //! Operations with a backward pass, on CPU.
 //!
 //! Several fused operations of candle-nn (`LayerNorm::forward`, `softmax_last_dim`, `RmsNorm::forward`) have no backward
-//! pass and say nothing; what is here has one, allocates less, and skips padding altogether. Large matrix products stay
-//! candle's. Reductions run over chunks of a fixed size, so results do not depend on the number of threads. The same by
+//! pass and say nothing; what is here has one, allocates less, and skips padding altogether. Matrix products are
+//! those of `gemm`, which candle calls too. Reductions run over chunks of a fixed size, so results do not depend on the number of threads. The same by
 //! candle's own operations is in [`stock`]: the oracle, and what runs on other devices.
 
 use candle_core::{CpuStorage, Device, Layout, Result, Storage, Tensor, bail};

@@ -25,51 +25,51 @@ fn moments(row: &[f32]) -> (f32, f32) {
 }
 
 wide! {
-/// Normalises the rows of `x` into `out`.
-pub(super) fn forward(x: &[f32], gain: &[f32], bias: &[f32], out: &mut [f32]) {
-    let width = gain.len();
-    let ((gains, gain_rest), (biases, bias_rest)) = (gain.as_chunks::<LANES>(), bias.as_chunks::<LANES>());
-    for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
-        let (mean, scale) = moments(x);
-        let ((x, x_rest), (out, out_rest)) = (x.as_chunks::<LANES>(), out.as_chunks_mut::<LANES>());
-        // Whole blocks: rows are short, and finding out where a loop ends takes as long as the loop.
-        for (((out, x), gain), bias) in out.iter_mut().zip(x).zip(gains).zip(biases) {
-            *out = std::array::from_fn(|lane| ((x[lane] - mean) * scale).mul_add(gain[lane], bias[lane]));
-        }
-        for (((out, x), gain), bias) in out_rest.iter_mut().zip(x_rest).zip(gain_rest).zip(bias_rest) {
-            *out = ((x - mean) * scale).mul_add(*gain, *bias);
+    /// Normalises the rows of `x` into `out`.
+    pub(super) fn forward(x: &[f32], gain: &[f32], bias: &[f32], out: &mut [f32]) {
+        let width = gain.len();
+        let ((gains, gain_rest), (biases, bias_rest)) = (gain.as_chunks::<LANES>(), bias.as_chunks::<LANES>());
+        for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
+            let (mean, scale) = moments(x);
+            let ((x, x_rest), (out, out_rest)) = (x.as_chunks::<LANES>(), out.as_chunks_mut::<LANES>());
+            // Whole blocks: rows are short, and finding out where a loop ends takes as long as the loop.
+            for (((out, x), gain), bias) in out.iter_mut().zip(x).zip(gains).zip(biases) {
+                *out = std::array::from_fn(|lane| ((x[lane] - mean) * scale).mul_add(gain[lane], bias[lane]));
+            }
+            for (((out, x), gain), bias) in out_rest.iter_mut().zip(x_rest).zip(gain_rest).zip(bias_rest) {
+                *out = ((x - mean) * scale).mul_add(*gain, *bias);
+            }
         }
     }
-}
 }
 
 wide! {
-/// Fills `out` with the gradient of `x`, and adds to those of gain and bias.
-pub(super) fn backward(
-    x: &[f32],
-    gain: &[f32],
-    grad: &[f32],
-    out: &mut [f32],
-    grad_gain: &mut [f32],
-    grad_bias: &mut [f32],
-) {
-    let width = gain.len();
-    let mut normal = vec![0.0; width];
-    let mut weighted = vec![0.0; width];
-    for ((x, grad), out) in x.chunks_exact(width).zip(grad.chunks_exact(width)).zip(out.chunks_exact_mut(width)) {
-        let (mean, scale) = moments(x);
-        for column in 0..width {
-            normal[column] = (x[column] - mean) * scale;
-            weighted[column] = grad[column] * gain[column];
-            grad_gain[column] += grad[column] * normal[column];
-            grad_bias[column] += grad[column];
-        }
-        let (mean_grad, mean_normal) = (sum(&weighted) / width as f32, dot(&weighted, &normal) / width as f32);
-        for column in 0..width {
-            out[column] = scale * (weighted[column] - mean_grad - normal[column] * mean_normal);
+    /// Fills `out` with the gradient of `x`, and adds to those of gain and bias.
+    pub(super) fn backward(
+        x: &[f32],
+        gain: &[f32],
+        grad: &[f32],
+        out: &mut [f32],
+        grad_gain: &mut [f32],
+        grad_bias: &mut [f32],
+    ) {
+        let width = gain.len();
+        let mut normal = vec![0.0; width];
+        let mut weighted = vec![0.0; width];
+        for ((x, grad), out) in x.chunks_exact(width).zip(grad.chunks_exact(width)).zip(out.chunks_exact_mut(width)) {
+            let (mean, scale) = moments(x);
+            for column in 0..width {
+                normal[column] = (x[column] - mean) * scale;
+                weighted[column] = grad[column] * gain[column];
+                grad_gain[column] += grad[column] * normal[column];
+                grad_bias[column] += grad[column];
+            }
+            let (mean_grad, mean_normal) = (sum(&weighted) / width as f32, dot(&weighted, &normal) / width as f32);
+            for column in 0..width {
+                out[column] = scale * (weighted[column] - mean_grad - normal[column] * mean_normal);
+            }
         }
     }
-}
 }
 
 impl CustomOp3 for LayerNorm {

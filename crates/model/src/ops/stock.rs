@@ -35,12 +35,12 @@ pub(super) fn unit_rows(x: &Tensor) -> Result<Tensor> {
 pub(super) fn sampled_softmax(queries: &Tensor, ads: &Tensor, softmax: &SampledSoftmax) -> Result<Tensor> {
     let (device, rows, columns) = (queries.device(), queries.dim(0)?, ads.dim(0)?);
     let targets = Tensor::new(&*softmax.targets, device)?.unsqueeze(1)?;
-    let targets_of = |at: &u32| softmax.as_positive[*at as usize] - softmax.as_negative[*at as usize];
-    let beyond = Tensor::from_vec(softmax.targets.iter().map(targets_of).collect::<Vec<f32>>(), (rows, 1), device)?;
+    let extra = |target: &u32| softmax.as_positive[*target as usize] - softmax.as_negative[*target as usize];
+    let extra = Tensor::from_vec(softmax.targets.iter().map(extra).collect::<Vec<f32>>(), (rows, 1), device)?;
     // Outside the graph: candle's gradient of a sum that was scattered into is wrong where it was.
-    let beyond = Tensor::zeros((rows, columns), DType::F32, device)?.scatter_add(&targets, &beyond, 1)?;
+    let extra = Tensor::zeros((rows, columns), DType::F32, device)?.scatter_add(&targets, &extra, 1)?;
     let scores = (queries.matmul(&ads.t()?)? / f64::from(softmax.temperature))?;
-    let logits = (scores.broadcast_add(&Tensor::new(&*softmax.as_negative, device)?)? + beyond)?;
+    let logits = (scores.broadcast_add(&Tensor::new(&*softmax.as_negative, device)?)? + extra)?;
     let positives = logits.gather(&targets, 1)?.squeeze(1)?;
     (logits.log_sum_exp(1)? - positives)?.mean_all()
 }

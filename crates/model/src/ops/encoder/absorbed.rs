@@ -27,7 +27,7 @@ struct Head {
 impl<'a> Layer<'a> {
     /// A head's columns among those of all heads.
     fn columns(self, head: usize) -> Range<usize> {
-        let size = self.shape.width / self.shape.heads;
+        let size = self.shape.heads().size();
         head * size..(head + 1) * size
     }
 

@@ -161,8 +161,9 @@ wide! {
 }
 
 impl Heads {
+    /// Of a head.
     #[inline(always)]
-    fn size(self) -> usize {
+    pub(super) fn size(self) -> usize {
         self.width / self.heads
     }
 

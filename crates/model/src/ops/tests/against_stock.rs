@@ -138,6 +138,14 @@ fn an_encoder_computes_only_what_is_wanted_and_mixes_only_what_may_be_seen() {
             assert!(few.iter().zip(all).all(|(few, all)| (few - all).abs() < 1e-5), "{few:?} where {all:?}");
         }
     }
+    // A sequence is encoded to the same bits alone and beside another.
+    let alone = |range: std::ops::Range<usize>| -> Vec<Vec<f32>> {
+        let x = first.narrow(0, range.start, range.len()).unwrap();
+        let encoding = encoding(layer, 2, &[range.len()], vec![range.len() as u32 - 1], 0.0);
+        OWN.encode(&x, &numbers, encoding).unwrap().to_vec2().unwrap()
+    };
+    let beside = OWN.encode(&first, &numbers, encoding(layer, 2, &[2, 6], vec![1, 5], 0.0)).unwrap();
+    assert_eq!(beside.to_vec2::<f32>().unwrap(), [alone(0..2), alone(2..6)].concat());
     let mut changed = first.to_vec2::<f32>().unwrap();
     changed[4].iter_mut().for_each(|x| *x = 0.5 - *x);
     let changed = Var::from_vec(changed.into_iter().flatten().collect(), (6, 12), &Device::Cpu).unwrap();
