@@ -27,6 +27,7 @@ pub(crate) use backend::Backend;
 pub(crate) use bag::{Bags, bag};
 pub(crate) use dropout::Mask;
 pub(crate) use encoder::{Encoding, LayerShape};
+pub(crate) use lanes::{has_avx_512, wide};
 pub(crate) use softmax::SampledSoftmax;
 
 /// Rows that one task works on.

@@ -4,7 +4,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{Device, Result, Tensor, Var};
 use rayon::prelude::*;
 
-use crate::ops::{Bags, add_scaled, with_all_values, with_values};
+use crate::ops::{Bags, add_scaled, wide, with_all_values, with_values};
 use crate::parameters::Parameter;
 
 const BETA_1: f32 = 0.9;
@@ -43,6 +43,7 @@ impl Update {
         }
     }
 
+    #[inline(always)]
     fn apply(self, values: &mut [f32], first: &mut [f32], second: &mut [f32], grad: &[f32]) {
         for (((value, first), second), grad) in values.iter_mut().zip(first).zip(second).zip(grad) {
             *first = BETA_1 * *first + (1.0 - BETA_1) * grad;
@@ -101,7 +102,6 @@ pub(crate) struct SparseTable {
     width: usize,
     values: Vec<f32>,
     moments: Moments,
-    slots: Slots,
     /// For each row, whether a step has ever read it.
     touched: Vec<bool>,
     /// What this step reads.
@@ -109,62 +109,53 @@ pub(crate) struct SparseTable {
 }
 
 /// Rows of the table that are one task of an update.
-const BLOCK_ROWS: usize = 4_096;
-/// Rows whose gradients are one task: few, as some rows are in nearly every sum.
-const GRADIENT_ROWS: usize = 16;
+const BLOCK_ROWS: usize = 1_024;
 
-/// Where rows stand in a list in the making, each once.
-struct Slots {
-    // Of the list in `listed_at`; 0 where the row was in none.
-    slots: Vec<u32>,
-    listed_at: Vec<u64>,
-    lists: u64,
-}
-
-impl Slots {
-    fn new(rows: usize) -> Self {
-        Self { slots: vec![0; rows], listed_at: vec![0; rows], lists: 0 }
-    }
-
-    /// Begins a new list.
-    fn begin(&mut self) {
-        self.lists += 1;
-    }
-
-    /// Where `row` stands in `list`, which it is added to if it is new.
-    fn place(&mut self, row: u32, list: &mut Vec<u32>) -> u32 {
-        let at = row as usize;
-        if self.listed_at[at] != self.lists {
-            self.listed_at[at] = self.lists;
-            self.slots[at] = list.len() as u32;
-            list.push(row);
-        }
-        self.slots[at]
-    }
-}
-
-/// The rows that sums with a gradient name, each once, and where each is named.
-struct Named {
-    rows: Vec<u32>,
-    /// Those of row r are `places[ends[r - 1]..ends[r]]`, in the order in which they were named.
-    ends: Vec<usize>,
-    places: Vec<Place>,
-}
-
-/// A row in a bag of a sum.
-#[derive(Clone, Copy, Default)]
+/// Where a sum names a row of a block.
+#[derive(Clone, Copy)]
 struct Place {
-    sum: u32,
-    bag: u32,
+    row: usize,
+    sum: usize,
+    bag: usize,
     weight: f32,
+}
+
+/// Some rows of the table, and what is known of them.
+struct Block<'a> {
+    values: &'a mut [f32],
+    first: &'a mut [f32],
+    second: &'a mut [f32],
+}
+
+wide! {
+    /// Moves the rows of `block` that `places` name, each once, by what the gradients of the sums say.
+    fn move_rows(block: Block<'_>, places: &[Place], grads: &[&[f32]], width: usize, update: Update) {
+        // For each row, where its gradient begins; there is none before a place names it.
+        let mut starts = vec![usize::MAX; block.values.len() / width];
+        let (mut rows, mut of_rows) = (Vec::new(), Vec::new());
+        for Place { row, sum, bag, weight } in places {
+            if starts[*row] == usize::MAX {
+                starts[*row] = of_rows.len();
+                of_rows.resize(of_rows.len() + width, 0.0);
+                rows.push(*row);
+            }
+            let grad = &grads[*sum][bag * width..][..width];
+            add_scaled(&mut of_rows[starts[*row]..][..width], *weight, grad);
+        }
+        for (row, grad) in rows.into_iter().zip(of_rows.chunks_exact(width)) {
+            let range = row * width..(row + 1) * width;
+            let (values, first) = (&mut block.values[range.clone()], &mut block.first[range.clone()]);
+            update.apply(values, first, &mut block.second[range], grad);
+        }
+    }
 }
 
 impl SparseTable {
     /// A table of rows of `width` values.
     pub(crate) fn new(values: Vec<f32>, width: usize) -> Self {
         let rows = values.len() / width;
-        let (moments, slots) = (Moments::new(values.len()), Slots::new(rows));
-        Self { width, moments, values, slots, touched: vec![false; rows], uses: Vec::new() }
+        let moments = Moments::new(values.len());
+        Self { width, moments, values, touched: vec![false; rows], uses: Vec::new() }
     }
 
     /// Begins a step: nothing is read yet.
@@ -195,49 +186,24 @@ impl SparseTable {
         let uses = std::mem::take(&mut self.uses);
         let (grads, uses): (Vec<&Tensor>, Vec<&Bags>) =
             uses.iter().filter_map(|(variable, bags)| Some((grads.get(variable)?, bags))).unzip();
-        let named = self.named(&uses);
-        let sums = with_all_values(&grads, |grads| Ok(named.gradients(grads, width)))?;
-        // Which of the rows lie in each block of the table.
         let mut blocks = vec![Vec::new(); self.values.len().div_ceil(BLOCK_ROWS * width)];
-        named.rows.iter().enumerate().for_each(|(number, row)| blocks[*row as usize / BLOCK_ROWS].push((number, *row)));
+        for (sum, bags) in uses.into_iter().enumerate() {
+            for (bag, row, weight) in bags.entries() {
+                blocks[row / BLOCK_ROWS].push(Place { row: row % BLOCK_ROWS, sum, bag, weight });
+            }
+        }
         let Moments { first, second } = &mut self.moments;
-        self.values
-            .par_chunks_mut(BLOCK_ROWS * width)
-            .zip(first.par_chunks_mut(BLOCK_ROWS * width).zip(second.par_chunks_mut(BLOCK_ROWS * width)))
-            .zip(&blocks)
-            .for_each(|((values, (first, second)), block)| {
-                for (number, row) in block {
-                    let start = *row as usize % BLOCK_ROWS * width;
-                    let range = start..start + width;
-                    let grad = &sums[number * width..][..width];
-                    update.apply(&mut values[range.clone()], &mut first[range.clone()], &mut second[range], grad);
-                }
-            });
-        Ok(())
-    }
-
-    fn named(&mut self, uses: &[&Bags]) -> Named {
-        self.slots.begin();
-        let (mut rows, mut slots, mut ends) = (Vec::new(), Vec::new(), Vec::new());
-        for row in uses.iter().flat_map(|bags| bags.parts().0) {
-            let slot = self.slots.place(*row, &mut rows);
-            ends.resize(rows.len(), 0);
-            ends[slot as usize] += 1;
-            slots.push(slot);
-        }
-        // First where the places of each row begin; filling them in makes that where they end.
-        let mut before = 0;
-        ends.iter_mut().for_each(|end| before += std::mem::replace(end, before));
-        let mut places = vec![Place::default(); slots.len()];
-        let all = uses
-            .iter()
-            .zip(0..)
-            .flat_map(|(bags, sum)| bags.entries().map(move |(bag, _, weight)| Place { sum, bag, weight }));
-        for (slot, place) in slots.into_iter().zip(all) {
-            places[ends[slot as usize]] = place;
-            ends[slot as usize] += 1;
-        }
-        Named { rows, ends, places }
+        with_all_values(&grads, |grads| {
+            self.values
+                .par_chunks_mut(BLOCK_ROWS * width)
+                .zip(first.par_chunks_mut(BLOCK_ROWS * width).zip(second.par_chunks_mut(BLOCK_ROWS * width)))
+                .zip(&blocks)
+                .filter(|(_, places)| !places.is_empty())
+                .for_each(|((values, (first, second)), places)| {
+                    move_rows(Block { values, first, second }, places, grads, width, update);
+                });
+            Ok(())
+        })
     }
 
     /// The values as they are, row by row.
@@ -282,24 +248,6 @@ impl SparseTable {
     }
 }
 
-impl Named {
-    /// The gradient of each row, from those of the sums.
-    fn gradients(&self, grads: &[&[f32]], width: usize) -> Vec<f32> {
-        let mut out = vec![0.0; self.rows.len() * width];
-        out.par_chunks_mut(GRADIENT_ROWS * width).enumerate().for_each(|(chunk, rows)| {
-            for (number, row) in rows.chunks_exact_mut(width).enumerate() {
-                let number = chunk * GRADIENT_ROWS + number;
-                let start = if number == 0 { 0 } else { self.ends[number - 1] };
-                for place in &self.places[start..self.ends[number]] {
-                    let grad = &grads[place.sum as usize][place.bag as usize * width..][..width];
-                    add_scaled(row, place.weight, grad);
-                }
-            }
-        });
-        out
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -318,12 +266,12 @@ mod tests {
     fn a_row_of_several_sums_moves_once_by_all_that_their_gradients_say() {
         let rows = 2 * BLOCK_ROWS as u32 + 5;
         let values: Vec<f32> = (0..2 * rows).map(|value| value as f32).collect();
-        let last = rows - 1;
+        let (second, last) = (BLOCK_ROWS as u32 + 4, rows - 1);
         let mut table = SparseTable::new(values.clone(), 2);
         // What a step before has read is forgotten.
         table.sum(bags(&[11]), &Device::Cpu).unwrap();
         table.begin();
-        let left = table.sum(bags(&[last, 3, 3, 4_100]), &Device::Cpu).unwrap();
+        let left = table.sum(bags(&[last, 3, 3, second]), &Device::Cpu).unwrap();
         assert_eq!(left.to_vec2::<f32>().unwrap()[1], [6.0, 7.0]);
         let mut both = Bags::default();
         [(7, 2.0), (3, -1.0)].into_iter().for_each(|(row, weight)| both.push(row, weight));
@@ -341,7 +289,7 @@ mod tests {
         table.push(&loss.backward().unwrap(), 1, 0.1).unwrap();
 
         let moved: Vec<usize> = (0..rows as usize).filter(|row| table.values()[2 * row] != values[2 * row]).collect();
-        assert_eq!(moved, [3, 7, 4_100, last as usize]);
+        assert_eq!(moved, [3, 7, second as usize, last as usize]);
         // A tenth of the gradients: 1 + 1 - 0.5, 2 x 0.5, 1, and 1 + 0.5.
         let first: Vec<f32> = moved.iter().map(|row| table.moments().first[2 * row]).collect();
         assert!(
@@ -349,6 +297,6 @@ mod tests {
             "{first:?}"
         );
         let touched: Vec<usize> = (0..rows as usize).filter(|row| table.touched()[*row] == 1.0).collect();
-        assert_eq!(touched, [3, 7, 9, 11, 4_100, last as usize]);
+        assert_eq!(touched, [3, 7, 9, 11, second as usize, last as usize]);
     }
 }

@@ -45,9 +45,9 @@ impl Bags {
     }
 
     /// Every entry: its bag, row and weight.
-    pub(crate) fn entries(&self) -> impl Iterator<Item = (u32, u32, f32)> {
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (usize, usize, f32)> {
         (0..self.len())
-            .flat_map(|bag| self.entries_of(self.range(bag)).map(move |(row, weight)| (bag as u32, row, weight)))
+            .flat_map(|bag| self.entries_of(self.range(bag)).map(move |(row, weight)| (bag, row as usize, weight)))
     }
 
     /// The sums of the rows of `table` that each bag names, [bags, width].

@@ -161,6 +161,11 @@ impl Encoder {
             let (next, results) = layer.forward(&states, self.wanted(group, number), memory);
             if self.records {
                 tapes.push(Tape::new(states.into_owned(), results));
+            } else {
+                memory.keep_all(results);
+                if let Cow::Owned(states) = states {
+                    memory.keep(Matrix::new(states, width));
+                }
             }
             states = Cow::Owned(next);
         }

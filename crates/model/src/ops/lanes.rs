@@ -19,7 +19,7 @@ macro_rules! wide {
             }
 
             #[cfg(target_arch = "x86_64")]
-            if $crate::ops::lanes::has_avx_512() {
+            if $crate::ops::has_avx_512() {
                 // SAFETY: the processor has just been asked.
                 #[expect(unsafe_code, reason = "a function for some processors only")]
                 return unsafe { in_512_bits($($arg),*) };
@@ -28,12 +28,12 @@ macro_rules! wide {
         }
     };
 }
-pub(super) use wide;
+pub(crate) use wide;
 
 /// Whether the processor has what [`wide`] asks for.
 #[cfg(target_arch = "x86_64")]
 #[inline]
-pub(super) fn has_avx_512() -> bool {
+pub(crate) fn has_avx_512() -> bool {
     is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512dq")

@@ -44,19 +44,18 @@ wide! {
 }
 
 wide! {
-    /// Fills `out` with the gradient of `x`, and adds to those of gain and bias.
+    /// Turns the gradient of the result into that of `x`, and adds to those of gain and bias.
     pub(super) fn backward(
         x: &[f32],
         gain: &[f32],
-        grad: &[f32],
-        out: &mut [f32],
+        grad: &mut [f32],
         grad_gain: &mut [f32],
         grad_bias: &mut [f32],
     ) {
         let width = gain.len();
         let mut normal = vec![0.0; width];
         let mut weighted = vec![0.0; width];
-        for ((x, grad), out) in x.chunks_exact(width).zip(grad.chunks_exact(width)).zip(out.chunks_exact_mut(width)) {
+        for (x, grad) in x.chunks_exact(width).zip(grad.chunks_exact_mut(width)) {
             let (mean, scale) = moments(x);
             for column in 0..width {
                 normal[column] = (x[column] - mean) * scale;
@@ -66,7 +65,7 @@ wide! {
             }
             let (mean_grad, mean_normal) = (sum(&weighted) / width as f32, dot(&weighted, &normal) / width as f32);
             for column in 0..width {
-                out[column] = scale * (weighted[column] - mean_grad - normal[column] * mean_normal);
+                grad[column] = scale * (weighted[column] - mean_grad - normal[column] * mean_normal);
             }
         }
     }
@@ -116,13 +115,13 @@ impl CustomOp3 for LayerNorm {
 
 fn backward_chunks(x: &[f32], gain: &[f32], grad: &[f32]) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
     let width = gain.len();
-    let mut grad_x = vec![0.0; x.len()];
+    let mut grad_x = grad.to_vec();
     let parts: Vec<(Vec<f32>, Vec<f32>)> = grad_x
         .par_chunks_mut(CHUNK_ROWS * width)
-        .zip(x.par_chunks(CHUNK_ROWS * width).zip(grad.par_chunks(CHUNK_ROWS * width)))
-        .map(|(out, (x, grad))| {
+        .zip(x.par_chunks(CHUNK_ROWS * width))
+        .map(|(grad, x)| {
             let (mut grad_gain, mut grad_bias) = (vec![0.0; width], vec![0.0; width]);
-            backward(x, gain, grad, out, &mut grad_gain, &mut grad_bias);
+            backward(x, gain, grad, &mut grad_gain, &mut grad_bias);
             (grad_gain, grad_bias)
         })
         .collect();

@@ -30,6 +30,19 @@ impl Matrix {
         self.columns = columns;
     }
 
+    /// Makes it one of zeros.
+    pub(super) fn clear(&mut self, rows: usize, columns: usize) {
+        self.values.clear();
+        self.reshape(rows, columns);
+    }
+
+    /// Makes it the same as `from`.
+    pub(super) fn copy(&mut self, from: &Self) {
+        self.values.clear();
+        self.values.extend_from_slice(&from.values);
+        self.columns = from.columns;
+    }
+
     pub(super) fn rows(&self) -> usize {
         self.values.len() / self.columns
     }
@@ -148,6 +161,11 @@ impl<'a> View<'a> {
         self.multiply(right, &mut out.values, right.shape[1], Over::Nothing);
     }
 
+    /// The same, over `out`, row-major.
+    pub(super) fn write_times(self, right: View<'_>, out: &mut [f32]) {
+        self.multiply(right, out, right.shape[1], Over::Nothing);
+    }
+
     /// Adds the matrix product to `out`, which begins a row every `stride` values.
     pub(super) fn add_times(self, right: View<'_>, out: &mut [f32], stride: usize) {
         self.multiply(right, out, stride, Over::Sum);
@@ -156,9 +174,15 @@ impl<'a> View<'a> {
     /// `self right + bias`. The bias comes last, so that a row is the same to the bit whatever rows are beside it: added to
     /// what is there, a product of one row adds up in another order than one of many.
     pub(super) fn times_plus(self, right: View<'_>, bias: &[f32]) -> Matrix {
-        let mut out = self.times(right);
-        add_rows(&mut out.values, bias);
+        let mut out = Matrix::default();
+        self.times_plus_into(right, bias, &mut out);
         out
+    }
+
+    /// The same, in the memory of a matrix that is not needed any more.
+    pub(super) fn times_plus_into(self, right: View<'_>, bias: &[f32], out: &mut Matrix) {
+        self.times_into(right, out);
+        add_rows(&mut out.values, bias);
     }
 
     /// Whether every value lies where it should.

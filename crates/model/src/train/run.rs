@@ -64,6 +64,11 @@ impl<'a> Run<'a> {
 
     /// One step of the optimiser; returns the loss before it. Steps count from 1.
     pub(super) fn step(&mut self, batch: Batch, step: usize) -> candle_core::Result<f32> {
+        // By a thread of the pool, which takes part in what is parallel; another one would hand it over and wait, each time.
+        rayon::scope(|_| self.step_here(batch, step))
+    }
+
+    fn step_here(&mut self, batch: Batch, step: usize) -> candle_core::Result<f32> {
         let drop = Dropout {
             encoder: self.training.encoder_dropout,
             context: self.training.context_dropout,

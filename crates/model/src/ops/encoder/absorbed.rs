@@ -9,7 +9,7 @@ use super::super::absorbed_attention::{Look, Scratch, add_mean, backward};
 use super::super::affine::{add_rows, column_sums};
 use super::super::matrix::{Matrix, View};
 use super::attention::Third;
-use super::layer::{Layer, Part, Wanted};
+use super::layer::{Layer, Memory, Part, Wanted};
 
 /// What the wanted tokens ask.
 struct Asked {
@@ -73,8 +73,9 @@ impl<'a> Layer<'a> {
     }
 
     /// What each wanted token takes from those that it sees, of the normalised input.
-    pub(super) fn mix_absorbed(self, normal: &Matrix, wanted: &Wanted) -> Matrix {
-        let mut mixed = Matrix::zeros(wanted.tokens.len(), self.shape.width);
+    pub(super) fn mix_absorbed(self, normal: &Matrix, wanted: &Wanted, memory: &mut Memory) -> Matrix {
+        let mut mixed = memory.matrix();
+        mixed.reshape(wanted.tokens.len(), self.shape.width);
         for (head, asked) in self.ask(normal, wanted).heads.iter().enumerate() {
             let columns = self.columns(head);
             let values = self.projection(Third::Value).columns(columns.clone());
@@ -90,6 +91,7 @@ impl<'a> Layer<'a> {
         normal: &Matrix,
         grad_mixed: &Matrix,
         wanted: &Wanted,
+        memory: &mut Memory,
         sums: &mut [f32],
     ) -> Matrix {
         let width = self.shape.width;
@@ -97,7 +99,8 @@ impl<'a> Layer<'a> {
         let (weights, biases) =
             (self.shape.range(Part::QueryKeyValueWeight), self.shape.range(Part::QueryKeyValueBias));
         let scale = self.shape.heads().scale();
-        let mut grad = Matrix::zeros(normal.rows(), width);
+        let mut grad = memory.matrix();
+        grad.clear(normal.rows(), width);
         let mut grad_queries = Matrix::zeros(wanted.tokens.len(), width);
         let mut scratch = Scratch::default();
         for (head, Head { absorbed, means }) in heads.iter().enumerate() {

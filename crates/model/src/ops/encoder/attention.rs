@@ -111,7 +111,8 @@ wide! {
         let (width, tokens) = (heads.width, heads.tokens(sequence.projected));
         for head in 0..heads.heads {
             scratch.values.take(heads.part(sequence, Third::Value, head), 0..tokens);
-            for (places, out) in sequence.places.chunks(WIDE).zip(out.chunks_mut(WIDE * width)) {
+            // From the end: where a position sees what is before it, the short block is that which sees least.
+            for (places, out) in sequence.places.rchunks(WIDE).zip(out.rchunks_mut(WIDE * width)) {
                 heads.attend(sequence, places, head, scratch);
                 for (columns, panel) in heads.columns(head).zip(scratch.values.panels()) {
                     let mixed = transposed_product(&scratch.weights, places.len(), panel);
@@ -138,7 +139,7 @@ wide! {
             scratch.keys.take(heads.part(sequence, Third::Key, head), 0..tokens);
             scratch.grad_keys.clear(tokens, size);
             scratch.grad_values.clear(tokens, size);
-            for (places, grad) in sequence.places.chunks(WIDE).zip(grad.chunks(WIDE * width)) {
+            for (places, grad) in sequence.places.rchunks(WIDE).zip(grad.rchunks(WIDE * width)) {
                 heads.backward_block(sequence, places, grad, head, scratch);
                 for (columns, panel) in heads.columns(head).zip(scratch.keys.panels()) {
                     let mixed = transposed_product(&scratch.grad_weights, places.len(), panel);

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::super::affine::{column_sums, gelu_and_slope_of_sums, gelu_of_sums};
+use super::super::affine::{add_rows, column_sums, gelu_and_slope_of_sums, gelu_of_sums};
 use super::super::dropout::Mask;
 use super::super::matrix::{Matrix, View};
 use super::super::{add_scaled, layer_norm};
@@ -118,8 +118,29 @@ pub(super) struct Memory {
     wide: Matrix,
     slope: Matrix,
     grad_wide: Matrix,
-    grad_normal: Matrix,
+    /// Of no use to anybody.
+    spare: Vec<Matrix>,
 }
+
+impl Memory {
+    /// One to be filled.
+    pub(super) fn matrix(&mut self) -> Matrix {
+        self.spare.pop().unwrap_or_default()
+    }
+
+    /// Takes `matrix`, which nobody needs any more.
+    pub(super) fn keep(&mut self, matrix: Matrix) {
+        self.spare.push(matrix);
+    }
+
+    /// The same, of what a layer computed on its way.
+    pub(super) fn keep_all(&mut self, Results { mixed, middle }: Results) {
+        self.spare.extend([mixed, middle]);
+    }
+}
+
+/// Rows that the feed-forward part works on at once: what they are expanded to stays in the innermost cache.
+const FEED_FORWARD_ROWS: usize = 36;
 
 const ATTENTION_NORM: [Part; 2] = [Part::AttentionGain, Part::AttentionBias];
 const FEED_FORWARD_NORM: [Part; 2] = [Part::FeedForwardGain, Part::FeedForwardBias];
@@ -146,23 +167,33 @@ impl<'a> Layer<'a> {
         let width = self.shape.width;
         let normal = self.norm(input, ATTENTION_NORM, &mut memory.normal);
         let mixed = if wanted.one_each() {
-            self.mix_absorbed(&normal, wanted)
+            self.mix_absorbed(&normal, wanted, memory)
         } else {
             self.mix_projected(&normal, wanted, memory)
         };
-        let mut middle = self.affine(&mixed, [Part::ProjectionWeight, Part::ProjectionBias]);
+        let mut middle = self.affine(&mixed, [Part::ProjectionWeight, Part::ProjectionBias], memory);
         self.masks[0].apply_rows(middle.values_mut(), width, &wanted.numbers);
         middle.gather_add(&wanted.tokens, input);
 
         memory.normal = normal;
-        let normal = self.norm(middle.values(), FEED_FORWARD_NORM, &mut memory.normal);
+        let mut out = memory.matrix();
+        out.reshape(middle.rows(), width);
+        let chunks = out.values_mut().chunks_mut(FEED_FORWARD_ROWS * width);
+        let inputs = middle.values().chunks(FEED_FORWARD_ROWS * width).zip(wanted.numbers.chunks(FEED_FORWARD_ROWS));
+        chunks.zip(inputs).for_each(|(out, (middle, numbers))| self.feed_forward(middle, numbers, memory, out));
+        (out.into_values(), Results { mixed, middle })
+    }
+
+    /// Fills `out` with the results of the feed-forward part for some rows.
+    fn feed_forward(self, middle: &[f32], numbers: &[usize], memory: &mut Memory, out: &mut [f32]) {
+        let normal = self.norm(middle, FEED_FORWARD_NORM, &mut memory.normal);
         normal.view().times_into(self.weight(Part::ExpandWeight), &mut memory.wide);
         gelu_of_sums(memory.wide.values_mut(), self.vector(Part::ExpandBias));
-        let mut out = self.affine(&memory.wide, [Part::ContractWeight, Part::ContractBias]);
-        self.masks[1].apply_rows(out.values_mut(), width, &wanted.numbers);
-        add_scaled(out.values_mut(), 1.0, middle.values());
+        memory.wide.view().write_times(self.weight(Part::ContractWeight), out);
+        add_rows(out, self.vector(Part::ContractBias));
+        self.masks[1].apply_rows(out, self.shape.width, numbers);
+        add_scaled(out, 1.0, middle);
         memory.normal = normal;
-        (out.into_values(), Results { mixed, middle })
     }
 
     /// The gradient of the layer's input from that of its result, `grad`; adds those of the layer's numbers to `sums`.
@@ -176,21 +207,25 @@ impl<'a> Layer<'a> {
     ) -> Matrix {
         let width = self.shape.width;
         let grad_middle = self.backward_feed_forward(tape, grad, wanted, memory, sums);
-        let mut dropped = Matrix::new(grad_middle.values().to_vec(), width);
+        let mut dropped = memory.matrix();
+        dropped.copy(&grad_middle);
         self.masks[0].apply_rows(dropped.values_mut(), width, &wanted.numbers);
-        let mut grad_mixed = Matrix::default();
+        let mut grad_mixed = memory.matrix();
         let projection = [Part::ProjectionWeight, Part::ProjectionBias];
         self.backward_affine(&tape.results.mixed, &dropped, projection, &mut grad_mixed, sums);
+        memory.keep(dropped);
 
         let normal = self.norm(&tape.input, ATTENTION_NORM, &mut memory.normal);
         let grad_normal = if wanted.one_each() {
-            self.backward_absorbed(&normal, &grad_mixed, wanted, sums)
+            self.backward_absorbed(&normal, &grad_mixed, wanted, memory, sums)
         } else {
             self.backward_projected(&normal, &grad_mixed, wanted, memory, sums)
         };
         memory.normal = normal;
-        let mut grad_input = self.backward_norm(&tape.input, &grad_normal, ATTENTION_NORM, sums);
+        let mut grad_input = self.backward_norm(&tape.input, grad_normal, ATTENTION_NORM, sums);
         grad_input.scatter_add(&wanted.tokens, &grad_middle);
+        memory.keep(grad_mixed);
+        memory.keep(grad_middle);
         grad_input
     }
 
@@ -203,24 +238,29 @@ impl<'a> Layer<'a> {
         sums: &mut [f32],
     ) -> Matrix {
         let normal = self.norm(tape.results.middle.values(), FEED_FORWARD_NORM, &mut memory.normal);
-        let Memory { wide, slope, grad_wide, grad_normal, .. } = memory;
+        let (mut dropped, mut grad_normal) = (memory.matrix(), memory.matrix());
+        let Memory { wide, slope, grad_wide, .. } = memory;
         normal.view().times_into(self.weight(Part::ExpandWeight), wide);
         slope.reshape(wide.rows(), wide.columns());
         gelu_and_slope_of_sums(wide.values_mut(), self.vector(Part::ExpandBias), slope.values_mut());
-        let mut dropped = Matrix::new(grad.values().to_vec(), self.shape.width);
+        dropped.copy(&grad);
         self.masks[1].apply_rows(dropped.values_mut(), self.shape.width, &wanted.numbers);
         self.backward_affine(wide, &dropped, [Part::ContractWeight, Part::ContractBias], grad_wide, sums);
         grad_wide.values_mut().iter_mut().zip(slope.values()).for_each(|(grad, slope)| *grad *= slope);
-        self.backward_affine(&normal, grad_wide, [Part::ExpandWeight, Part::ExpandBias], grad_normal, sums);
+        self.backward_affine(&normal, grad_wide, [Part::ExpandWeight, Part::ExpandBias], &mut grad_normal, sums);
         let mut grad_middle = self.backward_norm(tape.results.middle.values(), grad_normal, FEED_FORWARD_NORM, sums);
         add_scaled(grad_middle.values_mut(), 1.0, grad.values());
         memory.normal = normal;
+        memory.keep(dropped);
+        memory.keep(grad);
         grad_middle
     }
 
     /// `x W + b`, of two of the layer's parts.
-    fn affine(self, x: &Matrix, [weight, bias]: [Part; 2]) -> Matrix {
-        x.view().times_plus(self.weight(weight), self.vector(bias))
+    fn affine(self, x: &Matrix, [weight, bias]: [Part; 2], memory: &mut Memory) -> Matrix {
+        let mut out = memory.matrix();
+        x.view().times_plus_into(self.weight(weight), self.vector(bias), &mut out);
+        out
     }
 
     /// Leaves the gradient of `x` in `out` where `grad` is that of [`Layer::affine`].
@@ -230,13 +270,13 @@ impl<'a> Layer<'a> {
         grad.view().times_into(self.weight(weight).transposed(), out);
     }
 
-    fn backward_norm(self, x: &[f32], grad: &Matrix, parts: [Part; 2], sums: &mut [f32]) -> Matrix {
-        let mut out = Matrix::zeros(grad.rows(), grad.columns());
+    /// Turns the gradient of what was normalised into that of `x`.
+    fn backward_norm(self, x: &[f32], mut grad: Matrix, parts: [Part; 2], sums: &mut [f32]) -> Matrix {
         let gain = self.vector(parts[0]);
         // The bias lies behind the gain.
         let both = self.shape.range(parts[0]).start..self.shape.range(parts[1]).end;
         let (grad_gain, grad_bias) = sums[both].split_at_mut(gain.len());
-        layer_norm::backward(x, gain, grad.values(), out.values_mut(), grad_gain, grad_bias);
-        out
+        layer_norm::backward(x, gain, grad.values_mut(), grad_gain, grad_bias);
+        grad
     }
 }

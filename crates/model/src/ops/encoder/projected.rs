@@ -24,7 +24,8 @@ impl Layer<'_> {
     pub(super) fn mix_projected(self, normal: &Matrix, wanted: &Wanted, memory: &mut Memory) -> Matrix {
         let width = self.shape.width;
         let projected = self.project(normal, memory);
-        let mut mixed = Matrix::zeros(wanted.tokens.len(), width);
+        let mut mixed = memory.matrix();
+        mixed.reshape(wanted.tokens.len(), width);
         for [tokens, queries] in &wanted.sequences {
             let sequence =
                 Sequence { projected: projected.rows_of(tokens.clone()), places: &wanted.places[queries.clone()] };
@@ -46,7 +47,8 @@ impl Layer<'_> {
     ) -> Matrix {
         let width = self.shape.width;
         let projected = self.project(normal, memory);
-        let mut grad_projected = Matrix::zeros(normal.rows(), 3 * width);
+        let mut grad_projected = memory.matrix();
+        grad_projected.clear(normal.rows(), 3 * width);
         for [tokens, queries] in &wanted.sequences {
             let sequence =
                 Sequence { projected: projected.rows_of(tokens.clone()), places: &wanted.places[queries.clone()] };
@@ -65,6 +67,9 @@ impl Layer<'_> {
         let of_queries = grad_projected.values().chunks_exact(3 * width).map(|row| &row[..width]);
         of_queries.for_each(|row| add_scaled(&mut biases[..width], 1.0, row));
         column_sums(grad_mixed.values(), &mut biases[2 * width..]);
-        grad_projected.view().times(self.weight(Part::QueryKeyValueWeight).transposed())
+        let mut grad_normal = memory.matrix();
+        grad_projected.view().times_into(self.weight(Part::QueryKeyValueWeight).transposed(), &mut grad_normal);
+        memory.keep(grad_projected);
+        grad_normal
     }
 }

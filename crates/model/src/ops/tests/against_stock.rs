@@ -33,8 +33,8 @@ fn stock_bag(table: &Tensor, bags: &Bags) -> Result<Tensor> {
         return Ok(sums);
     }
     let column = |values: Vec<u32>| Tensor::from_vec(values, entries.len(), device);
-    let rows = column(entries.iter().map(|(_, row, _)| *row).collect())?;
-    let owners = column(entries.iter().map(|(bag, _, _)| *bag).collect())?;
+    let rows = column(entries.iter().map(|(_, row, _)| *row as u32).collect())?;
+    let owners = column(entries.iter().map(|(bag, _, _)| *bag as u32).collect())?;
     let weights: Vec<f32> = entries.iter().map(|(_, _, weight)| *weight).collect();
     let weights = Tensor::from_vec(weights, (entries.len(), 1), device)?;
     sums.index_add(&owners, &table.index_select(&rows, 0)?.broadcast_mul(&weights)?, 0)
