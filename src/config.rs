@@ -13,7 +13,7 @@ use turret_index::{Backend, IndexSettings};
 use turret_model::{EvaluationSettings, ModelSettings, Part, SettingsError, Split, TrainingSettings};
 use turret_retrieval::generation::Manifest;
 use turret_retrieval::state::Precision;
-use turret_store::StoreSettings;
+use turret_store::{Retention, StoreSettings};
 
 mod learning;
 mod nodes;
@@ -77,6 +77,8 @@ pub struct UsersConfig {
     pub settings: StoreSettings,
     /// How exactly sequence states are kept.
     pub state_precision: Precision,
+    /// How long things are kept.
+    pub retention: Retention,
 }
 
 /// The front door.
@@ -225,6 +227,7 @@ impl Config {
             index: self.index.settings.clone(),
             store: self.users.settings.clone(),
             state_precision: self.users.state_precision,
+            retention: self.users.retention,
             inference: self.inference,
             search_threads: self.index.settings.threads,
             search_queue: self.index.queue,
@@ -285,9 +288,19 @@ fn users(section: Section<'_>) -> UsersConfig {
             cache_bytes: section.size("cache_bytes", 64 << 20, 1 << 20..=1 << 40) as u64,
         },
         state_precision: section.choice("state_precision", Precision::F16, &precisions),
+        retention: Retention {
+            events_ms: days(&section, "events_days", 0),
+            silent_ms: days(&section, "silent_days", 0),
+            erased_ms: days(&section, "erased_days", 90),
+        },
     };
     section.finish();
     config
+}
+
+/// Days, in milliseconds; 0 is without a limit.
+fn days(section: &Section<'_>, key: &'static str, default: i64) -> Option<i64> {
+    Some(section.integer(key, default, 0..=36_500)).filter(|days| *days > 0).map(|days| days * 86_400_000)
 }
 
 fn inference(section: Section<'_>) -> BatcherSettings {

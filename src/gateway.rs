@@ -17,6 +17,7 @@ mod health;
 mod listener;
 mod problem;
 mod retrieve;
+mod users;
 
 /// What every handler needs.
 pub struct Gateway {
@@ -93,7 +94,10 @@ impl Listeners {
         if gateway.roles.contains(&Role::Gateway) {
             http = http
                 .route("/v1/candidates:retrieve", post(retrieve::retrieve))
-                .route("/v1/users/{id}/events", put(events::put));
+                .route("/v1/events:ingest", post(events::ingest))
+                .route("/v1/users/{id}", get(users::get).delete(users::delete))
+                .route("/v1/users/{id}/events", put(events::put))
+                .route("/v1/users/{id}/demographics", put(users::put_demographics));
         }
         let admin = axum::Router::new()
             .route("/admin/refresh", post(admin::refresh))

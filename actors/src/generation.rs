@@ -176,3 +176,18 @@ impl Generation {
         Ok(model)
     }
 }
+
+/// Every generation that lies beside that in `dir`, and itself, the oldest first. What has no sound manifest is none.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn published_in(dir: &Path) -> Result<Vec<Generation>, GenerationError> {
+    let parent = dir.parent().unwrap_or(dir);
+    let read = |source| GenerationError::Read { path: parent.to_owned(), source };
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(parent).map_err(read)? {
+        found.extend(Generation::open(&entry.map_err(read)?.path()));
+    }
+    found.sort_by_key(|generation| generation.manifest.created_at_ms);
+    Ok(found)
+}

@@ -21,4 +21,5 @@ pub mod retrieve;
 pub mod routing;
 pub mod supervisor;
 pub mod user_partition;
+pub mod users;
 pub mod wire;

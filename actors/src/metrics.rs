@@ -33,6 +33,10 @@ pub struct Metrics {
     pub index_generation: GaugeVec,
     /// User look-ups.
     pub user_lookups: IntCounterVec,
+    /// Asks whose writes shared one flush.
+    pub write_group_asks: Histogram,
+    /// What was forgotten because it was old.
+    pub retention: IntCounterVec,
     /// Users refreshed.
     pub refresh_users: IntCounterVec,
     /// Rows in a batch of the inference worker.
@@ -90,6 +94,11 @@ impl Metrics {
                 .buckets(RATIO_BUCKETS.to_vec()),
         )?;
         registry.register(Box::new(coverage.clone()))?;
+        let write_group_asks = Histogram::with_opts(
+            HistogramOpts::new("turret_user_write_group_asks", "Requests whose writes shared one flush")
+                .buckets(ROW_BUCKETS.to_vec()),
+        )?;
+        registry.register(Box::new(write_group_asks.clone()))?;
         Ok(Self {
             requests: counter("turret_gateway_requests_total", "Retrieval requests by outcome", &["outcome"])?,
             request_duration: histogram(
@@ -114,6 +123,8 @@ impl Metrics {
             searches_in_flight: gauges("turret_index_searches_in_flight", "Searches queued or running", &["shard"])?,
             index_generation,
             user_lookups: counter("turret_user_lookups_total", "User look-ups by result", &["result"])?,
+            write_group_asks,
+            retention: counter("turret_user_retention_total", "What was forgotten because it was old", &["what"])?,
             refresh_users: counter("turret_user_refresh_users_total", "Users refreshed by result", &["result"])?,
             batch_rows: histogram("turret_inference_batch_rows", "Rows in one batch", &["lane"], ROW_BUCKETS)?,
             queue_rows: gauges("turret_inference_queue_rows", "Rows that wait", &["lane"])?,

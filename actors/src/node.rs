@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use turret_index::IndexSettings;
 use turret_retrieval::ids::NodeName;
 use turret_retrieval::state::{Precision, StateError};
-use turret_store::StoreSettings;
+use turret_store::{Retention, StoreSettings};
 
 use crate::admin::{self, Admin, Placed};
 use crate::generation::{Generation, GenerationError, MODEL_DIR};
@@ -33,6 +33,7 @@ use crate::retrieve::Retriever;
 use crate::routing::{self, Routing, RoutingReader};
 use crate::supervisor::{Child, Supervisor};
 use crate::user_partition::UserPartition;
+use crate::users::Users;
 use crate::wire::{FRAME_BYTES_MAX, Inbox, Wire};
 
 /// What a node does.
@@ -76,6 +77,8 @@ pub struct NodeSettings {
     pub index: IndexSettings,
     /// How to open user partitions.
     pub store: StoreSettings,
+    /// How long they keep things.
+    pub retention: Retention,
     /// How exactly they keep the states of a refresh.
     pub state_precision: Precision,
     /// The bounds of the inference queue.
@@ -109,6 +112,8 @@ pub enum StartError {
 pub struct Node {
     /// Answers requests.
     pub retriever: Retriever,
+    /// Reads and writes users.
+    pub users: Users,
     name: NodeName,
     control: Option<NodeName>,
     placed: Placed,
@@ -116,9 +121,9 @@ pub struct Node {
     roots: tokio::sync::Mutex<Vec<(ActorCell, JoinHandle<()>)>>,
 }
 
-/// Threads that append events and refresh states; they mostly wait for the disk.
+/// Threads that write users and refresh states; they mostly wait for the disk.
 const STORE_THREADS: usize = 2;
-/// Appends that may wait for them.
+/// Jobs that may wait for them.
 const STORE_QUEUE: usize = 256;
 /// How long a call from HTTP to an admin actor may take.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -183,6 +188,7 @@ impl Node {
                 partition: *partition,
                 dir: settings.data_dir.join(format!("users/{:04}", partition.0)),
                 settings: settings.store.clone(),
+                retention: settings.retention,
                 state_precision: settings.state_precision,
                 generation: generation.clone(),
                 reads: reads.clone(),
@@ -209,7 +215,8 @@ impl Node {
 
         let retriever = Retriever::new(routing.clone(), settings.in_flight_max, metrics);
         let roots = tokio::sync::Mutex::new(roots);
-        Ok(Self { retriever, name: settings.name.clone(), control, placed, routing, roots })
+        let users = Users::new(routing.clone());
+        Ok(Self { retriever, users, name: settings.name.clone(), control, placed, routing, roots })
     }
 
     /// Whether everything placed on this node serves.

@@ -14,6 +14,7 @@ use turret_retrieval::ids::{EncoderVersion, GenerationId, NodeName, UserId};
 use turret_retrieval::state::{Precision, SequenceState};
 use turret_retrieval::user::Demographics;
 use turret_retrieval::vector::UnitVector;
+use turret_store::{Profile, Write, Written};
 
 use crate::wire::Wire;
 
@@ -89,9 +90,15 @@ pub enum UserRequest {
     /// What the online path needs of one user.
     #[rpc]
     View(Wire<ViewAsk>, RpcReplyPort<Wire<Result<Option<UserView>, Refusal>>>),
-    /// Adds events of one user; acknowledged when flushed.
+    /// Writes of users of this partition, in their order; acknowledged when flushed.
     #[rpc]
-    Append(Wire<AppendAsk>, RpcReplyPort<Wire<Result<Appended, Refusal>>>),
+    Write(Wire<WriteAsk>, RpcReplyPort<Wire<Result<WriteReply, Refusal>>>),
+    /// All that stands in the store of one user, but the events themselves.
+    #[rpc]
+    Profile(Wire<UserId>, RpcReplyPort<Wire<Result<Option<Profile>, Refusal>>>),
+    /// The snapshots on this node that hold one user.
+    #[rpc]
+    Traces(Wire<UserId>, RpcReplyPort<Wire<Result<Vec<Trace>, Refusal>>>),
     /// Recomputes the states of the next users with new events.
     #[rpc]
     RefreshPage(Wire<RefreshPageAsk>, RpcReplyPort<Wire<Result<RefreshedPage, Refusal>>>),
@@ -126,24 +133,27 @@ pub struct StateView {
     pub is_current: bool,
 }
 
-/// See [`UserRequest::Append`].
+/// See [`UserRequest::Write`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct AppendAsk {
-    /// Whose.
-    pub user: UserId,
+pub struct WriteAsk {
     /// Bounded by the gateway to what fits a message.
-    pub events: Vec<Event>,
+    pub writes: Vec<Write>,
 }
 
-/// What became of appended events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Appended {
-    /// New, and now on disk.
-    pub added: u32,
-    /// Known already.
-    pub known: u32,
-    /// Older than the oldest event that the log keeps.
-    pub dropped: u32,
+/// What became of each of the writes asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WriteReply {
+    /// In their order.
+    pub outcomes: Vec<Result<Written, Refusal>>,
+}
+
+/// A snapshot that holds a user.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trace {
+    /// The generation that ships it.
+    pub generation: GenerationId,
+    /// When that was published: milliseconds since 1970-01-01 UTC.
+    pub published_at_ms: i64,
 }
 
 /// See [`UserRequest::RefreshPage`].

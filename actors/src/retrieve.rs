@@ -18,9 +18,7 @@ use turret_retrieval::tier::{History, Tier};
 use turret_retrieval::user::Demographics;
 
 use crate::metrics::Metrics;
-use crate::protocol::{
-    AppendAsk, Appended, EmbedAsk, Embedded, InferenceRequest, Refusal, UserRequest, UserView, ViewAsk,
-};
+use crate::protocol::{EmbedAsk, Embedded, InferenceRequest, Refusal, UserRequest, UserView, ViewAsk};
 use crate::routing::{RoutingReader, RoutingTable};
 use crate::wire::{Inbox, Wire};
 use crate::{inference_worker, user_partition};
@@ -116,14 +114,6 @@ pub enum Rejection {
         /// What the last one said.
         why: String,
     },
-    /// The partition that must take the write did not. Retryable.
-    #[error("user partition {partition} did not take the write: {why}")]
-    PartitionUnavailable {
-        /// The partition.
-        partition: u32,
-        /// What it said.
-        why: String,
-    },
 }
 
 /// Answers retrievals. One per node; cheap to clone.
@@ -187,26 +177,6 @@ impl Retriever {
             plans: gathered.plans,
             timings,
         })
-    }
-
-    /// Appends events to their user's log; acknowledged when they are on disk.
-    ///
-    /// # Errors
-    /// When the partition is absent, refuses, or does not answer in time. Retryable: events are known by their ids.
-    pub async fn append(&self, ask: AppendAsk, timeout: Duration) -> Result<Appended, Rejection> {
-        let table = self.routing.table();
-        let partition = partition_of(&ask.user, table.manifest.partitions());
-        let unavailable = |why: String| Rejection::PartitionUnavailable { partition: partition.0, why };
-        let holder = holder(&table, &ask.user).ok_or_else(|| unavailable("no node serves it".to_owned()))?;
-        let append = |reply| -> user_partition::Msg { Inbox::Request(UserRequest::Append(Wire::new(ask), reply)) };
-        match holder.call(append, Some(timeout)).await {
-            Ok(CallResult::Success(answer)) => match answer.open() {
-                Ok(Ok(appended)) => Ok(appended),
-                Ok(Err(refusal)) => Err(unavailable(refusal.to_string())),
-                Err(error) => Err(unavailable(error.to_string())),
-            },
-            Ok(CallResult::Timeout | CallResult::SenderError) | Err(_) => Err(unavailable("no answer".to_owned())),
-        }
     }
 
     async fn look_up(&self, table: &RoutingTable, request: &RetrieveRequest) -> LookedUp {

@@ -1,28 +1,31 @@
 //! The actor of one user partition.
 //!
 //! Owns the sled store of one hash partition of the users. Opens it and imports the generation's snapshot off the
-//! actor's own time, joins `users/<partition>` when it can serve, answers from worker threads. An append is flushed
-//! before it is acknowledged. When it dies nothing acknowledged is lost; the supervisor opens the store again.
+//! actor's own time, joins `users/<partition>` when it can serve, answers from worker threads. A write is flushed
+//! before it is acknowledged, together with those that waited for the same flush. When it dies nothing acknowledged is lost; the supervisor opens the store again.
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, BytesConvertable, RpcReplyPort};
-use turret_retrieval::ids::PartitionId;
+use turret_retrieval::ids::{PartitionId, UserId};
 use turret_retrieval::state::Precision;
-use turret_store::{PartitionStore, StoreSettings};
+use turret_store::{Change, PartitionStore, Profile, Retention, StoreSettings};
 
-use crate::generation::{Generation, users_file};
+use crate::generation::{Generation, published_in, users_file};
 use crate::groups;
 use crate::metrics::Metrics;
 use crate::offload::{Offload, Panicked};
 use crate::protocol::{
-    AppendAsk, Appended, RefreshPageAsk, RefreshedPage, Refusal, StateView, UserRequest, UserView, ViewAsk,
+    RefreshPageAsk, RefreshedPage, Refusal, StateView, Trace, UserRequest, UserView, ViewAsk, WriteAsk, WriteReply,
 };
 use crate::routing::RoutingReader;
 use crate::wire::{Inbox, Wire, note};
 
+mod commit;
 mod page;
+mod sweep;
 
 /// What this actor receives.
 pub type Msg = Inbox<UserRequest, Note>;
@@ -40,6 +43,12 @@ pub enum Note {
     StorePanicked,
     /// A page of the refresh ended.
     PageDone,
+    /// A group of writes was answered.
+    Written,
+    /// It is time to forget what is too old, behind this user.
+    SweepDue(Option<UserId>),
+    /// A page of that ended; where the next one starts.
+    Swept(Option<UserId>),
 }
 
 /// What the actor serves, and from where.
@@ -51,15 +60,17 @@ pub struct UserPartition {
     pub dir: PathBuf,
     /// How to open it.
     pub settings: StoreSettings,
+    /// How long things are kept.
+    pub retention: Retention,
     /// How exactly a refresh keeps states.
     pub state_precision: Precision,
     /// The generation whose snapshot is imported first, and whose encoder a refresh asks.
     pub generation: Generation,
     /// Where requests read the store.
     pub reads: Offload,
-    /// Where events are appended and states refreshed: a flush must not hold up a request.
+    /// Where users are written and states refreshed: a flush must not hold up a request.
     pub writes: Offload,
-    /// Where opening runs: it may take long.
+    /// Where opening and reading snapshots run: it may take long.
     pub loads: Offload,
     /// Where the refresh finds an inference worker.
     pub routing: RoutingReader,
@@ -71,6 +82,7 @@ pub struct UserPartition {
 pub struct State {
     store: Option<Arc<PartitionStore>>,
     page_running: bool,
+    group: commit::Group,
 }
 
 impl Actor for UserPartition {
@@ -93,18 +105,26 @@ impl Actor for UserPartition {
                 );
             },
         );
-        Ok(State { store: None, page_running: false })
+        Ok(State { store: None, page_running: false, group: commit::Group::default() })
     }
 
     async fn handle(&self, myself: ActorRef<Msg>, message: Msg, state: &mut State) -> Result<(), ActorProcessingErr> {
         match message {
             Inbox::Request(UserRequest::View(ask, reply)) => self.view(ask, reply, &myself, state),
-            Inbox::Request(UserRequest::Append(ask, reply)) => self.append(ask, reply, &myself, state),
+            Inbox::Request(UserRequest::Write(ask, reply)) => self.write(ask, reply, state),
+            Inbox::Request(UserRequest::Profile(user, reply)) => self.profile(user, reply, &myself, state),
+            Inbox::Request(UserRequest::Traces(user, reply)) => self.traces(user, reply, &myself, state),
             Inbox::Request(UserRequest::RefreshPage(ask, reply)) => self.refresh_page(ask, reply, &myself, state),
             Inbox::Note(Note::Opened(store)) => self.opened(store, &myself, state),
             Inbox::Note(Note::OpenFailed(why)) => return Err(why.into()),
             Inbox::Note(Note::StorePanicked) => return Err("work on the store panicked".into()),
             Inbox::Note(Note::PageDone) => state.page_running = false,
+            Inbox::Note(Note::Written) => state.group.written(),
+            Inbox::Note(Note::SweepDue(after)) => self.sweep_due(after, &myself, state),
+            Inbox::Note(Note::Swept(next)) => self.swept(next, &myself),
+        }
+        if let Some(store) = &state.store {
+            self.commit(store, &mut state.group, &myself);
         }
         Ok(())
     }
@@ -113,14 +133,15 @@ impl Actor for UserPartition {
 impl UserPartition {
     /// Blocking: opens the store and makes sure that it holds the generation's snapshot.
     fn open(&self) -> Result<PartitionStore, String> {
-        let store = PartitionStore::open(&self.dir, self.settings.clone()).map_err(|error| error.to_string())?;
+        let store =
+            PartitionStore::open(&self.dir, self.settings.clone(), now_ms()).map_err(|error| error.to_string())?;
         let id = &self.generation.manifest.id;
         if !store.has_imported(id).map_err(|error| error.to_string())? {
             let file = users_file(self.partition);
             self.generation.verify(&file).map_err(|error| error.to_string())?;
             let mut go_on = |_: u64| std::ops::ControlFlow::Continue(());
             store
-                .import_snapshot(&self.generation.dir.join(file), id, &mut go_on)
+                .import_snapshot(&self.generation.dir.join(file), id, now_ms(), &mut go_on)
                 .map_err(|error| error.to_string())?;
         }
         Ok(store)
@@ -130,31 +151,71 @@ impl UserPartition {
         let partition = self.partition.to_string();
         tracing::info!(partition, users = store.stats().users, "user partition serves");
         state.store = Some(Arc::from(store));
+        self.sweep_after(Duration::ZERO, None, myself);
         ractor::pg::join(groups::users(self.partition), vec![myself.get_cell()]);
     }
 
     fn view(&self, ask: Wire<ViewAsk>, reply: Reply<Option<UserView>>, myself: &ActorRef<Msg>, state: &State) {
         self.on_store(&self.reads, (ask, reply), myself, state, |store, ask| {
             let view = store.view(&ask.user, &ask.encoder).map_err(|error| Refusal::Failed(error.to_string()))?;
-            Ok(view.map(|view| UserView {
-                demographics: view.demographics,
-                state: view.state.map(|state| StateView {
-                    is_current: state.covers_events >= view.events_total,
+            Ok(view.map(|view| {
+                let is_current = view.is_current();
+                let state = |state: turret_store::StoredState| StateView {
+                    is_current,
                     sequence: state.sequence,
                     made_at_ms: state.made_at_ms,
-                }),
+                };
+                UserView { demographics: view.demographics, state: view.state.map(state) }
             }))
         });
     }
 
-    fn append(&self, ask: Wire<AppendAsk>, reply: Reply<Appended>, myself: &ActorRef<Msg>, state: &State) {
-        self.on_store(&self.writes, (ask, reply), myself, state, |store, ask| {
-            let outcome =
-                store.append_events(&[(ask.user, ask.events)]).map_err(|error| Refusal::Failed(error.to_string()))?;
-            let appended = outcome.first().ok_or_else(|| Refusal::Failed("the store answered nothing".to_owned()))?;
-            let (added, known, dropped) = (appended.added, appended.known, appended.dropped);
-            Ok(Appended { added, known, dropped })
+    fn write(&self, ask: Wire<WriteAsk>, reply: Reply<WriteReply>, state: &mut State) {
+        let ask = match self.admit(ask, state) {
+            Ok((ask, _)) => ask,
+            Err(refusal) => return answer(reply, Err(refusal)),
+        };
+        // Whoever sent it, what stands in the store keeps the rules.
+        let rule = ask.writes.iter().find_map(|write| match &write.change {
+            Change::Describe(demographics) => demographics.check().err(),
+            Change::Append(_) | Change::Erase => None,
         });
+        if let Some(rule) = rule {
+            return answer(reply, Err(Refusal::Failed(rule.to_string())));
+        }
+        if let Err(reply) = state.group.push(ask, reply) {
+            answer(reply, Err(Refusal::Overloaded));
+        }
+    }
+
+    fn profile(&self, user: Wire<UserId>, reply: Reply<Option<Profile>>, myself: &ActorRef<Msg>, state: &State) {
+        self.on_store(&self.reads, (user, reply), myself, state, |store, user| {
+            store.profile(&user).map_err(|error| Refusal::Failed(error.to_string()))
+        });
+    }
+
+    fn traces(&self, user: Wire<UserId>, reply: Reply<Vec<Trace>>, myself: &ActorRef<Msg>, state: &State) {
+        let (generations, file) = (self.generation.dir.clone(), users_file(self.partition));
+        self.on_store(&self.loads, (user, reply), myself, state, move |_, user| {
+            let fail = |why: String| Refusal::Failed(why);
+            let mut traces = Vec::new();
+            for generation in published_in(&generations).map_err(|error| fail(error.to_string()))? {
+                let path = generation.dir.join(&file);
+                if path.exists()
+                    && turret_store::snapshot_holds(&path, &user).map_err(|error| fail(error.to_string()))?
+                {
+                    let manifest = &generation.manifest;
+                    traces.push(Trace { generation: manifest.id.clone(), published_at_ms: manifest.created_at_ms });
+                }
+            }
+            Ok(traces)
+        });
+    }
+
+    fn sweep_due(&self, after: Option<UserId>, myself: &ActorRef<Msg>, state: &State) {
+        if let Some(store) = &state.store {
+            self.sweep(store, after, myself);
+        }
     }
 
     fn refresh_page(
@@ -231,4 +292,8 @@ where
 {
     // A caller that has gone away needs no answer.
     drop(reply.send(Wire::new(result)));
+}
+
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }

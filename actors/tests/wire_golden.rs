@@ -10,9 +10,9 @@ use ractor::{BytesConvertable, Message, RpcReplyPort};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use turret_actors::protocol::{
-    AdminRequest, AppendAsk, Appended, EmbedAsk, Embedded, EncodeAsk, IndexRequest, InferenceRequest, NodeStatus,
-    RefreshPageAsk, RefreshStarted, RefreshStatus, RefreshedPage, Refusal, SearchAsk, SearchReply, StateView,
-    UserRequest, UserView, ViewAsk,
+    AdminRequest, EmbedAsk, Embedded, EncodeAsk, IndexRequest, InferenceRequest, NodeStatus, RefreshPageAsk,
+    RefreshStarted, RefreshStatus, RefreshedPage, Refusal, SearchAsk, SearchReply, StateView, Trace, UserRequest,
+    UserView, ViewAsk, WriteAsk, WriteReply,
 };
 use turret_actors::wire::{WIRE_VERSION, Wire, WireError};
 use turret_index::{FoundAd, Plan};
@@ -21,10 +21,12 @@ use turret_retrieval::event::{Event, EventType};
 use turret_retrieval::filter::{End, Filter, NumberRange};
 use turret_retrieval::ids::{AdId, EncoderVersion, EventId, GenerationId, InterestId, ItemId, NodeName, UserId};
 use turret_retrieval::item::Interest;
+use turret_retrieval::revision::Revision;
 use turret_retrieval::state::{Precision, SequenceState};
 use turret_retrieval::topk::Hit;
 use turret_retrieval::user::Demographics;
 use turret_retrieval::vector::UnitVector;
+use turret_store::{Appended, Change, Erasure, ErasureMark, Profile, StateProfile, Write, Written};
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -112,7 +114,7 @@ fn filter() -> Filter {
 
 #[test]
 fn the_version_is_the_one_that_the_bytes_are_of() {
-    assert_eq!(WIRE_VERSION, 3, "take the bytes of the new version over, then raise this");
+    assert_eq!(WIRE_VERSION, 4, "take the bytes of the new version over, then raise this");
 }
 
 #[test]
@@ -125,14 +127,14 @@ fn messages_of_the_index() {
         filter,
         remaining_us: 25_000,
     };
-    golden(ask(None), "030e672d323032362d31312d32332e320200000000000080bf00c80100a8c301");
+    golden(ask(None), "040e672d323032362d31312d32332e320200000000000080bf00c80100a8c301");
     golden(
         SearchAsk { without_context: Some(vector()), ..ask(None) },
-        "030e672d323032362d31312d32332e320200000000000080bf010200000000000080bfc80100a8c301",
+        "040e672d323032362d31312d32332e320200000000000080bf010200000000000080bfc80100a8c301",
     );
     golden(
         ask(Some(filter())),
-        "030e672d323032362d31312d32332e320200000000000080bf00c8010100020306737461747573010661637469766502010104076d696e5f6167650100000000000032400001000000000060504001a8c301",
+        "040e672d323032362d31312d32332e320200000000000080bf00c8010100020306737461747573010661637469766502010104076d696e5f6167650100000000000032400001000000000060504001a8c301",
     );
     let hit = |ad: &str, score| Hit { ad: AdId::new(ad).expect("an id"), score };
     let found = |hit, advertiser: Option<&str>, baseline_score| FoundAd {
@@ -144,35 +146,63 @@ fn messages_of_the_index() {
         let ads = vec![found(hit("ad901", 0.8125), Some("adv12"), Some(0.5)), found(hit("7", -0.5), None, None)];
         Ok::<_, Refusal>(SearchReply { ads, exhausted: true, plan, selectivity })
     };
-    golden(reply(Plan::Exact, None), "0300020561643930310000503f01056164763132010000003f0137000000bf0000010000");
+    golden(reply(Plan::Exact, None), "0400020561643930310000503f01056164763132010000003f0137000000bf0000010000");
     golden(
         reply(Plan::ExactPostings, Some(0.25)),
-        "0300020561643930310000503f01056164763132010000003f0137000000bf0000010101000000000000d03f",
+        "0400020561643930310000503f01056164763132010000003f0137000000bf0000010101000000000000d03f",
     );
     golden(
         reply(Plan::InGraph, Some(0.5)),
-        "0300020561643930310000503f01056164763132010000003f0137000000bf0000010201000000000000e03f",
+        "0400020561643930310000503f01056164763132010000003f0137000000bf0000010201000000000000e03f",
     );
-    golden(reply(Plan::Graph, None), "0300020561643930310000503f01056164763132010000003f0137000000bf0000010300");
+    golden(reply(Plan::Graph, None), "0400020561643930310000503f01056164763132010000003f0137000000bf0000010300");
 }
 
 #[test]
 fn messages_of_the_user_partitions() {
-    golden(ViewAsk { user: user(), encoder: encoder() }, "0302753106656e632d3431");
+    golden(ViewAsk { user: user(), encoder: encoder() }, "0402753106656e632d3431");
     let view = |state| Ok::<_, Refusal>(Some(UserView { demographics: demographics(), state }));
     let state = StateView { sequence: sequence(Precision::F16), made_at_ms: 1_767_571_200_000, is_current: true };
-    golden(Ok::<Option<UserView>, Refusal>(None), "030000");
-    golden(view(None), "030001011d010255530000");
-    golden(view(Some(state)), "030001011d010255530001020104003800c080e0a0b7f16601");
+    golden(Ok::<Option<UserView>, Refusal>(None), "040000");
+    golden(view(None), "040001011d010255530000");
+    golden(view(Some(state)), "040001011d010255530001020104003800c080e0a0b7f16601");
+    let write = |change| WriteAsk { writes: vec![Write { user: user(), change }] };
     golden(
-        AppendAsk { user: user(), events: events() },
-        "03027531040269310080e0a0b7f16601026531026932010100026933020000026934030200",
+        write(Change::Append(events())),
+        "040102753100040269310080e0a0b7f16601026531026932010100026933020000026934030200",
     );
-    golden(Ok::<_, Refusal>(Appended { added: 300, known: 2, dropped: 1 }), "0300ac020201");
-    golden(RefreshPageAsk { after: None, users_max: 16 }, "030010");
-    golden(RefreshPageAsk { after: Some(user()), users_max: 16 }, "030102753110");
-    golden(Ok::<_, Refusal>(RefreshedPage { refreshed: 16, next: Some(user()) }), "03001001027531");
-    golden(Ok::<_, Refusal>(RefreshedPage { refreshed: 0, next: None }), "03000000");
+    golden(write(Change::Describe(demographics())), "040102753101011d0102555300");
+    golden(write(Change::Erase), "040102753102");
+    let erasure = Erasure {
+        revision: Revision::from_bits(300),
+        watermark_ms: 5,
+        events: 2,
+        states: vec![encoder()],
+        demographics: true,
+    };
+    let outcomes = vec![
+        Ok(Written::Appended(Appended { added: 300, known: 2, dropped: 1, erased: 0 })),
+        Ok(Written::Described(Revision::from_bits(300))),
+        Ok(Written::Erased(erasure)),
+        Err(Refusal::Overloaded),
+    ];
+    golden(Ok::<_, Refusal>(WriteReply { outcomes }), "0400040000ac020201000001ac020002ac020a020106656e632d3431010102");
+    golden(Ok::<Option<Profile>, Refusal>(None), "040000");
+    let profile = Profile {
+        demographics: demographics(),
+        events: 3,
+        oldest_ms: Some(1),
+        latest_ms: None,
+        states: vec![StateProfile { encoder: encoder(), made_at_ms: 2, is_current: true, bytes: 128 }],
+        erased: Some(ErasureMark { at_ms: 3, watermark_ms: 4 }),
+    };
+    golden(Ok::<_, Refusal>(Some(profile)), "040001011d0102555300030102000106656e632d343104018001010608");
+    let trace = Trace { generation: generation(), published_at_ms: 1 };
+    golden(Ok::<_, Refusal>(vec![trace]), "0400010e672d323032362d31312d32332e3202");
+    golden(RefreshPageAsk { after: None, users_max: 16 }, "040010");
+    golden(RefreshPageAsk { after: Some(user()), users_max: 16 }, "040102753110");
+    golden(Ok::<_, Refusal>(RefreshedPage { refreshed: 16, next: Some(user()) }), "04001001027531");
+    golden(Ok::<_, Refusal>(RefreshedPage { refreshed: 0, next: None }), "04000000");
 }
 
 #[test]
@@ -187,30 +217,30 @@ fn messages_of_the_inference_workers() {
         compares_without_context: true,
         remaining_us: 25_000,
     };
-    golden(ask(None, None), "030e672d323032362d31312d32332e320000011d010255530001a8c301");
+    golden(ask(None, None), "040e672d323032362d31312d32332e320000011d010255530001a8c301");
     golden(
         ask(Some(sequence(Precision::F32)), Some(Context { subject: Some(subject), query: None })),
-        "030e672d323032362d31312d32332e32010200080000003f000000c00101010770696e35353231010d7374796c652f76696e746167650000403f00011d010255530001a8c301",
+        "040e672d323032362d31312d32332e32010200080000003f000000c00101010770696e35353231010d7374796c652f76696e746167650000403f00011d010255530001a8c301",
     );
     golden(
         ask(None, Some(Context { subject: None, query: Some("armchair".to_owned()) })),
-        "030e672d323032362d31312d32332e32000100010861726d6368616972011d010255530001a8c301",
+        "040e672d323032362d31312d32332e32000100010861726d6368616972011d010255530001a8c301",
     );
     let embedded =
         |without_context| Ok::<_, Refusal>(Embedded { vector: vector(), without_context, context_used: true });
-    golden(embedded(None), "03000200000000000080bf0001");
-    golden(embedded(Some(vector())), "03000200000000000080bf010200000000000080bf01");
+    golden(embedded(None), "04000200000000000080bf0001");
+    golden(embedded(Some(vector())), "04000200000000000080bf010200000000000080bf01");
     golden(
         EncodeAsk { encoder: encoder(), histories: vec![events(), vec![]], precision: Precision::Int8 },
-        "0306656e632d343102040269310080e0a0b7f166010265310269320101000269330200000269340302000002",
+        "0406656e632d343102040269310080e0a0b7f166010265310269320101000269330200000269340302000002",
     );
-    golden(Ok::<_, Refusal>(vec![Some(sequence(Precision::Int8)), None]), "030002010202060402813c208100");
+    golden(Ok::<_, Refusal>(vec![Some(sequence(Precision::Int8)), None]), "040002010202060402813c208100");
 }
 
 #[test]
 fn messages_of_the_admin_actors() {
-    golden((), "03");
-    golden(node(), "030161");
+    golden((), "04");
+    golden(node(), "040161");
     let status = |refresh| NodeStatus {
         node: node(),
         generation: generation(),
@@ -220,7 +250,7 @@ fn messages_of_the_admin_actors() {
         partitions: vec![1],
         refresh,
     };
-    golden(status(None), "0301610e672d323032362d31312d32332e3201ac02020003010100");
+    golden(status(None), "0401610e672d323032362d31312d32332e3201ac02020003010100");
     let refresh = RefreshStatus {
         run: 2,
         running: true,
@@ -229,22 +259,22 @@ fn messages_of_the_admin_actors() {
         partitions_failed: 1,
         partitions: 4,
     };
-    golden(status(Some(refresh)), "0301610e672d323032362d31312d32332e3201ac020200030101010201e807030104");
-    golden(Ok::<_, Refusal>(RefreshStarted { run: 2, started: false }), "03000200");
+    golden(status(Some(refresh)), "0401610e672d323032362d31312d32332e3201ac020200030101010201e807030104");
+    golden(Ok::<_, Refusal>(RefreshStarted { run: 2, started: false }), "04000200");
 }
 
 #[test]
 fn every_refusal() {
     let refused = |refusal: Refusal| Err::<(), _>(refusal);
-    golden(refused(Refusal::Unreadable("malformed message".to_owned())), "030100116d616c666f726d6564206d657373616765");
+    golden(refused(Refusal::Unreadable("malformed message".to_owned())), "040100116d616c666f726d6564206d657373616765");
     golden(
         refused(Refusal::OtherVersion { serving: "g-1".to_owned(), asked: "g-2".to_owned() }),
-        "03010103672d3103672d32",
+        "04010103672d3103672d32",
     );
-    golden(refused(Refusal::Overloaded), "030102");
-    golden(refused(Refusal::Expired), "030103");
-    golden(refused(Refusal::Starting), "030104");
-    golden(refused(Refusal::Failed("why".to_owned())), "03010503776879");
+    golden(refused(Refusal::Overloaded), "040102");
+    golden(refused(Refusal::Expired), "040103");
+    golden(refused(Refusal::Starting), "040104");
+    golden(refused(Refusal::Failed("why".to_owned())), "04010503776879");
 }
 
 /// How a request reaches a peer: the name of its variant, and its arguments, each with its length before it.
@@ -268,19 +298,21 @@ async fn requests_are_framed_by_the_name_of_their_variant() {
         assert_eq!(found, (variant.to_owned(), args.to_owned()));
     };
     let refresh = RefreshPageAsk { after: None, users_max: 16 };
-    check(framed(AdminRequest::Ping(Wire::new(()), port())), "Ping", "000000000000000103");
-    check(framed(AdminRequest::Status(Wire::new(()), port())), "Status", "000000000000000103");
-    check(framed(AdminRequest::Refresh(Wire::new(()), port())), "Refresh", "000000000000000103");
-    check(framed(UserRequest::RefreshPage(Wire::new(refresh), port())), "RefreshPage", "0000000000000003030010");
+    check(framed(AdminRequest::Ping(Wire::new(()), port())), "Ping", "000000000000000104");
+    check(framed(AdminRequest::Status(Wire::new(()), port())), "Status", "000000000000000104");
+    check(framed(AdminRequest::Refresh(Wire::new(()), port())), "Refresh", "000000000000000104");
+    check(framed(UserRequest::RefreshPage(Wire::new(refresh), port())), "RefreshPage", "0000000000000003040010");
     let view = ViewAsk { user: user(), encoder: encoder() };
-    check(framed(UserRequest::View(Wire::new(view), port())), "View", "000000000000000b0302753106656e632d3431");
-    let append = AppendAsk { user: user(), events: vec![] };
-    check(framed(UserRequest::Append(Wire::new(append), port())), "Append", "00000000000000050302753100");
+    check(framed(UserRequest::View(Wire::new(view), port())), "View", "000000000000000b0402753106656e632d3431");
+    let write = WriteAsk { writes: vec![] };
+    check(framed(UserRequest::Write(Wire::new(write), port())), "Write", "00000000000000020400");
+    check(framed(UserRequest::Profile(Wire::new(user()), port())), "Profile", "000000000000000404027531");
+    check(framed(UserRequest::Traces(Wire::new(user()), port())), "Traces", "000000000000000404027531");
     let encode = EncodeAsk { encoder: encoder(), histories: vec![], precision: Precision::F32 };
     check(
         framed(InferenceRequest::Encode(Wire::new(encode), port())),
         "Encode",
-        "000000000000000a0306656e632d34310000",
+        "000000000000000a0406656e632d34310000",
     );
     let embed = EmbedAsk {
         generation: generation(),
@@ -293,7 +325,7 @@ async fn requests_are_framed_by_the_name_of_their_variant() {
     check(
         framed(InferenceRequest::Embed(Wire::new(embed), port())),
         "Embed",
-        "0000000000000017030e672d323032362d31312d32332e3200000000000001",
+        "0000000000000017040e672d323032362d31312d32332e3200000000000001",
     );
     let search = SearchAsk {
         generation: generation(),
@@ -306,7 +338,7 @@ async fn requests_are_framed_by_the_name_of_their_variant() {
     check(
         framed(IndexRequest::Search(Wire::new(search), port())),
         "Search",
-        "000000000000001d030e672d323032362d31312d32332e320200000000000080bf00010001",
+        "000000000000001d040e672d323032362d31312d32332e320200000000000080bf00010001",
     );
 }
 

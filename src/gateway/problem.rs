@@ -5,6 +5,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use turret_actors::retrieve::Rejection;
+use turret_actors::users::Unavailable;
 
 /// One clear error: a stable code, and where it applies the field and the rule it broke.
 #[derive(Debug, Serialize)]
@@ -46,6 +47,12 @@ impl Problem {
         Self { field: Some(field).filter(|field| !field.is_empty()), rule: Some(rule), ..problem }
     }
 
+    /// A partition answered what it was not asked.
+    pub(super) fn confused() -> Self {
+        let detail = "the partition answered another question".to_owned();
+        Self::new(StatusCode::BAD_GATEWAY, "partition_confused", detail)
+    }
+
     /// Carries the fields of the answer that was not complete enough.
     pub(super) fn with_answer(self, answer: serde_json::Value) -> Self {
         Self { answer: Some(Box::new(answer)), ..self }
@@ -83,10 +90,13 @@ impl From<Rejection> for Problem {
             Rejection::NoInference { .. } => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "no_inference", detail).retry_after(1)
             }
-            Rejection::PartitionUnavailable { .. } => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "partition_unavailable", detail).retry_after(1)
-            }
         }
+    }
+}
+
+impl From<Unavailable> for Problem {
+    fn from(unavailable: Unavailable) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "partition_unavailable", unavailable.to_string()).retry_after(1)
     }
 }
 

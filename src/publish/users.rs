@@ -10,6 +10,7 @@ use turret_retrieval::dataset::{Dataset, Row};
 use turret_retrieval::event::Event;
 use turret_retrieval::hashing::partition_of;
 use turret_retrieval::ids::PartitionId;
+use turret_retrieval::revision::Revision;
 use turret_store::{SnapshotUser, SnapshotWriter, StoredState};
 
 use super::{Publication, Step};
@@ -55,7 +56,7 @@ pub(super) fn write(
                 encoder: publication.model.encoder_version().clone(),
                 made_at_ms,
                 covers_until_ms: last.timestamp_ms,
-                covers_events: events.len() as u64,
+                covers: Revision::NONE,
                 sequence,
             });
             let partition = partition_of(&known.id, publication.partitions);

@@ -144,9 +144,9 @@ fn events_taken_by_any_node_make_a_state_stale_and_a_refresh_makes_it_fresh() {
     for (node, user) in &written {
         let url = format!("{}/v1/users/{user}/events", cluster.nodes[*node].http);
         let event = json!({ "events": [{ "item_id": "item3", "event_type": "checkout", "timestamp_ms": 1_768_300_000_000_i64 }] });
-        assert_eq!(put(&url, &event).expect(200).json(), json!({ "added": 1, "known": 0, "dropped": 0 }));
+        assert_eq!(put(&url, &event).expect(200).json(), json!({ "added": 1, "known": 0, "dropped": 0, "erased": 0 }));
         // Sent once more, as after a lost answer, it is known.
-        assert_eq!(put(&url, &event).expect(200).json(), json!({ "added": 0, "known": 1, "dropped": 0 }));
+        assert_eq!(put(&url, &event).expect(200).json(), json!({ "added": 0, "known": 1, "dropped": 0, "erased": 0 }));
         for asked in &cluster.nodes {
             assert_eq!(history(asked, user), "stale", "{user} at node {}", asked.name);
         }

@@ -13,4 +13,5 @@ mod outage;
 mod process;
 mod scrape;
 mod training;
+mod users;
 mod world;

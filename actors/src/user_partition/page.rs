@@ -1,13 +1,13 @@
 //! One page of a refresh: read users with new events, encode them, write their states.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use ractor::rpc::CallResult;
 use turret_retrieval::state::SequenceState;
 use turret_store::{PartitionStore, StoredState};
 
-use super::UserPartition;
+use super::{UserPartition, now_ms};
 use crate::inference_worker;
 use crate::offload::Panicked;
 use crate::protocol::{ENCODE_ROWS_MAX, EncodeAsk, InferenceRequest, RefreshPageAsk, RefreshedPage, Refusal};
@@ -54,15 +54,15 @@ pub(super) async fn refresh(
                     encoder: own.generation.manifest.versions.encoder.clone(),
                     made_at_ms,
                     covers_until_ms: dirty.events.last().map_or(0, |event| event.timestamp_ms),
-                    covers_events: dirty.events_total,
+                    covers: dirty.log_at,
                     sequence: sequence?,
                 };
                 Some((dirty.user.clone(), state))
             })
             .collect::<Vec<_>>();
-        refreshed += states.len() as u32;
         let writer = store.clone();
-        own.writes
+        refreshed += own
+            .writes
             .run(move || writer.put_states(&states))
             .await
             .map_err(panicked)?
@@ -95,8 +95,4 @@ async fn encode(own: &UserPartition, ask: EncodeAsk) -> Result<Vec<Option<Sequen
 
 fn panicked(_: Panicked) -> Refusal {
     Refusal::Failed("work on the store panicked".to_owned())
-}
-
-fn now_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }

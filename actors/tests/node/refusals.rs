@@ -3,8 +3,8 @@
 use ractor::rpc::CallResult;
 use ractor::{ActorRef, BytesConvertable, Message, RpcReplyPort};
 use turret_actors::protocol::{
-    AdminRequest, AppendAsk, ENCODE_ROWS_MAX, EmbedAsk, Embedded, EncodeAsk, IndexRequest, InferenceRequest,
-    RefreshPageAsk, Refusal, SearchAsk, SearchReply, UserRequest, ViewAsk,
+    AdminRequest, ENCODE_ROWS_MAX, EmbedAsk, Embedded, EncodeAsk, IndexRequest, InferenceRequest, RefreshPageAsk,
+    Refusal, SearchAsk, SearchReply, UserRequest, ViewAsk, WriteAsk,
 };
 use turret_actors::wire::{Inbox, WIRE_VERSION, Wire};
 use turret_actors::{admin, groups};
@@ -131,12 +131,16 @@ fn bytes_that_are_no_message_are_refused_and_counted() {
             unreadable(call(&admin, |reply| AdminRequest::Refresh(refresh, reply)).await);
             let view = Wire::<ViewAsk>::from_bytes(bytes.clone());
             unreadable(call(partition, |reply| UserRequest::View(view, reply)).await);
-            let append = Wire::<AppendAsk>::from_bytes(bytes.clone());
-            unreadable(call(partition, |reply| UserRequest::Append(append, reply)).await);
+            let write = Wire::<WriteAsk>::from_bytes(bytes.clone());
+            unreadable(call(partition, |reply| UserRequest::Write(write, reply)).await);
+            let user = Wire::<UserId>::from_bytes(bytes.clone());
+            unreadable(call(partition, |reply| UserRequest::Profile(user, reply)).await);
+            let user = Wire::<UserId>::from_bytes(bytes.clone());
+            unreadable(call(partition, |reply| UserRequest::Traces(user, reply)).await);
             let page = Wire::<RefreshPageAsk>::from_bytes(bytes);
             unreadable(call(partition, |reply| UserRequest::RefreshPage(page, reply)).await);
         }
-        for (reason, kinds) in [("admin", 1), ("index", 1), ("inference", 2), ("users", 3)] {
+        for (reason, kinds) in [("admin", 1), ("index", 1), ("inference", 2), ("users", 5)] {
             let counted = world.metrics.wire_rejected.with_label_values(&[reason]).get();
             assert_eq!(counted, kinds * garbage.len() as u64, "{reason}");
         }

@@ -1,20 +1,20 @@
 //! Starting: what a node refuses to start from, and what it finds again.
 
 use std::fs;
-use std::time::Duration;
 
 use prometheus::Registry;
 use tempfile::TempDir;
 use turret_actors::generation::{CURRENT, Generation, GenerationError, MANIFEST};
 use turret_actors::metrics::Metrics;
 use turret_actors::node::{Node, StartError};
-use turret_actors::protocol::{AppendAsk, Appended};
 use turret_retrieval::event::{Event, EventType};
-use turret_retrieval::ids::{EncoderVersion, ItemId, UserId};
+use turret_retrieval::ids::{EncoderVersion, ItemId};
 use turret_retrieval::tier::History;
 
+use turret_store::Appended;
+
 use crate::world::published::{AFTER_MS, publish, write_manifest};
-use crate::world::{alone, ask, retrieve, settings, with_node};
+use crate::world::{alone, append, ask, retrieve, settings, with_node};
 
 /// Why a node does not start from `generation`. Whatever it has started by then must have ended.
 async fn refused(dir: &TempDir, generation: Generation) -> GenerationError {
@@ -103,10 +103,9 @@ fn a_node_started_again_finds_what_it_acknowledged() {
         node.ready().await;
         // Whatever is asserted, this node must be stopped too.
         let answer = retrieve(&node.retriever, ask(Some(4), 5)).await;
-        let append = AppendAsk { user: UserId::from(4), events };
-        let appended = node.retriever.append(append, Duration::from_secs(10)).await;
+        let appended = append(&node.users, 4, events).await;
         node.stop().await;
         assert_eq!(answer.unwrap().user_state.history, History::Stale);
-        assert_eq!(appended, Ok(Appended { added: 0, known: 50, dropped: 0 }));
+        assert_eq!(appended, Ok(Appended { known: 50, ..Appended::default() }));
     });
 }

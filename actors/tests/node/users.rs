@@ -4,17 +4,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use prometheus::Registry;
 use turret_actors::groups;
-use turret_actors::protocol::{AppendAsk, Appended, RefreshStatus};
-use turret_actors::retrieve::Rejection;
+use turret_actors::metrics::Metrics;
+use turret_actors::node::{Node, NodeSettings};
+use turret_actors::protocol::RefreshStatus;
 use turret_retrieval::event::{Event, EventType};
 use turret_retrieval::hashing::partition_of;
 use turret_retrieval::ids::{EventId, ItemId, PartitionId, UserId};
 use turret_retrieval::tier::{History, Tier};
+use turret_store::{Appended, Change, Retention};
 
 use crate::answers::view;
 use crate::world::published::{ADS, AFTER_MS, MODEL, PARTITIONS, USERS, history};
-use crate::world::{World, ask, retrieve, until, until_grown, with_node};
+use crate::world::{World, append, ask, retrieve, until, until_grown, with_node};
 
 const USER: u64 = 11;
 /// Events offered one by one while the partition is killed.
@@ -68,22 +71,20 @@ fn a_killed_partition_lowers_the_tier_and_loses_nothing_acknowledged() {
                 }
             }
         });
-        let (retriever, stopped) = (world.node.retriever.clone(), stop.clone());
+        let (users, stopped) = (world.node.users.clone(), stop.clone());
         let writes = tokio::spawn(async move {
             let mut acknowledged = Vec::new();
             for number in (0..EVENTS_MAX).take_while(|_| !stopped.load(Ordering::Relaxed)) {
-                let append = AppendAsk { user: UserId::from(USER), events: vec![event(number)] };
-                match retriever.append(append, Duration::from_secs(10)).await {
+                match append(&users, USER, vec![event(number)]).await {
                     Ok(appended) => {
                         assert_eq!(appended.added, 1);
                         acknowledged.push(event(number));
                     }
-                    Err(Rejection::PartitionUnavailable { partition: refused, .. }) => {
-                        assert_eq!(refused, partition().0);
+                    Err(refused) => {
+                        assert_eq!(refused.partition, partition());
                         // Nothing of this node waits meanwhile, and a refusal is quick.
                         tokio::task::yield_now().await;
                     }
-                    Err(other) => panic!("an append came to {other}"),
                 }
             }
             acknowledged
@@ -104,7 +105,7 @@ fn a_killed_partition_lowers_the_tier_and_loses_nothing_acknowledged() {
             unknown.load(Ordering::Relaxed)
         );
         let known = acknowledged.len() as u32;
-        assert_eq!(world.append(USER, acknowledged).await, Appended { added: 0, known, dropped: 0 });
+        assert_eq!(world.append(USER, acknowledged).await, Appended { known, ..Appended::default() });
         let state = world.answer(ask(Some(USER), 10)).await.user_state;
         assert_eq!((state.history, state.reason), (History::Stale, None));
     });
@@ -122,8 +123,8 @@ fn a_refresh_covers_new_events_and_a_second_one_does_nothing() {
         assert_eq!((done.users_refreshed, done.partitions_done), (0, PARTITIONS), "what was published is current");
 
         let events: Vec<Event> = (0..3).map(event).collect();
-        assert_eq!(world.append(USER, events.clone()).await, Appended { added: 3, known: 0, dropped: 0 });
-        assert_eq!(world.append(USER, events.clone()).await, Appended { added: 0, known: 3, dropped: 0 });
+        assert_eq!(world.append(USER, events.clone()).await, Appended { added: 3, ..Appended::default() });
+        assert_eq!(world.append(USER, events.clone()).await, Appended { known: 3, ..Appended::default() });
         assert_eq!(world.append(newcomer, events.clone()).await.added, 3);
         assert_eq!((history_of(USER).await, history_of(newcomer).await), (History::Stale, History::None));
         assert_eq!(view(world, USER).await.unwrap().state.unwrap().sequence, before.sequence);
@@ -166,5 +167,40 @@ fn a_refresh_goes_on_when_the_partition_or_the_worker_dies() {
         until("the refresh ends", async || !status().await.running).await;
         assert_eq!((status().await.partitions_done, status().await.partitions_failed), (PARTITIONS, 0));
         assert!(view(world, USER).await.unwrap().state.unwrap().is_current);
+    });
+}
+
+#[test]
+fn writes_that_come_at_once_share_their_flushes() {
+    with_node(async |world| {
+        let groups =
+            || (world.metrics.write_group_asks.get_sample_count(), world.metrics.write_group_asks.get_sample_sum());
+        let before = groups();
+        let writes = (0..64).map(|number| append(&world.node.users, USER, vec![event(number)]));
+        let added: u32 = futures_util::future::join_all(writes).await.into_iter().map(|one| one.unwrap().added).sum();
+        let after = groups();
+        assert_eq!((added, after.1 - before.1), (64, 64.0));
+        assert!(after.0 - before.0 < 64, "as many flushes as writes");
+    });
+}
+
+#[test]
+fn what_is_too_old_is_forgotten_and_counted() {
+    with_node(async |world| {
+        for change in [Change::Append(vec![event(0)]), Change::Erase] {
+            world.node.users.write(UserId::from(USER), change, Duration::from_secs(10)).await.unwrap();
+        }
+        world.node.stop().await;
+        let events = Retention { erased_ms: Some(1), silent_ms: Some(86_400_000), ..Retention::default() };
+        let settings = NodeSettings { retention: events, ..world.settings.clone() };
+        let metrics = Metrics::new(&Registry::new()).unwrap();
+        let node = Node::start(settings, world.generation.clone(), metrics.clone()).await.unwrap();
+        node.ready().await;
+        let forgotten = |what: &str| metrics.retention.with_label_values(&[what]).get();
+        until("the mark is forgotten", async || forgotten("erasures") == 1).await;
+        let profile = node.users.profile(&UserId::from(USER), Duration::from_secs(10)).await;
+        let silent = forgotten("silent_users");
+        node.stop().await;
+        assert_eq!((profile.unwrap(), silent), (None, 0));
     });
 }

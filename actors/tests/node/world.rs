@@ -14,8 +14,9 @@ use turret_actors::generation::Generation;
 use turret_actors::inference_worker::batcher::BatcherSettings;
 use turret_actors::metrics::Metrics;
 use turret_actors::node::{Member, Node, NodeSettings, Role};
-use turret_actors::protocol::{AppendAsk, Appended, NodeStatus};
+use turret_actors::protocol::NodeStatus;
 use turret_actors::retrieve::{Answer, Rejection, RetrieveRequest, Retriever};
+use turret_actors::users::{Unavailable, Users};
 use turret_index::{Backend, IndexSettings};
 use turret_retrieval::budget::Budget;
 use turret_retrieval::context::{Context, Subject};
@@ -23,7 +24,7 @@ use turret_retrieval::event::Event;
 use turret_retrieval::ids::{ItemId, NodeName, UserId};
 use turret_retrieval::state::Precision;
 use turret_retrieval::user::Demographics;
-use turret_store::StoreSettings;
+use turret_store::{Appended, Change, Retention, StoreSettings, Written};
 
 pub(crate) mod published;
 
@@ -88,6 +89,7 @@ pub(crate) fn settings(dir: &TempDir) -> NodeSettings {
             threads: 1,
         },
         store: StoreSettings { events_per_user_max: 1_000, cache_bytes: 1 << 20 },
+        retention: Retention::default(),
         state_precision: Precision::F16,
         inference: BatcherSettings { batch_rows_max: 8, online_queue_rows_max: 64, refresh_queue_jobs_max: 4 },
         search_threads: 2,
@@ -139,6 +141,14 @@ pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     timeout(WAIT_MAX, waited).await.unwrap_or_else(|_| panic!("waited in vain: {what}"));
 }
 
+/// Acknowledged by the user's partition.
+pub(crate) async fn append(users: &Users, user: u64, events: Vec<Event>) -> Result<Appended, Unavailable> {
+    match users.write(UserId::from(user), Change::Append(events), WAIT_MAX).await? {
+        Written::Appended(appended) => Ok(appended),
+        other @ (Written::Described(_) | Written::Erased(_)) => panic!("an append came to {other:?}"),
+    }
+}
+
 impl World {
     async fn start(dir: TempDir, generation: Generation) -> Self {
         let (metrics, settings) = (Metrics::new(&Registry::new()).unwrap(), settings(&dir));
@@ -153,8 +163,7 @@ impl World {
 
     /// Acknowledged by the user's partition.
     pub(crate) async fn append(&self, user: u64, events: Vec<Event>) -> Appended {
-        let ask = AppendAsk { user: UserId::from(user), events };
-        self.node.retriever.append(ask, WAIT_MAX).await.expect("events are taken")
+        append(&self.node.users, user, events).await.expect("events are taken")
     }
 
     /// What the node says of itself.

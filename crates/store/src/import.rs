@@ -2,14 +2,18 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::atomic::Ordering;
 
+use sled::transaction::{ConflictableTransactionError, Transactional};
+use turret_retrieval::event::Event;
 use turret_retrieval::ids::GenerationId;
+use turret_retrieval::revision::Revision;
 
+use crate::StoredState;
 use crate::event_log::{is_subset, union};
-use crate::partition::{PartitionStore, ReadError, WriteError, read};
-use crate::record::{LogRecord, StateHead, UserRecord, encode};
+use crate::partition::{PartitionStore, ReadError, WriteError, damaged, failed};
+use crate::record::{LogRecord, UserRecord, decode, decode_user, encode};
 use crate::snapshot::{SnapshotError, SnapshotReader, SnapshotUser};
+use crate::states::join_state;
 
 /// Users between two calls of the observer.
 const OBSERVE_EVERY: u64 = 1_024;
@@ -52,8 +56,8 @@ impl PartitionStore {
     /// Joins the users of `generation`'s snapshot to the store; a snapshot that was imported already is left alone.
     ///
     /// Events are joined by union and demographics that the store lacks are filled in. A state of the snapshot counts
-    /// as current only where the snapshot knew every event that the log now keeps. `observe` hears how many users are
-    /// done. What is interrupted is imported again in whole the next time, with the same result. No other writes may
+    /// as current only where the snapshot knew every event that the log now keeps. Of a user who was erased here, only
+    /// what is later comes back. `observe` hears how many users are done. What is interrupted is imported again in whole the next time, with the same result. No other writes may
     /// run meanwhile.
     ///
     /// # Errors
@@ -62,6 +66,7 @@ impl PartitionStore {
         &self,
         path: &Path,
         generation: &GenerationId,
+        now_ms: i64,
         observe: &mut dyn FnMut(u64) -> ControlFlow<()>,
     ) -> Result<(), ImportError> {
         if self.has_imported(generation)? {
@@ -70,7 +75,7 @@ impl PartitionStore {
         let mut reader = SnapshotReader::open(path)?;
         let mut done = 0;
         while let Some(user) = reader.next_user()? {
-            self.import_user(user)?;
+            self.import_user(&user, now_ms)?;
             done += 1;
             if done % OBSERVE_EVERY == 0 && observe(done).is_break() {
                 return Err(ImportError::BrokenOff);
@@ -83,40 +88,40 @@ impl PartitionStore {
         Ok(())
     }
 
-    fn import_user(&self, shipped: SnapshotUser) -> Result<(), ImportError> {
-        // No other writes run meanwhile, and nothing is flushed before the end: the files are whole by then.
+    fn import_user(&self, shipped: &SnapshotUser, now_ms: i64) -> Result<(), WriteError> {
         let key = shipped.user.as_str().as_bytes();
-        let stored: Option<UserRecord> = read(&self.users, key)?;
-        let is_new = stored.is_none();
-        let mut record = stored.unwrap_or_default();
-        let log: LogRecord = read(&self.logs, key)?.unwrap_or_default();
-        let union = union(log.events, &shipped.events, self.bounds());
-        let is_covered = is_subset(&union.log, &shipped.events);
-        if union.added > 0 {
-            record.events_total += u64::from(union.added);
-        }
-        // An import that was cut off may have written the log and not yet this record.
-        record.events_total = record.events_total.max(union.log.len() as u64);
-        record.demographics = record.demographics.or(&shipped.demographics);
-        let total = record.events_total;
-        // The count first: cut off here, it is too large, and a state too few events; never the other way round.
-        self.users.insert(key, encode(&record))?;
-        if union.added > 0 {
-            self.logs.insert(key, encode(&LogRecord { events: union.log }))?;
-        }
-        self.users_count.fetch_add(u64::from(is_new), Ordering::Relaxed);
-        if let Some(mut state) = shipped.state {
-            state.covers_events = if is_covered { total } else { total.saturating_sub(1) };
-            let kept = self.state_head(&shipped.user, &state.encoder)?;
-            // A state that knows later events is kept, even where this one knows more of the earlier ones.
-            let is_better = |kept: StateHead| {
-                state.covers_until_ms >= kept.covers_until_ms
-                    && (state.covers_events, state.made_at_ms) > (kept.covers_events, kept.made_at_ms)
-            };
-            if kept.is_none_or(is_better) {
-                self.put_state(&shipped.user, &state)?;
+        let done = (&self.users, &self.logs, &self.parts).transaction(|(users, logs, parts)| {
+            let refuse = |source| ConflictableTransactionError::Abort(damaged(key, source));
+            let stored = users.get(key)?;
+            let mut record = stored.as_deref().map_or(Ok(UserRecord::default()), decode_user).map_err(refuse)?;
+            let log = logs.get(key)?.as_deref().map_or(Ok(LogRecord::default()), decode).map_err(refuse)?;
+            let was_known = record.is_known();
+            let watermark = record.erased.map_or(i64::MIN, |erased| erased.watermark_ms);
+            let later: Vec<Event> =
+                shipped.events.iter().filter(|event| event.timestamp_ms > watermark).cloned().collect();
+            // What was erased here may speak from a state, and demographics have no time by which to tell.
+            let is_erased = record.erased.is_some() && (later.len() < shipped.events.len() || later.is_empty());
+            let union = union(log.events, &later, self.bounds());
+            if union.added > 0 {
+                record.log_at = Revision::mint(now_ms, record.newest());
+                logs.insert(key, encode(&LogRecord { events: union.log.clone() }))?;
             }
-        }
+            if !is_erased {
+                record.demographics = std::mem::take(&mut record.demographics).or(&shipped.demographics);
+            }
+            if let Some(state) = shipped.state.as_ref().filter(|_| !is_erased) {
+                let covers = if is_subset(&union.log, &shipped.events) { record.log_at } else { Revision::NONE };
+                // A state that knows later events is kept, even where this one knows more of the earlier ones.
+                let kept = record.state(&state.encoder).map_or(i64::MIN, |kept| kept.covers_until_ms);
+                if state.covers_until_ms >= kept {
+                    join_state(&mut record, key, &StoredState { covers, ..state.clone() }, parts)?;
+                }
+            }
+            users.insert(key, encode(&record))?;
+            Ok((was_known, record.is_known()))
+        });
+        let (was_known, is_known) = done.map_err(failed)?;
+        self.count(was_known, is_known);
         Ok(())
     }
 }

@@ -6,20 +6,27 @@
 mod blobs;
 mod event_log;
 mod import;
+mod migrate;
 mod partition;
 mod record;
+mod retention;
 mod snapshot;
 mod states;
+mod writes;
 
 pub use import::ImportError;
 pub use partition::{
-    Appended, Dirty, DirtyPage, OpenError, PartitionStore, ReadError, StoreSettings, StoreStats, UserView, WriteError,
+    Dirty, DirtyPage, ErasureMark, OpenError, PartitionStore, Profile, ReadError, StateProfile, StoreSettings,
+    StoreStats, UserView, WriteError,
 };
 pub use record::RecordError;
-pub use snapshot::{SnapshotError, SnapshotUser, SnapshotWriter};
+pub use retention::{Retention, Swept};
+pub use snapshot::{SnapshotError, SnapshotUser, SnapshotWriter, snapshot_holds};
+pub use writes::{Appended, Change, Erasure, Write, Written};
 
 use serde::{Deserialize, Serialize};
 use turret_retrieval::ids::EncoderVersion;
+use turret_retrieval::revision::Revision;
 use turret_retrieval::state::SequenceState;
 
 /// What the encoder made of a user's history, and of how much of it.
@@ -31,8 +38,9 @@ pub struct StoredState {
     pub made_at_ms: i64,
     /// The time of the latest event that it covers.
     pub covers_until_ms: i64,
-    /// The user's count of events that it covers; it is current while no more have been added.
-    pub covers_events: u64,
+    /// The position in the user's log that it covers; it is current while the log has not changed since. In a snapshot,
+    /// which has no positions, it says nothing.
+    pub covers: Revision,
     /// The state.
     pub sequence: SequenceState,
 }

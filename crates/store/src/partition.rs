@@ -6,21 +6,23 @@ use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use sled::transaction::{ConflictableTransactionError, TransactionError, Transactional};
+use serde::{Deserialize, Serialize};
+use sled::transaction::TransactionError;
 use sled::{Db, Tree};
 use turret_retrieval::event::Event;
 use turret_retrieval::ids::{EncoderVersion, UserId};
+use turret_retrieval::revision::Revision;
 use turret_retrieval::user::Demographics;
 
 use crate::StoredState;
 use crate::blobs::Blobs;
-use crate::event_log::{Bounds, union};
-use crate::record::{LogRecord, RecordError, UserRecord, decode, encode};
+use crate::event_log::Bounds;
+use crate::record::{LogRecord, RecordError, StateRecord, UserRecord, decode, decode_user};
 
 /// The most bytes in the log of one user: sixteen of them fit into one message of a refresh.
 const LOG_BYTES_MAX: usize = 48 << 10;
-/// Users looked at for one page of dirty ones.
-const SCAN_MAX: usize = 20_000;
+/// Users looked at for one page of a walk over all of them.
+pub(crate) const SCAN_MAX: usize = 20_000;
 
 /// How a partition is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,14 +37,13 @@ pub struct StoreSettings {
 ///
 /// Writes are flushed to the disk before they return. Safe to share between threads.
 pub struct PartitionStore {
-    db: Db,
+    pub(crate) db: Db,
     // sled's own flush does not wait for the drive; this handle of its log does.
     file: File,
     pub(crate) blobs: Blobs,
     pub(crate) users: Tree,
     pub(crate) logs: Tree,
-    pub(crate) states: Tree,
-    pub(crate) state_parts: Tree,
+    pub(crate) parts: Tree,
     pub(crate) imports: Tree,
     pub(crate) users_count: AtomicU64,
     poisoned: AtomicBool,
@@ -56,19 +57,15 @@ pub struct UserView {
     pub demographics: Demographics,
     /// The state that the asked encoder made, where there is one.
     pub state: Option<StoredState>,
-    /// How many events were ever added; a state that covers fewer is stale.
-    pub events_total: u64,
+    /// When the log last changed; a state that covers less is stale.
+    pub log_at: Revision,
 }
 
-/// What became of one user's events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Appended {
-    /// New ones, kept.
-    pub added: u32,
-    /// Known already.
-    pub known: u32,
-    /// New, but older than everything the full log keeps.
-    pub dropped: u32,
+impl UserView {
+    /// Whether there is a state, and it covers every event.
+    pub fn is_current(&self) -> bool {
+        self.state.as_ref().is_some_and(|state| state.covers >= self.log_at)
+    }
 }
 
 /// A user whose state does not cover all events.
@@ -79,7 +76,46 @@ pub struct Dirty {
     /// The log, oldest first.
     pub events: Vec<Event>,
     /// What a state made of these events covers.
-    pub events_total: u64,
+    pub log_at: Revision,
+}
+
+/// All that stands in the store of a user, but the events themselves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Profile {
+    /// What is known.
+    pub demographics: Demographics,
+    /// How many are kept.
+    pub events: u32,
+    /// The time of the oldest that is kept.
+    pub oldest_ms: Option<i64>,
+    /// The time of the latest.
+    pub latest_ms: Option<i64>,
+    /// At most two.
+    pub states: Vec<StateProfile>,
+    /// What an erasure left.
+    pub erased: Option<ErasureMark>,
+}
+
+/// A sequence state, without its values.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateProfile {
+    /// Which encoder made it.
+    pub encoder: EncoderVersion,
+    /// When: milliseconds since 1970-01-01 UTC.
+    pub made_at_ms: i64,
+    /// Whether it covers every event.
+    pub is_current: bool,
+    /// How large it is.
+    pub bytes: u32,
+}
+
+/// What an erasure left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErasureMark {
+    /// When: milliseconds since 1970-01-01 UTC.
+    pub at_ms: i64,
+    /// Events of this time and before are ignored.
+    pub watermark_ms: i64,
 }
 
 /// Some of the users whose states must be made again.
@@ -96,7 +132,7 @@ pub struct DirtyPage {
 /// What a partition holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoreStats {
-    /// Users with a record.
+    /// Users of whom anything is known.
     pub users: u64,
 }
 
@@ -105,7 +141,7 @@ pub struct StoreStats {
 #[error("{path}: {source}")]
 pub struct OpenError {
     path: PathBuf,
-    source: sled::Error,
+    source: WriteError,
 }
 
 /// Why something cannot be read.
@@ -142,61 +178,30 @@ pub enum WriteError {
 }
 
 impl PartitionStore {
-    /// Opens the store in `dir`, or makes it.
+    /// Opens the store in `dir`, or makes it. Records of earlier versions are rewritten as of `now_ms`; what is interrupted
+    /// goes on the next time.
     ///
     /// # Errors
     /// When another process has it open, or it cannot be read.
-    pub fn open(dir: &Path, settings: StoreSettings) -> Result<Self, OpenError> {
-        let fail = |source| OpenError { path: dir.to_owned(), source };
+    pub fn open(dir: &Path, settings: StoreSettings, now_ms: i64) -> Result<Self, OpenError> {
+        let fail = |source| OpenError { path: dir.to_owned(), source: WriteError::Disk(source) };
         let config = sled::Config::new().path(dir).cache_capacity(settings.cache_bytes).flush_every_ms(None);
         let db = config.open().map_err(fail)?;
         let tree = |name: &str| db.open_tree(name).map_err(fail);
         let (users, logs, imports) = (tree("users")?, tree("logs")?, tree("imports")?);
-        let (states, state_parts) = (tree("states")?, tree("state_parts")?);
+        let parts = tree("parts")?;
         let file = File::open(dir.join("db")).map_err(|error| fail(sled::Error::Io(error)))?;
-        let users_count = AtomicU64::new(users.len() as u64);
-        let (poisoned, blobs) = (AtomicBool::new(false), Blobs::of(dir));
-        Ok(Self { db, file, blobs, users, logs, states, state_parts, imports, users_count, poisoned, settings })
+        let (poisoned, blobs, users_count) = (AtomicBool::new(false), Blobs::of(dir), AtomicU64::new(0));
+        let store = Self { db, file, blobs, users, logs, parts, imports, users_count, poisoned, settings };
+        store.migrate(now_ms).map_err(|source| OpenError { path: dir.to_owned(), source })?;
+        store.users_count.store(store.count_users().map_err(fail)?, Ordering::Relaxed);
+        Ok(store)
     }
 
-    /// Appends events, one batch of users with one flush; what it returns is on the disk.
-    ///
-    /// One outcome for each user of `batch`, in its order. A repeated event changes nothing.
-    ///
-    /// # Errors
-    /// When a user's records cannot be read or written; users before it in the batch may have been appended to.
-    pub fn append_events(&self, batch: &[(UserId, Vec<Event>)]) -> Result<Vec<Appended>, WriteError> {
-        let mut outcomes = Vec::with_capacity(batch.len());
-        for (user, events) in batch {
-            let (outcome, is_new) = self.append(user, events)?;
-            self.users_count.fetch_add(u64::from(is_new), Ordering::Relaxed);
-            outcomes.push(outcome);
-        }
-        self.flush()?;
-        Ok(outcomes)
-    }
-
-    fn append(&self, user: &UserId, events: &[Event]) -> Result<(Appended, bool), WriteError> {
-        let key = user.as_str().as_bytes();
-        let _writing = self.blobs.writing();
-        let done = (&self.users, &self.logs).transaction(|(users, logs)| {
-            let refuse = |source| ConflictableTransactionError::Abort(damaged(key, source));
-            let stored = users.get(key)?;
-            let mut record = stored.as_deref().map_or(Ok(UserRecord::default()), decode).map_err(refuse)?;
-            let log = logs.get(key)?.as_deref().map_or(Ok(LogRecord::default()), decode).map_err(refuse)?;
-            let union = union(log.events, events, self.bounds());
-            if union.added > 0 {
-                record.events_total += u64::from(union.added);
-                users.insert(key, encode(&record))?;
-                logs.insert(key, encode(&LogRecord { events: union.log }))?;
-            }
-            let outcome = Appended { added: union.added, known: union.known, dropped: union.dropped };
-            Ok((outcome, stored.is_none() && union.added > 0))
-        });
-        done.map_err(|error| match error {
-            TransactionError::Abort(error) => WriteError::Read(error),
-            TransactionError::Storage(error) => WriteError::Disk(error),
-        })
+    /// A record that cannot be read counts as a user's.
+    fn count_users(&self) -> sled::Result<u64> {
+        let is_known = |bytes: &[u8]| decode_user(bytes).is_ok_and(|record| !record.is_known());
+        self.users.iter().values().try_fold(0, |count, bytes| Ok(count + u64::from(!is_known(&bytes?))))
     }
 
     /// What a request needs of `user`, and no event.
@@ -204,10 +209,33 @@ impl PartitionStore {
     /// # Errors
     /// When a record cannot be read.
     pub fn view(&self, user: &UserId, encoder: &EncoderVersion) -> Result<Option<UserView>, ReadError> {
-        let key = user.as_str().as_bytes();
-        let Some(record) = read::<UserRecord>(&self.users, key)? else { return Ok(None) };
-        let state = self.state(user, encoder)?;
-        Ok(Some(UserView { demographics: record.demographics, state, events_total: record.events_total }))
+        let found = self.record_with_state(user.as_str().as_bytes(), encoder)?;
+        Ok(found.map(|(record, state)| UserView { demographics: record.demographics, state, log_at: record.log_at }))
+    }
+
+    /// What stands in the store of `user`.
+    ///
+    /// # Errors
+    /// When a record cannot be read.
+    pub fn profile(&self, user: &UserId) -> Result<Option<Profile>, ReadError> {
+        let Some(record) = self.record(user.as_str().as_bytes())? else { return Ok(None) };
+        let events = self.events(user)?;
+        let state = |state: StateRecord| StateProfile {
+            is_current: state.covers >= record.log_at,
+            bytes: state.bytes,
+            encoder: state.encoder,
+            made_at_ms: state.made_at_ms,
+        };
+        Ok(Some(Profile {
+            demographics: record.demographics,
+            events: events.len() as u32,
+            oldest_ms: events.first().map(|event| event.timestamp_ms),
+            latest_ms: events.last().map(|event| event.timestamp_ms),
+            states: record.states.into_iter().map(state).collect(),
+            erased: record
+                .erased
+                .map(|erased| ErasureMark { at_ms: erased.at.at_ms(), watermark_ms: erased.watermark_ms }),
+        }))
     }
 
     /// The events kept of `user`, oldest first.
@@ -252,13 +280,17 @@ impl PartitionStore {
 
     /// What a refresh needs of a user whose state by `encoder` does not cover all events.
     fn dirty(&self, user: &UserId, record: &[u8], encoder: &EncoderVersion) -> Result<Option<Dirty>, ReadError> {
-        let record = decode::<UserRecord>(record).map_err(|source| damaged(user.as_str().as_bytes(), source))?;
-        let events_total = record.events_total;
-        let state = self.state_head(user, encoder)?;
-        if events_total == 0 || state.is_some_and(|state| state.covers_events >= events_total) {
+        let record = decode_user(record).map_err(|source| damaged(user.as_str().as_bytes(), source))?;
+        let log_at = record.log_at;
+        if log_at == Revision::NONE || record.state(encoder).is_some_and(|state| state.covers >= log_at) {
             return Ok(None);
         }
-        Ok(Some(Dirty { user: user.clone(), events: self.events(user)?, events_total }))
+        Ok(Some(Dirty { user: user.clone(), events: self.events(user)?, log_at }))
+    }
+
+    /// The record of the user `key`.
+    pub(crate) fn record(&self, key: &[u8]) -> Result<Option<UserRecord>, ReadError> {
+        self.users.get(key)?.map(|bytes| decode_user(&bytes).map_err(|source| damaged(key, source))).transpose()
     }
 
     /// What the partition holds.
@@ -291,11 +323,19 @@ pub(crate) fn read<T: serde::de::DeserializeOwned>(tree: &Tree, key: &[u8]) -> R
     tree.get(key)?.map(|bytes| decode(&bytes).map_err(|source| damaged(key, source))).transpose()
 }
 
-pub(crate) fn damaged(key: &[u8], source: RecordError) -> ReadError {
-    ReadError::Record { user: String::from_utf8_lossy(key).replace('\0', ", encoder "), source }
+/// Why a transaction came to nothing.
+pub(crate) fn failed(error: TransactionError<ReadError>) -> WriteError {
+    match error {
+        TransactionError::Abort(error) => WriteError::Read(error),
+        TransactionError::Storage(error) => WriteError::Disk(error),
+    }
 }
 
-fn id_of(key: &[u8]) -> Result<UserId, ReadError> {
+pub(crate) fn damaged(key: &[u8], source: RecordError) -> ReadError {
+    ReadError::Record { user: String::from_utf8_lossy(key).into_owned(), source }
+}
+
+pub(crate) fn id_of(key: &[u8]) -> Result<UserId, ReadError> {
     let text = std::str::from_utf8(key).map_err(|_| damaged(key, RecordError::Malformed))?;
     UserId::new(text).map_err(|_| damaged(key, RecordError::Malformed))
 }

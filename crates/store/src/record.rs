@@ -4,16 +4,20 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use turret_retrieval::event::Event;
 use turret_retrieval::ids::EncoderVersion;
+use turret_retrieval::revision::Revision;
 use turret_retrieval::state::{Precision, STATE_BYTES_MAX, SequenceState};
 use turret_retrieval::user::Demographics;
 
 use crate::StoredState;
-use crate::states::PART_BYTES_MAX;
 
-/// The version of every record below; a change of any layout raises it and teaches reading the old one.
-pub(crate) const RECORD_VERSION: u8 = 2;
-/// The version that is read as well: states were one record, of one row.
-const VERSION_BEFORE: u8 = 1;
+/// The version of every record below; a change of any layout raises it, and `migrate.rs` learns the old one.
+pub(crate) const RECORD_VERSION: u8 = 3;
+
+/// The bytes of a state that stand in its user's record: some twenty neighbours, with two states each, stay well below
+/// the 128 KiB of the largest page that sled keeps in its log.
+pub(crate) const FIRST_BYTES_MAX: usize = 2 << 10;
+/// The most bytes of a state in each further record.
+pub(crate) const PART_BYTES_MAX: usize = 4 << 10;
 
 /// Why a record cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,12 +36,39 @@ pub enum RecordError {
     Torn,
 }
 
-/// What is known of a user.
+/// All that is known of a user but the events: what a request reads, in one look-up.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct UserRecord {
     pub(crate) demographics: Demographics,
-    /// How many events were ever added; only grows.
-    pub(crate) events_total: u64,
+    /// When they were last set; by default, that they were not.
+    pub(crate) demographics_at: Revision,
+    /// When the log last changed: the position in it. None while there is no event.
+    pub(crate) log_at: Revision,
+    pub(crate) erased: Option<Erased>,
+    /// Of at most two encoders.
+    pub(crate) states: Vec<StateRecord>,
+}
+
+/// The mark that an erasure leaves, which keeps late and repeated events from bringing the user back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Erased {
+    pub(crate) at: Revision,
+    /// Events of this time and before are ignored.
+    pub(crate) watermark_ms: i64,
+}
+
+/// A sequence state, and its first bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StateRecord {
+    pub(crate) encoder: EncoderVersion,
+    pub(crate) made_at_ms: i64,
+    pub(crate) covers_until_ms: i64,
+    pub(crate) covers: Revision,
+    pub(crate) dimension: u32,
+    pub(crate) precision: Precision,
+    /// How many there are in all.
+    pub(crate) bytes: u32,
+    pub(crate) first: Vec<u8>,
 }
 
 /// The user's latest events, oldest first.
@@ -46,88 +77,79 @@ pub(crate) struct LogRecord {
     pub(crate) events: Vec<Event>,
 }
 
-/// What is known of a sequence state besides its bytes, and its encoder, which is part of the key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct StateHead {
-    pub(crate) made_at_ms: i64,
-    pub(crate) covers_until_ms: i64,
-    pub(crate) covers_events: u64,
-    pub(crate) dimension: u32,
-    pub(crate) precision: Precision,
-    /// How many there are in all.
-    pub(crate) bytes: u32,
+impl UserRecord {
+    /// The record's latest revision; what is minted next is above it.
+    pub(crate) fn newest(&self) -> Revision {
+        let erased = self.erased.map_or(Revision::NONE, |erased| erased.at);
+        let covered = self.states.iter().map(|state| state.covers).max().unwrap_or_default();
+        self.demographics_at.max(self.log_at).max(erased).max(covered)
+    }
+
+    /// Whether anything is known of the user: what an erasure leaves is not.
+    pub(crate) fn is_known(&self) -> bool {
+        self.log_at > Revision::NONE || !self.demographics.is_unknown()
+    }
+
+    pub(crate) fn state(&self, encoder: &EncoderVersion) -> Option<&StateRecord> {
+        self.states.iter().find(|state| state.encoder == *encoder)
+    }
 }
 
-impl StateHead {
+impl StateRecord {
     pub(crate) fn of(state: &StoredState) -> Self {
+        let bytes = state.sequence.bytes();
         Self {
+            encoder: state.encoder.clone(),
             made_at_ms: state.made_at_ms,
             covers_until_ms: state.covers_until_ms,
-            covers_events: state.covers_events,
+            covers: state.covers,
             dimension: state.sequence.dimension() as u32,
             precision: state.sequence.precision(),
-            bytes: state.sequence.bytes().len() as u32,
+            bytes: bytes.len() as u32,
+            first: bytes[..bytes.len().min(FIRST_BYTES_MAX)].to_vec(),
         }
     }
 
-    /// How many records there are besides the first.
+    /// How many records there are besides this.
     pub(crate) fn parts(&self) -> u16 {
-        (self.bytes as usize).div_ceil(PART_BYTES_MAX).saturating_sub(1) as u16
+        (self.bytes as usize).saturating_sub(FIRST_BYTES_MAX).div_ceil(PART_BYTES_MAX) as u16
     }
 
-    pub(crate) fn into_state(self, encoder: EncoderVersion, sequence: SequenceState) -> StoredState {
+    pub(crate) fn with(&self, sequence: SequenceState) -> StoredState {
         StoredState {
-            encoder,
+            encoder: self.encoder.clone(),
             made_at_ms: self.made_at_ms,
             covers_until_ms: self.covers_until_ms,
-            covers_events: self.covers_events,
+            covers: self.covers,
             sequence,
         }
     }
-}
 
-/// The first record of a state: what is known of it, then its first bytes.
-pub(crate) fn encode_state(head: &StateHead, first: &[u8]) -> Vec<u8> {
-    let mut record = encode(head);
-    record.extend_from_slice(first);
-    record
-}
-
-/// Reads the first record of a state, of this version or the one before.
-pub(crate) fn decode_state(record: &[u8]) -> Result<(StateHead, &[u8]), RecordError> {
-    let malformed = |_| RecordError::Malformed;
-    let (head, first): (StateHead, &[u8]) = match record.split_first() {
-        Some((&RECORD_VERSION, body)) => postcard::take_from_bytes(body).map_err(malformed)?,
-        Some((&VERSION_BEFORE, body)) => decode_state_before(body).map_err(malformed)?,
-        Some((&found, _)) => return Err(RecordError::Version { found }),
-        None => return Err(RecordError::Malformed),
-    };
-    let is_sound = head.bytes as usize <= STATE_BYTES_MAX && first.len() == PART_BYTES_MAX.min(head.bytes as usize);
-    if is_sound { Ok((head, first)) } else { Err(RecordError::Malformed) }
-}
-
-/// One row, of little-endian f16.
-fn decode_state_before(body: &[u8]) -> postcard::Result<(StateHead, &[u8])> {
-    let (made_at_ms, covers_until_ms, covers_events, row): (i64, i64, u64, &[u8]) = postcard::from_bytes(body)?;
-    let (dimension, bytes) = (row.len() as u32 / 2, row.len() as u32);
-    Ok((StateHead { made_at_ms, covers_until_ms, covers_events, dimension, precision: Precision::F16, bytes }, row))
-}
-
-/// A further record of a state: when it was made and how much it covers, by which it is known to belong, then bytes.
-pub(crate) fn encode_part(head: &StateHead, part: &[u8]) -> Vec<u8> {
-    let mut record = encode(&(head.made_at_ms, head.covers_events));
-    record.extend_from_slice(part);
-    record
-}
-
-/// Reads a further record of a state; none where it is of another writing than `head`.
-pub(crate) fn decode_part<'a>(record: &'a [u8], head: &StateHead) -> Result<Option<&'a [u8]>, RecordError> {
-    let (version, body) = record.split_first().ok_or(RecordError::Malformed)?;
-    if *version != RECORD_VERSION {
-        return Err(RecordError::Version { found: *version });
+    fn is_sound(&self) -> bool {
+        let bytes = self.bytes as usize;
+        bytes <= STATE_BYTES_MAX && self.first.len() == bytes.min(FIRST_BYTES_MAX)
     }
-    let (made, part): ((i64, u64), &[u8]) = postcard::take_from_bytes(body).map_err(|_| RecordError::Malformed)?;
-    Ok((made == (head.made_at_ms, head.covers_events)).then_some(part))
+
+    /// A further record of the state: when it was made and what it covers, by which it is known to belong, then bytes.
+    pub(crate) fn encode_part(&self, part: &[u8]) -> Vec<u8> {
+        let mut record = encode(&(self.made_at_ms, self.covers));
+        record.extend_from_slice(part);
+        record
+    }
+
+    /// Reads a further record of the state; none where it is of another writing.
+    pub(crate) fn decode_part<'a>(&self, record: &'a [u8]) -> Result<Option<&'a [u8]>, RecordError> {
+        let body = body(record)?;
+        let (made, part): ((i64, Revision), &[u8]) =
+            postcard::take_from_bytes(body).map_err(|_| RecordError::Malformed)?;
+        Ok((made == (self.made_at_ms, self.covers)).then_some(part))
+    }
+}
+
+/// Reads a user's record.
+pub(crate) fn decode_user(bytes: &[u8]) -> Result<UserRecord, RecordError> {
+    let record: UserRecord = decode(bytes)?;
+    if record.states.iter().all(StateRecord::is_sound) { Ok(record) } else { Err(RecordError::Malformed) }
 }
 
 /// The bytes of a record.
@@ -135,13 +157,18 @@ pub(crate) fn encode<T: Serialize>(record: &T) -> Vec<u8> {
     postcard::to_extend(record, vec![RECORD_VERSION]).expect("records hold nothing that postcard refuses")
 }
 
-/// Reads a record of what has not changed since the version before.
+/// Reads a record.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, RecordError> {
-    match bytes.split_first() {
-        Some((&(RECORD_VERSION | VERSION_BEFORE), body)) => match postcard::take_from_bytes(body) {
-            Ok((record, [])) => Ok(record),
-            Ok(_) | Err(_) => Err(RecordError::Malformed),
-        },
+    match postcard::take_from_bytes(body(bytes)?) {
+        Ok((record, [])) => Ok(record),
+        Ok(_) | Err(_) => Err(RecordError::Malformed),
+    }
+}
+
+/// What stands behind the version byte.
+fn body(record: &[u8]) -> Result<&[u8], RecordError> {
+    match record.split_first() {
+        Some((&RECORD_VERSION, body)) => Ok(body),
         Some((&found, _)) => Err(RecordError::Version { found }),
         None => Err(RecordError::Malformed),
     }
@@ -170,53 +197,54 @@ mod tests {
         assert_eq!(decode::<T>(&other), Err(RecordError::Version { found: 9 }));
     }
 
-    #[test]
-    fn records_are_the_bytes_they_were() {
-        let demographics = Demographics { age: Some(29), country: Some("US".into()), gender: None };
-        check(&UserRecord { demographics, events_total: 300 }, "02011d0102555300ac02");
-        let event =
-            |id| Event { item_id: ItemId::from(5), event_type: EventType::Checkout, timestamp_ms: 1_000, event_id: id };
-        let events = vec![event(None), event(Some(EventId::from(7)))];
-        check(&LogRecord { events }, "0202013502d00f00013502d00f010137");
-    }
-
-    #[test]
-    fn states_are_the_bytes_they_were() {
-        let (state, head) = (state(), StateHead::of(&state()));
-        let record = encode_state(&head, state.sequence.bytes());
-        assert_eq!(hex(&record), "0280010102030106003c00b80000");
-        assert_eq!(decode_state(&record), Ok((head, state.sequence.bytes())));
-        for damaged in [&record[..record.len() - 1], &[&record[..], &[0]].concat(), &record[..1], &[]] {
-            assert_eq!(decode_state(damaged), Err(RecordError::Malformed), "{damaged:?}");
-        }
-        assert_eq!(decode_state(&[9, 1]), Err(RecordError::Version { found: 9 }));
-
-        let part = encode_part(&head, &[7, 8]);
-        assert_eq!(hex(&part), "028001020708");
-        assert_eq!(decode_part(&part, &head), Ok(Some(&[7, 8][..])));
-        assert_eq!(decode_part(&part, &StateHead { made_at_ms: 65, ..head }), Ok(None));
-        assert_eq!(decode_part(&part[..2], &head), Err(RecordError::Malformed));
-        assert_eq!(decode_part(&[1, 0], &head), Err(RecordError::Version { found: 1 }));
-    }
-
     fn state() -> StoredState {
         StoredState {
             encoder: EncoderVersion::from(1),
             made_at_ms: 64,
             covers_until_ms: -1,
-            covers_events: 2,
+            covers: Revision::from_bits(2),
             sequence: SequenceState::new(&[1.0, -0.5, 0.0], 3, Precision::F16).unwrap(),
         }
     }
 
+    fn user() -> UserRecord {
+        UserRecord {
+            demographics: Demographics { age: Some(29), country: Some("US".into()), gender: None },
+            demographics_at: Revision::from_bits(1),
+            log_at: Revision::from_bits(300),
+            erased: Some(Erased { at: Revision::from_bits(3), watermark_ms: 5 }),
+            states: vec![StateRecord::of(&state())],
+        }
+    }
+
     #[test]
-    fn records_of_the_version_before_are_read() {
-        let demographics = Demographics { age: Some(29), country: Some("US".into()), gender: None };
-        let record = UserRecord { demographics, events_total: 300 };
-        assert_eq!(decode(&[&[1], &encode(&record)[1..]].concat()), Ok(record));
-        let bytes = [1, 0x80, 0x01, 0x01, 0x02, 0x06, 0x00, 0x3c, 0x00, 0xb8, 0x00, 0x00];
-        assert_eq!(decode_state(&bytes), Ok((StateHead::of(&state()), state().sequence.bytes())));
-        assert_eq!(decode_state(&bytes[..bytes.len() - 1]), Err(RecordError::Malformed));
+    fn records_are_the_bytes_they_were() {
+        check(&user(), "03011d010255530001ac0201030a0101318001010203010606003c00b80000");
+        let event =
+            |id| Event { item_id: ItemId::from(5), event_type: EventType::Checkout, timestamp_ms: 1_000, event_id: id };
+        let events = vec![event(None), event(Some(EventId::from(7)))];
+        check(&LogRecord { events }, "0302013502d00f00013502d00f010137");
+    }
+
+    #[test]
+    fn a_part_belongs_to_one_writing_of_a_state() {
+        let record = StateRecord::of(&state());
+        let part = record.encode_part(&[7, 8]);
+        assert_eq!(hex(&part), "038001020708");
+        assert_eq!(record.decode_part(&part), Ok(Some(&[7, 8][..])));
+        assert_eq!(StateRecord { made_at_ms: 65, ..record.clone() }.decode_part(&part), Ok(None));
+        assert_eq!(record.decode_part(&part[..2]), Err(RecordError::Malformed));
+        assert_eq!(record.decode_part(&[1, 0]), Err(RecordError::Version { found: 1 }));
+    }
+
+    #[test]
+    fn a_state_that_is_not_as_long_as_it_says_is_malformed() {
+        for (bytes, first) in [(7, vec![0; 6]), (6, vec![0; 5]), (1 << 20, vec![0; FIRST_BYTES_MAX])] {
+            let mut record = user();
+            record.states[0] = StateRecord { bytes, first, ..record.states[0].clone() };
+            assert_eq!(decode_user(&encode(&record)), Err(RecordError::Malformed));
+        }
+        assert_eq!(decode_user(&encode(&user())), Ok(user()));
     }
 
     #[test]

@@ -166,13 +166,13 @@ impl SnapshotReader {
         }
     }
 
-    /// The next user; none at the end of a whole file.
-    pub(crate) fn next_user(&mut self) -> Result<Option<SnapshotUser>, SnapshotError> {
+    /// Reads the record of the next user into the buffer; false at the end of a whole file.
+    fn next_record(&mut self) -> Result<bool, SnapshotError> {
         let mut length = [0; 4];
         self.fill(&mut length)?;
         let length = u32::from_le_bytes(length) as usize;
         if length == 0 {
-            return self.end().map(|()| None);
+            return self.end().map(|()| false);
         }
         if length > RECORD_BYTES_MAX {
             return Err(self.damaged("is larger than 4 MiB"));
@@ -180,9 +180,17 @@ impl SnapshotReader {
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.resize(length, 0);
         self.fill(&mut buffer)?;
-        let read: Result<(UserBytes, &[u8]), _> = postcard::take_from_bytes(&buffer);
-        let Ok((bytes, [])) = read else { return Err(self.damaged("is malformed")) };
         self.buffer = buffer;
+        Ok(true)
+    }
+
+    /// The next user; none at the end of a whole file.
+    pub(crate) fn next_user(&mut self) -> Result<Option<SnapshotUser>, SnapshotError> {
+        if !self.next_record()? {
+            return Ok(None);
+        }
+        let read: Result<(UserBytes, &[u8]), _> = postcard::take_from_bytes(&self.buffer);
+        let Ok((bytes, [])) = read else { return Err(self.damaged("is malformed")) };
         self.users += 1;
         Ok(Some(SnapshotUser {
             user: bytes.user,
@@ -216,6 +224,25 @@ impl SnapshotReader {
     fn damaged(&self, rule: &'static str) -> SnapshotError {
         SnapshotError::Damaged { path: self.path.clone(), row: self.users, rule }
     }
+}
+
+/// Whether the snapshot at `path` ships `user`. Reads the whole file, where it does not.
+///
+/// # Errors
+/// When it cannot be read, or is damaged before the user was found.
+pub fn snapshot_holds(path: &Path, user: &UserId) -> Result<bool, SnapshotError> {
+    let mut reader = SnapshotReader::open(path)?;
+    while reader.next_record()? {
+        // The id comes first.
+        let Ok((id, _)) = postcard::take_from_bytes::<UserId>(&reader.buffer) else {
+            return Err(reader.damaged("is malformed"));
+        };
+        if id == *user {
+            return Ok(true);
+        }
+        reader.users += 1;
+    }
+    Ok(false)
 }
 
 #[cfg(test)]

@@ -1,22 +1,20 @@
-//! The sequence states of a partition, each in records that are small enough for sled.
+//! The sequence states of a partition, in records that are small enough for sled.
 //!
 //! sled keeps some twenty neighbours on one page, and moves a page of more than 128 KiB to a file of its own, which it
-//! does not flush. So only the beginning of a state stands with what is known of it, and the rest in parts beside it.
-//! That is also all that a search for stale users has to read.
+//! does not flush. So only the beginning of a state stands in its user's record, and the rest in parts beside it: a last
+//! hidden state is all in the record, the states of every event are not.
 
 use std::sync::Arc;
 
-use sled::IVec;
-use sled::transaction::{ConflictableTransactionError, TransactionError, Transactional};
+use sled::transaction::{ConflictableTransactionError, Transactional, TransactionalTree, UnabortableTransactionError};
 use turret_retrieval::ids::{EncoderVersion, UserId};
+use turret_retrieval::revision::Revision;
 use turret_retrieval::state::SequenceState;
 
 use crate::StoredState;
-use crate::partition::{PartitionStore, ReadError, WriteError, damaged};
-use crate::record::{RecordError, StateHead, decode_part, decode_state, encode_part, encode_state};
+use crate::partition::{PartitionStore, ReadError, WriteError, damaged, failed};
+use crate::record::{FIRST_BYTES_MAX, PART_BYTES_MAX, RecordError, StateRecord, UserRecord, decode_user, encode};
 
-/// The most bytes of a state in one record: a page of twenty stays well below 128 KiB.
-pub(crate) const PART_BYTES_MAX: usize = 4 << 10;
 /// Encoder versions whose states are kept: the one that serves, and the next.
 const ENCODERS_MAX: usize = 2;
 /// How often a state is read that is replaced meanwhile: a replacement takes far longer than a read.
@@ -25,112 +23,126 @@ const READS_MAX: usize = 4;
 const SEPARATOR: u8 = 0;
 
 impl PartitionStore {
-    /// Stores states with one flush, and forgets those of the oldest encoder beyond the second.
+    /// Stores states with one flush, and forgets those of the oldest encoder beyond the second. Returns how many were
+    /// stored.
+    ///
+    /// A state is passed over where a better one of its encoder is there, or where its user was erased after the events
+    /// were read that it was made of.
     ///
     /// # Errors
     /// When something cannot be written; states before it may have been.
-    pub fn put_states(&self, states: &[(UserId, StoredState)]) -> Result<(), WriteError> {
+    pub fn put_states(&self, states: &[(UserId, StoredState)]) -> Result<u32, WriteError> {
+        let mut stored = 0;
         for (user, state) in states {
-            self.put_state(user, state)?;
+            stored += u32::from(self.put_state(user, state)?);
         }
-        self.flush()
+        self.flush()?;
+        Ok(stored)
     }
 
-    pub(crate) fn put_state(&self, user: &UserId, state: &StoredState) -> Result<(), WriteError> {
-        let own = state_key(user, &state.encoder);
-        let forgotten = self.beyond_the_second(user, &own)?;
-        let bytes = state.sequence.bytes();
-        let (first, rest) = bytes.split_at(bytes.len().min(PART_BYTES_MAX));
-        let head = StateHead::of(state);
+    pub(crate) fn put_state(&self, user: &UserId, state: &StoredState) -> Result<bool, WriteError> {
+        let key = user.as_str().as_bytes();
         let _writing = self.blobs.writing();
-        let done = (&self.states, &self.state_parts).transaction(|(states, parts)| {
-            let parts_of = |key: &[u8], record: Option<IVec>| match record {
-                None => Ok(0),
-                Some(record) => match decode_state(&record) {
-                    Ok((head, _)) => Ok(head.parts()),
-                    Err(source) => Err(ConflictableTransactionError::Abort(damaged(key, source))),
-                },
-            };
-            let before = parts_of(&own, states.insert(&own[..], encode_state(&head, first))?)?;
-            for (number, part) in (0u16..).zip(rest.chunks(PART_BYTES_MAX)) {
-                parts.insert(part_key(&own, number), encode_part(&head, part))?;
+        let done = (&self.users, &self.parts).transaction(|(users, parts)| {
+            let refuse = |source| ConflictableTransactionError::Abort(damaged(key, source));
+            let stored = users.get(key)?;
+            let mut record = stored.as_deref().map_or(Ok(UserRecord::default()), decode_user).map_err(refuse)?;
+            let stored = join_state(&mut record, key, state, parts)?;
+            if stored {
+                users.insert(key, encode(&record))?;
             }
-            for number in head.parts()..before {
-                parts.remove(part_key(&own, number))?;
-            }
-            for key in &forgotten {
-                for number in 0..parts_of(key, states.remove(key)?)? {
-                    parts.remove(part_key(key, number))?;
-                }
-            }
-            Ok(())
+            Ok(stored)
         });
-        done.map_err(|error| match error {
-            TransactionError::Abort(error) => WriteError::Read(error),
-            TransactionError::Storage(error) => WriteError::Disk(error),
-        })
+        done.map_err(failed)
     }
 
-    /// The states of `user` that go when that of the key `own` is kept: the oldest.
-    fn beyond_the_second(&self, user: &UserId, own: &[u8]) -> Result<Vec<IVec>, ReadError> {
-        let mut others = Vec::new();
-        for entry in self.states.scan_prefix(&own[..=user.as_str().len()]) {
-            let (key, record) = entry?;
-            let (head, _) = decode_state(&record).map_err(|source| damaged(&key, source))?;
-            if *key != *own {
-                others.push((head.made_at_ms, key));
-            }
-        }
-        others.sort();
-        others.truncate((others.len() + 1).saturating_sub(ENCODERS_MAX));
-        Ok(others.into_iter().map(|(_, key)| key).collect())
-    }
-
-    /// What is known of the state of `user` by `encoder`.
-    pub(crate) fn state_head(&self, user: &UserId, encoder: &EncoderVersion) -> Result<Option<StateHead>, ReadError> {
-        let key = state_key(user, encoder);
-        let Some(record) = self.states.get(&key)? else { return Ok(None) };
-        let (head, _) = decode_state(&record).map_err(|source| damaged(&key, source))?;
-        Ok(Some(head))
-    }
-
-    /// The state of `user` by `encoder`.
-    pub(crate) fn state(&self, user: &UserId, encoder: &EncoderVersion) -> Result<Option<StoredState>, ReadError> {
-        let key = state_key(user, encoder);
-        for _ in 0..READS_MAX {
-            let Some(record) = self.states.get(&key)? else { return Ok(None) };
-            let (head, first) = decode_state(&record).map_err(|source| damaged(&key, source))?;
-            let Some(bytes) = self.joined(&key, &head, first)? else { continue };
-            let sequence = SequenceState::from_bytes(bytes, head.dimension as usize, head.precision);
-            let sequence = sequence.map_err(|_| damaged(&key, RecordError::Malformed))?;
-            return Ok(Some(head.into_state(encoder.clone(), sequence)));
-        }
-        Err(damaged(&key, RecordError::Torn))
-    }
-
-    /// A state's first bytes and its parts; none where a part is missing or of another writing.
-    fn joined(&self, key: &[u8], head: &StateHead, first: &[u8]) -> Result<Option<Arc<[u8]>>, ReadError> {
-        let mut bytes = Vec::with_capacity(head.bytes as usize);
-        bytes.extend_from_slice(first);
-        for number in 0..head.parts() {
-            let Some(record) = self.state_parts.get(part_key(key, number))? else { return Ok(None) };
-            match decode_part(&record, head) {
+    /// The state of `record`, which is that of the user `key`, by `encoder`. None where a part is missing or of another
+    /// writing: the record has been replaced meanwhile, or is torn.
+    fn joined(&self, key: &[u8], state: &StateRecord) -> Result<Option<Arc<[u8]>>, ReadError> {
+        let mut bytes = Vec::with_capacity(state.bytes as usize);
+        bytes.extend_from_slice(&state.first);
+        for number in 0..state.parts() {
+            let Some(part) = self.parts.get(part_key(key, &state.encoder, number))? else { return Ok(None) };
+            match state.decode_part(&part) {
                 Ok(Some(part)) => bytes.extend_from_slice(part),
                 Ok(None) => return Ok(None),
                 Err(source) => return Err(damaged(key, source)),
             }
         }
-        Ok((bytes.len() == head.bytes as usize).then(|| bytes.into()))
+        Ok((bytes.len() == state.bytes as usize).then(|| bytes.into()))
+    }
+
+    /// The record of the user `key`, with the state by `encoder`.
+    pub(crate) fn record_with_state(
+        &self,
+        key: &[u8],
+        encoder: &EncoderVersion,
+    ) -> Result<Option<(UserRecord, Option<StoredState>)>, ReadError> {
+        for _ in 0..READS_MAX {
+            let Some(record) = self.record(key)? else { return Ok(None) };
+            let Some(state) = record.state(encoder) else { return Ok(Some((record, None))) };
+            let Some(bytes) = self.joined(key, state)? else { continue };
+            let sequence = SequenceState::from_bytes(bytes, state.dimension as usize, state.precision);
+            let state = state.with(sequence.map_err(|_| damaged(key, RecordError::Malformed))?);
+            return Ok(Some((record, Some(state))));
+        }
+        Err(damaged(key, RecordError::Torn))
     }
 }
 
-fn state_key(user: &UserId, encoder: &EncoderVersion) -> Vec<u8> {
-    [user.as_str().as_bytes(), &[SEPARATOR], encoder.as_str().as_bytes()].concat()
+type InTransaction<T> = Result<T, UnabortableTransactionError>;
+
+/// Puts `state` into `record`, and its parts beside; says whether it was better than what was there.
+pub(crate) fn join_state(
+    record: &mut UserRecord,
+    key: &[u8],
+    state: &StoredState,
+    parts: &TransactionalTree,
+) -> InTransaction<bool> {
+    // What an erased user did may be in it.
+    let is_erased = record.erased.is_some_and(|erased| state.covers < erased.at);
+    let rank = |covers: Revision, made_at_ms: i64| (covers, made_at_ms);
+    let before = record.states.iter().position(|kept| kept.encoder == state.encoder);
+    let is_better = before.is_none_or(|before| {
+        let kept = &record.states[before];
+        rank(state.covers, state.made_at_ms) > rank(kept.covers, kept.made_at_ms)
+    });
+    if is_erased || !is_better {
+        return Ok(false);
+    }
+    let next = StateRecord::of(state);
+    for (number, part) in (0..).zip(state.sequence.bytes()[next.first.len()..].chunks(PART_BYTES_MAX)) {
+        parts.insert(part_key(key, &next.encoder, number), next.encode_part(part))?;
+    }
+    match before {
+        Some(before) => {
+            for number in next.parts()..record.states[before].parts() {
+                parts.remove(part_key(key, &next.encoder, number))?;
+            }
+            record.states[before] = next;
+        }
+        None => record.states.push(next),
+    }
+    // That of this encoder stays, whatever its age.
+    record.states.sort_by_key(|kept| (kept.encoder != state.encoder, -kept.made_at_ms));
+    while record.states.len() > ENCODERS_MAX
+        && let Some(oldest) = record.states.pop()
+    {
+        forget_parts(key, &oldest, parts)?;
+    }
+    Ok(true)
 }
 
-fn part_key(state: &[u8], number: u16) -> Vec<u8> {
-    [state, &[SEPARATOR], &number.to_be_bytes()].concat()
+/// Removes the parts of a state that is no more in its user's record.
+pub(crate) fn forget_parts(key: &[u8], state: &StateRecord, parts: &TransactionalTree) -> InTransaction<()> {
+    (0..state.parts()).try_for_each(|number| parts.remove(part_key(key, &state.encoder, number)).map(drop))
 }
+
+pub(crate) fn part_key(user: &[u8], encoder: &EncoderVersion, number: u16) -> Vec<u8> {
+    [user, &[SEPARATOR], encoder.as_str().as_bytes(), &[SEPARATOR], &number.to_be_bytes()].concat()
+}
+
+const _: () = assert!(FIRST_BYTES_MAX <= PART_BYTES_MAX);
 
 #[cfg(test)]
 mod tests;

@@ -210,6 +210,55 @@ fn events_that_break_a_rule_are_refused_and_none_is_written() {
 }
 
 #[test]
+fn an_ingestion_with_one_bad_line_is_refused_and_no_line_is_written() {
+    let tried = Tried::start();
+    let url = format!("{}/v1/events:ingest", tried.node().http);
+    let sound = r#"{"user_id":"u1","item_id":"item1","event_type":"view","timestamp_ms":1768000000000}"#;
+    let check = |second: &str, field: &str, rule: &str| {
+        let reply = send(Method::POST, &url, Some(format!("{sound}\n{second}\n").into_bytes()));
+        check_problem(&reply, 400, "invalid_request", Some(field), rule);
+    };
+    check("view", "lines[1]", "must be a JSON object");
+    check("[]", "lines[1]", "must be a JSON object");
+    check(&sound[..40], "lines[1]", "EOF while parsing");
+    check(&format!("{sound} {sound}"), "lines[1]", "trailing characters");
+    check(&sound.replace("\"u1\"", "\"\""), "lines[1].user_id", "must not be empty");
+    check(&sound.replace("view", "stare"), "lines[1].event_type", "unknown variant `stare`");
+    check(&sound.replace("1768000000000", "-1"), "lines[1].timestamp_ms", "is not in milliseconds since 1970");
+    check(&sound.replace("item_id", "item"), "lines[1].item", "unknown field `item`");
+    // An empty line is none, but it counts.
+    check(&format!("\n{}", sound.replace("view", "stare")), "lines[2].event_type", "unknown variant");
+    let reply = send(Method::POST, &url, Some(b" \n\n".to_vec()));
+    check_problem(&reply, 400, "invalid_request", Some("body"), "send an event a line");
+    let short = r#"{"user_id":"u1","item_id":"i","event_type":"view","timestamp_ms":1}"#;
+    let reply = send(Method::POST, &url, Some(format!("{short}\n").repeat(10_001).into_bytes()));
+    check_problem(&reply, 400, "invalid_request", Some("body"), "more than 10000 lines");
+    tried.is_well();
+}
+
+#[test]
+fn demographics_that_break_a_rule_are_refused() {
+    let tried = Tried::start();
+    let url = format!("{}/v1/users/u1/demographics", tried.node().http);
+    let check = |body: Value, field: &str, rule: &str| {
+        let reply = send(Method::PUT, &url, Some(body.to_string().into_bytes()));
+        check_problem(&reply, 400, "invalid_request", Some(field), rule);
+    };
+    check(json!({ "age": 121 }), "age", "121 is not in 0..=120");
+    check(json!({ "age": 300 }), "age", "invalid value");
+    check(json!({ "country": "" }), "country", "must be 1 to 16 bytes");
+    check(json!({ "gender": "x".repeat(17) }), "gender", "must be 1 to 16 bytes");
+    check(json!({ "income": 3 }), "income", "unknown field `income`");
+    check(json!([]), "body", "must be a JSON object");
+    let url = format!("{}/v1/users/{}", tried.node().http, "x".repeat(129));
+    for method in [Method::GET, Method::DELETE] {
+        let reply = send(method, &url, None);
+        check_problem(&reply, 400, "invalid_request", Some("user_id"), "is 129 bytes long, the limit is 128");
+    }
+    tried.is_well();
+}
+
+#[test]
 fn doors_that_are_not_there_are_refused() {
     let tried = Tried::start();
     let (http, admin) = (&tried.node().http, &tried.node().admin);

@@ -22,6 +22,7 @@ use turret_retrieval::generation::{File as PublishedFile, MANIFEST_FORMAT, Manif
 use turret_retrieval::hashing::{partition_of, shard_of};
 use turret_retrieval::ids::{AdId, AdvertiserId, GenerationId, InterestId, ItemId, PartitionId, ShardId, UserId};
 use turret_retrieval::item::{Ad, Attribute, AttributeKind, Interest, Item};
+use turret_retrieval::revision::Revision;
 use turret_retrieval::state::Precision;
 use turret_retrieval::user::{Demographics, User};
 use turret_store::{SnapshotUser, SnapshotWriter, StoredState};
@@ -175,7 +176,7 @@ fn write_users(dir: &Path) -> Vec<u64> {
             encoder: MODEL.encoder_version().clone(),
             made_at_ms: now_ms(),
             covers_until_ms: last.timestamp_ms,
-            covers_events: events.len() as u64,
+            covers: Revision::NONE,
             sequence,
         });
         let id = UserId::from(user);

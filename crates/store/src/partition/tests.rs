@@ -6,19 +6,30 @@ use turret_retrieval::state::{Precision, SequenceState};
 
 use super::*;
 use crate::snapshot::{SnapshotUser, SnapshotWriter};
+use crate::writes::{Appended, Change, Write, Written};
 
 fn open(dir: &Path) -> PartitionStore {
-    PartitionStore::open(dir, StoreSettings { events_per_user_max: 4, cache_bytes: 1 << 20 }).unwrap()
+    PartitionStore::open(dir, StoreSettings { events_per_user_max: 4, cache_bytes: 1 << 20 }, NOW).unwrap()
+}
+
+const NOW: i64 = 1_000_000;
+
+fn append(store: &PartitionStore, user: &UserId, events: &[Event]) -> Result<Appended, WriteError> {
+    let write = Write { user: user.clone(), change: Change::Append(events.to_vec()) };
+    match store.write(&[write], NOW)?.remove(0)? {
+        Written::Appended(appended) => Ok(appended),
+        other @ (Written::Described(_) | Written::Erased(_)) => unreachable!("{other:?}"),
+    }
 }
 
 fn event(item: u64, at: i64) -> Event {
     Event { item_id: ItemId::from(item), event_type: EventType::View, timestamp_ms: at, event_id: None }
 }
 
-fn state(encoder: u64, made_at_ms: i64, covers_events: u64) -> StoredState {
+fn state(encoder: u64, made_at_ms: i64, covers: Revision) -> StoredState {
     let encoder = EncoderVersion::from(encoder);
     let sequence = SequenceState::new(&[0.5, -2.0], 2, Precision::F16).unwrap();
-    StoredState { encoder, made_at_ms, covers_until_ms: 0, covers_events, sequence }
+    StoredState { encoder, made_at_ms, covers_until_ms: 0, covers, sequence }
 }
 
 fn users(page: &DirtyPage) -> Vec<&str> {
@@ -29,39 +40,43 @@ fn users(page: &DirtyPage) -> Vec<&str> {
 fn what_was_appended_is_there_after_opening_again() {
     let dir = tempfile::tempdir().unwrap();
     let user = UserId::from(1);
-    let appended = open(dir.path()).append_events(&[(user.clone(), vec![event(1, 2), event(2, 1)])]).unwrap();
-    assert_eq!(appended, [Appended { added: 2, known: 0, dropped: 0 }]);
+    let appended = append(&open(dir.path()), &user, &[event(1, 2), event(2, 1)]).unwrap();
+    assert_eq!(appended, Appended { added: 2, ..Appended::default() });
     let store = open(dir.path());
     assert_eq!(store.events(&user).unwrap(), [event(2, 1), event(1, 2)]);
     assert_eq!(store.stats(), StoreStats { users: 1 });
     let view = store.view(&user, &EncoderVersion::from(1)).unwrap().unwrap();
-    assert_eq!(view, UserView { demographics: Demographics::default(), state: None, events_total: 2 });
+    let log_at = Revision::mint(NOW, Revision::NONE);
+    assert_eq!(view, UserView { demographics: Demographics::default(), state: None, log_at });
     assert_eq!(store.view(&UserId::from(2), &EncoderVersion::from(1)).unwrap(), None);
 }
 
 #[test]
-fn the_count_of_events_grows_beyond_the_log() {
+fn the_position_in_the_log_grows_with_every_change_and_no_other() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let user = UserId::from(1);
+    let position = || store.view(&user, &EncoderVersion::from(1)).unwrap().unwrap().log_at;
+    let mut last = Revision::NONE;
     for at in 0..9 {
-        store.append_events(&[(user.clone(), vec![event(1, at)])]).unwrap();
+        append(&store, &user, &[event(1, at)]).unwrap();
+        assert!(position() > last);
+        last = position();
     }
-    let late = store.append_events(&[(user.clone(), vec![event(1, 0), event(1, 8)])]).unwrap();
-    assert_eq!(late, [Appended { added: 0, known: 1, dropped: 1 }]);
-    assert_eq!(store.events(&user).unwrap().len(), 4);
-    assert_eq!(store.view(&user, &EncoderVersion::from(1)).unwrap().unwrap().events_total, 9);
+    let late = append(&store, &user, &[event(1, 0), event(1, 8)]).unwrap();
+    assert_eq!(late, Appended { known: 1, dropped: 1, ..Appended::default() });
+    assert_eq!((store.events(&user).unwrap().len(), position()), (4, last));
 }
 
 #[test]
 fn a_log_of_huge_events_is_cut_to_its_bound() {
     let dir = tempfile::tempdir().unwrap();
     let settings = StoreSettings { events_per_user_max: 2_000, cache_bytes: 1 << 20 };
-    let store = PartitionStore::open(dir.path(), settings).unwrap();
+    let store = PartitionStore::open(dir.path(), settings, NOW).unwrap();
     let item_id = ItemId::new(&"x".repeat(128)).unwrap();
-    let events = (0..2_000).map(|at| Event { item_id: item_id.clone(), ..event(0, at) }).collect();
+    let events: Vec<Event> = (0..2_000).map(|at| Event { item_id: item_id.clone(), ..event(0, at) }).collect();
     let user = UserId::from(1);
-    store.append_events(&[(user.clone(), events)]).unwrap();
+    append(&store, &user, &events).unwrap();
     let kept = store.events(&user).unwrap();
     assert!((150..1_000).contains(&kept.len()), "{}", kept.len());
     assert_eq!(kept.last().unwrap().timestamp_ms, 1_999);
@@ -71,13 +86,13 @@ fn a_log_of_huge_events_is_cut_to_its_bound() {
 fn pages_that_sled_keeps_in_files_of_their_own_are_flushed_with_the_rest() {
     let dir = tempfile::tempdir().unwrap();
     let settings = StoreSettings { events_per_user_max: 2_000, cache_bytes: 1 << 20 };
-    let store = PartitionStore::open(dir.path(), settings).unwrap();
+    let store = PartitionStore::open(dir.path(), settings, NOW).unwrap();
     let item_id = ItemId::new(&"x".repeat(100)).unwrap();
     let mut files = 0;
     for round in 0..8i64 {
         for user in 0..40 {
             let event = |at: i64| Event { item_id: item_id.clone(), ..event(0, round * 100 + at) };
-            store.append_events(&[(UserId::from(user), (0..25).map(event).collect())]).unwrap();
+            append(&store, &UserId::from(user), &(0..25).map(event).collect::<Vec<_>>()).unwrap();
             assert_eq!(store.blobs.flush().unwrap(), 0, "acknowledged before it was flushed");
         }
         files += std::fs::read_dir(dir.path().join("blobs")).unwrap().count();
@@ -90,14 +105,14 @@ fn users_are_dirty_until_a_state_covers_all_their_events() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let encoder = EncoderVersion::from(1);
-    let append = |user: u64, at| store.append_events(&[(UserId::from(user), vec![event(1, at)])]).unwrap();
-    (1..=3).for_each(|user| drop(append(user, 0)));
+    let append = |user: u64, at| append(&store, &UserId::from(user), &[event(1, at)]).unwrap();
+    (1..=3).for_each(|user| assert_eq!(append(user, 0).added, 1));
     let first = store.dirty_users(&encoder, None, 2).unwrap();
     assert_eq!((users(&first), first.next.clone()), (vec!["1", "2"], Some(UserId::from(2))));
     let rest = store.dirty_users(&encoder, first.next.as_ref(), 2).unwrap();
     assert_eq!((users(&rest), rest.next.clone()), (vec!["3"], None));
 
-    let states = first.users.iter().map(|dirty| (dirty.user.clone(), state(1, 5, dirty.events_total)));
+    let states = first.users.iter().map(|dirty| (dirty.user.clone(), state(1, 5, dirty.log_at)));
     store.put_states(&states.collect::<Vec<_>>()).unwrap();
     append(2, 9);
     assert_eq!(users(&store.dirty_users(&encoder, None, 9).unwrap()), ["2", "3"]);
@@ -110,23 +125,25 @@ fn states_of_two_encoders_are_kept_and_the_oldest_goes() {
     let store = open(dir.path());
     // A user whose id begins another's must not share its states.
     let (user, other) = (UserId::from(1), UserId::from(11));
-    store.append_events(&[(user.clone(), vec![event(1, 0)]), (other.clone(), vec![event(1, 0)])]).unwrap();
-    store.put_states(&[(other.clone(), state(1, 0, 1))]).unwrap();
+    let first = Revision::from_bits(1);
+    store.put_states(&[(other.clone(), state(1, 0, first))]).unwrap();
     for (encoder, made_at_ms) in [(1, 10), (2, 20), (2, 30), (3, 40)] {
-        store.put_states(&[(user.clone(), state(encoder, made_at_ms, 1))]).unwrap();
+        assert_eq!(store.put_states(&[(user.clone(), state(encoder, made_at_ms, first))]).unwrap(), 1);
     }
+    // One that was made before what is there.
+    assert_eq!(store.put_states(&[(user.clone(), state(3, 39, first))]).unwrap(), 0);
     let found = |user, encoder| store.view(user, &EncoderVersion::from(encoder)).unwrap().unwrap().state;
     assert_eq!(found(&user, 1), None);
-    assert_eq!(found(&user, 2), Some(state(2, 30, 1)));
-    assert_eq!(found(&user, 3), Some(state(3, 40, 1)));
-    assert_eq!(found(&other, 1), Some(state(1, 0, 1)));
+    assert_eq!(found(&user, 2), Some(state(2, 30, first)));
+    assert_eq!(found(&user, 3), Some(state(3, 40, first)));
+    assert_eq!(found(&other, 1), Some(state(1, 0, first)));
 }
 
 fn snapshot(dir: &Path, name: &str, events: &[Event]) -> PathBuf {
     let path = dir.join(name);
     let mut writer = SnapshotWriter::create(&path).unwrap();
     let demographics = Demographics { age: Some(30), country: None, gender: None };
-    let state = Some(state(1, 1, events.len() as u64));
+    let state = Some(state(1, 1, Revision::NONE));
     writer.append(&SnapshotUser { user: UserId::from(1), demographics, events: events.to_vec(), state }).unwrap();
     assert_eq!(writer.finish().unwrap(), 1);
     path
@@ -134,7 +151,7 @@ fn snapshot(dir: &Path, name: &str, events: &[Event]) -> PathBuf {
 
 fn import(store: &PartitionStore, path: &Path, generation: u64) -> UserView {
     let mut go_on = |_| ControlFlow::Continue(());
-    store.import_snapshot(path, &GenerationId::from(generation), &mut go_on).unwrap();
+    store.import_snapshot(path, &GenerationId::from(generation), NOW, &mut go_on).unwrap();
     store.view(&UserId::from(1), &EncoderVersion::from(1)).unwrap().unwrap()
 }
 
@@ -143,20 +160,19 @@ fn an_imported_state_is_current_only_if_the_snapshot_knew_every_event() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(&dir.path().join("store"));
     let view = import(&store, &snapshot(dir.path(), "one", &[event(1, 1), event(2, 2)]), 1);
-    assert_eq!((view.events_total, view.state.unwrap().covers_events), (2, 2));
+    assert!(view.is_current());
     assert_eq!(view.demographics.age, Some(30));
 
     // Something happens, and the next generation does not know it yet.
-    store.append_events(&[(UserId::from(1), vec![event(9, 9)])]).unwrap();
+    append(&store, &UserId::from(1), &[event(9, 9)]).unwrap();
     let view = import(&store, &snapshot(dir.path(), "two", &[event(1, 1), event(2, 2), event(3, 3)]), 2);
-    assert_eq!(view.events_total, 4);
-    assert!(view.state.unwrap().covers_events < 4);
+    assert!(view.state.is_some() && !view.is_current());
     assert_eq!(store.events(&UserId::from(1)).unwrap().len(), 4);
 
     // Once it is known to a snapshot, the state is current again.
     let all = [event(1, 1), event(2, 2), event(3, 3), event(9, 9)];
     let view = import(&store, &snapshot(dir.path(), "three", &all), 3);
-    assert_eq!((view.events_total, view.state.unwrap().covers_events), (4, 4));
+    assert!(view.is_current());
 }
 
 #[test]
@@ -166,9 +182,9 @@ fn a_snapshot_is_imported_once() {
     let path = snapshot(dir.path(), "one", &[event(1, 1)]);
     import(&store, &path, 1);
     std::fs::remove_file(&path).unwrap();
-    assert_eq!(import(&store, &path, 1).events_total, 1);
+    assert!(import(&store, &path, 1).is_current());
     let mut go_on = |_| ControlFlow::Continue(());
-    assert!(store.import_snapshot(&path, &GenerationId::from(2), &mut go_on).is_err());
+    assert!(store.import_snapshot(&path, &GenerationId::from(2), NOW, &mut go_on).is_err());
 }
 
 #[test]
@@ -176,7 +192,7 @@ fn a_store_is_opened_by_one_at_a_time() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let settings = StoreSettings { events_per_user_max: 4, cache_bytes: 1 << 20 };
-    let error = PartitionStore::open(dir.path(), settings).err().unwrap().to_string();
+    let error = PartitionStore::open(dir.path(), settings, NOW).err().unwrap().to_string();
     assert!(error.contains("lock"), "{error}");
     drop(store);
     open(dir.path());
@@ -188,11 +204,11 @@ fn a_damaged_record_is_an_error_that_names_the_user() {
     let store = open(dir.path());
     store.users.insert("u7", &[9, 0]).unwrap();
     let error = store.view(&UserId::new("u7").unwrap(), &EncoderVersion::from(1)).unwrap_err().to_string();
-    assert_eq!(error, "user u7: record version 9 where 2 is read");
-    assert!(store.append_events(&[(UserId::new("u7").unwrap(), vec![event(1, 1)])]).is_err());
+    assert_eq!(error, "user u7: record version 9 where 3 is read");
+    assert!(append(&store, &UserId::new("u7").unwrap(), &[event(1, 1)]).is_err());
 
     // It keeps nobody else from being refreshed.
-    store.append_events(&[(UserId::new("u8").unwrap(), vec![event(1, 1)])]).unwrap();
+    append(&store, &UserId::new("u8").unwrap(), &[event(1, 1)]).unwrap();
     let page = store.dirty_users(&EncoderVersion::from(1), None, 9).unwrap();
     assert_eq!((users(&page), page.damaged.clone()), (vec!["u8"], vec![UserId::new("u7").unwrap()]));
 }

@@ -11,7 +11,7 @@ fn user(number: u64) -> SnapshotUser {
         encoder: EncoderVersion::from(1),
         made_at_ms: 1,
         covers_until_ms: 2,
-        covers_events: 1,
+        covers: turret_retrieval::revision::Revision::NONE,
         sequence: SequenceState::new(&[0.25; 6], 3, Precision::Int8).unwrap(),
     };
     let demographics = Demographics::default();

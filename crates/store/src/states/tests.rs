@@ -6,7 +6,7 @@ use super::*;
 use crate::partition::StoreSettings;
 
 fn open(dir: &Path) -> PartitionStore {
-    PartitionStore::open(dir, StoreSettings { events_per_user_max: 4, cache_bytes: 1 << 20 }).unwrap()
+    PartitionStore::open(dir, StoreSettings { events_per_user_max: 4, cache_bytes: 1 << 20 }, 0).unwrap()
 }
 
 /// A state of `rows` rows of 64 values, all different.
@@ -16,25 +16,30 @@ fn state(encoder: u64, made_at_ms: i64, rows: usize) -> StoredState {
         encoder: EncoderVersion::from(encoder),
         made_at_ms,
         covers_until_ms: 0,
-        covers_events: rows as u64,
+        covers: Revision::NONE,
         sequence: SequenceState::new(&values, 64, Precision::F32).unwrap(),
     }
+}
+
+fn found(store: &PartitionStore, user: &UserId, encoder: u64) -> Result<Option<StoredState>, ReadError> {
+    let record = store.record_with_state(user.as_str().as_bytes(), &EncoderVersion::from(encoder))?;
+    Ok(record.and_then(|(_, state)| state))
 }
 
 #[test]
 fn a_state_of_any_length_comes_back() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
-    let (user, encoder) = (UserId::from(1), EncoderVersion::from(1));
+    let user = UserId::from(1);
     // Shorter than a part, as long as one, and longer; each in the place of the one before.
-    for (made_at_ms, rows) in (1..).zip([1, 16, 17, 240, 100, 32, 2]) {
+    for (made_at_ms, rows) in (1..).zip([1, 8, 9, 24, 25, 240, 100, 32, 2]) {
         let state = state(1, made_at_ms, rows);
         store.put_states(&[(user.clone(), state.clone())]).unwrap();
-        assert_eq!(store.state(&user, &encoder).unwrap(), Some(state));
-        let parts = (rows * 256).div_ceil(PART_BYTES_MAX) - 1;
-        assert_eq!(store.state_parts.len(), parts, "of {rows} rows");
+        assert_eq!(found(&store, &user, 1).unwrap(), Some(state));
+        let parts = (rows * 256).saturating_sub(FIRST_BYTES_MAX).div_ceil(PART_BYTES_MAX);
+        assert_eq!(store.parts.len(), parts, "of {rows} rows");
     }
-    assert_eq!(store.state(&UserId::from(2), &encoder).unwrap(), None);
+    assert_eq!(found(&store, &UserId::from(2), 1).unwrap(), None);
 }
 
 #[test]
@@ -45,8 +50,8 @@ fn the_parts_of_a_forgotten_state_go_with_it() {
     for encoder in 1..=4 {
         store.put_states(&[(user.clone(), state(encoder, encoder as i64, 33))]).unwrap();
     }
-    assert_eq!((store.states.len(), store.state_parts.len()), (2, 4));
-    let found = |encoder| store.state(&user, &EncoderVersion::from(encoder)).unwrap();
+    assert_eq!(store.parts.len(), 4);
+    let found = |encoder| found(&store, &user, encoder).unwrap();
     assert_eq!((found(2), found(3), found(4)), (None, Some(state(3, 3, 33)), Some(state(4, 4, 33))));
 }
 
@@ -54,28 +59,28 @@ fn the_parts_of_a_forgotten_state_go_with_it() {
 fn parts_that_do_not_belong_together_are_never_joined() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
-    let (user, encoder) = (UserId::from(1), EncoderVersion::from(1));
-    let key = state_key(&user, &encoder);
+    let user = UserId::from(1);
+    let part_key = |number| part_key(b"1", &EncoderVersion::from(1), number);
     store.put_state(&user, &state(1, 1, 40)).unwrap();
-    let old = store.state_parts.get(part_key(&key, 1)).unwrap().unwrap();
+    let old = store.parts.get(part_key(1)).unwrap().unwrap();
     store.put_state(&user, &state(1, 2, 40)).unwrap();
-    let new = store.state_parts.insert(part_key(&key, 1), old).unwrap().unwrap();
-    let torn = "user 1, encoder 1: its parts do not belong together";
-    assert_eq!(store.state(&user, &encoder).unwrap_err().to_string(), torn);
-    store.state_parts.remove(part_key(&key, 1)).unwrap();
-    assert_eq!(store.state(&user, &encoder).unwrap_err().to_string(), torn);
-    store.state_parts.insert(part_key(&key, 1), &new[..new.len() - 1]).unwrap();
-    assert_eq!(store.state(&user, &encoder).unwrap_err().to_string(), torn);
+    let new = store.parts.insert(part_key(1), old).unwrap().unwrap();
+    let torn = "user 1: its parts do not belong together";
+    assert_eq!(found(&store, &user, 1).unwrap_err().to_string(), torn);
+    store.parts.remove(part_key(1)).unwrap();
+    assert_eq!(found(&store, &user, 1).unwrap_err().to_string(), torn);
+    store.parts.insert(part_key(1), &new[..new.len() - 1]).unwrap();
+    assert_eq!(found(&store, &user, 1).unwrap_err().to_string(), torn);
     // Made again, it is whole.
     store.put_state(&user, &state(1, 3, 40)).unwrap();
-    assert_eq!(store.state(&user, &encoder).unwrap(), Some(state(1, 3, 40)));
+    assert_eq!(found(&store, &user, 1).unwrap(), Some(state(1, 3, 40)));
 }
 
 #[test]
 fn a_reader_never_sees_half_of_a_replacement() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
-    let (user, encoder) = (UserId::from(1), EncoderVersion::from(1));
+    let user = UserId::from(1);
     store.put_state(&user, &state(1, 0, 100)).unwrap();
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
@@ -84,7 +89,7 @@ fn a_reader_never_sees_half_of_a_replacement() {
             }
         });
         while !writer.is_finished() {
-            match store.state(&user, &encoder) {
+            match found(&store, &user, 1) {
                 Ok(found) => {
                     let found = found.expect("there is always one");
                     let rows = if found.made_at_ms == 0 { 100 } else { 60 + found.made_at_ms as usize };
@@ -110,5 +115,5 @@ fn no_page_is_moved_to_a_file_that_nobody_flushes() {
     assert_eq!(files, 0);
     drop(store);
     let store = open(dir.path());
-    assert_eq!(store.state(&UserId::from(7), &EncoderVersion::from(1)).unwrap(), Some(state(1, 2, rows)));
+    assert_eq!(found(&store, &UserId::from(7), 1).unwrap(), Some(state(1, 2, rows)));
 }

@@ -1,0 +1,81 @@
+//! Group commit: writes that wait while a flush is going on share the next one.
+//!
+//! There is no timer: a group is whatever came while the one before was written. Answers follow the flush.
+
+use ractor::{ActorRef, RpcReplyPort};
+use turret_store::{PartitionStore, Write, WriteError};
+
+use super::{Msg, Note, Reply, UserPartition, answer, now_ms};
+use crate::offload::Panicked;
+use crate::protocol::{Refusal, WriteAsk, WriteReply};
+use crate::wire::{Wire, note};
+
+/// Asks that may wait for the group before theirs; each is one message at most.
+const WAITING_MAX: usize = 256;
+
+/// The asks that wait, and whether a group is being written.
+#[derive(Default)]
+pub(super) struct Group {
+    waiting: Vec<Asked>,
+    is_writing: bool,
+}
+
+type Asked = (WriteAsk, RpcReplyPort<Wire<Result<WriteReply, Refusal>>>);
+
+impl Group {
+    /// Takes an ask in; gives its reply port back where too many wait.
+    pub(super) fn push(&mut self, ask: WriteAsk, reply: Reply<WriteReply>) -> Result<(), Reply<WriteReply>> {
+        if self.waiting.len() >= WAITING_MAX {
+            return Err(reply);
+        }
+        self.waiting.push((ask, reply));
+        Ok(())
+    }
+
+    /// The group before has been written.
+    pub(super) fn written(&mut self) {
+        self.is_writing = false;
+    }
+}
+
+impl UserPartition {
+    /// Writes what waits, unless a group is being written.
+    pub(super) fn commit(&self, store: &std::sync::Arc<PartitionStore>, group: &mut Group, myself: &ActorRef<Msg>) {
+        if group.is_writing || group.waiting.is_empty() {
+            return;
+        }
+        let asked = std::mem::take(&mut group.waiting);
+        let Ok(slot) = self.writes.reserve() else {
+            asked.into_iter().for_each(|(_, reply)| answer(reply, Err(Refusal::Overloaded)));
+            return;
+        };
+        group.is_writing = true;
+        self.metrics.write_group_asks.observe(asked.len() as f64);
+        let (store, myself) = (store.clone(), myself.clone());
+        slot.run(
+            move || write(&store, asked),
+            // A group that panicked has dropped its replies, which its callers take for no answer.
+            move |done| note(&myself, if done == Err(Panicked) { Note::StorePanicked } else { Note::Written }),
+        );
+    }
+}
+
+/// Blocking: writes all, flushes once, answers each.
+fn write(store: &PartitionStore, asked: Vec<Asked>) {
+    let (asks, replies): (Vec<WriteAsk>, Vec<_>) = asked.into_iter().unzip();
+    let counts: Vec<usize> = asks.iter().map(|ask| ask.writes.len()).collect();
+    let writes: Vec<Write> = asks.into_iter().flat_map(|ask| ask.writes).collect();
+    let failed = |error: WriteError| Refusal::Failed(error.to_string());
+    match store.write(&writes, now_ms()) {
+        Ok(outcomes) => {
+            let mut outcomes = outcomes.into_iter().map(|outcome| outcome.map_err(failed));
+            for (reply, count) in replies.into_iter().zip(counts) {
+                answer(reply, Ok(WriteReply { outcomes: outcomes.by_ref().take(count).collect() }));
+            }
+        }
+        Err(error) => {
+            let refusal = failed(error);
+            replies.into_iter().for_each(|reply| answer(reply, Err(refusal.clone())));
+        }
+    }
+}

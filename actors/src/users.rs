@@ -1,0 +1,126 @@
+//! What callers ask and write of users: finds the partition that holds each, and asks it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::future::try_join_all;
+use ractor::rpc::CallResult;
+use ractor::{ActorRef, BytesConvertable, RpcReplyPort};
+use turret_retrieval::hashing::partition_of;
+use turret_retrieval::ids::{PartitionId, UserId};
+use turret_store::{Change, Profile, Write, Written};
+
+use crate::protocol::{Refusal, Trace, UserRequest, WriteAsk, WriteReply};
+use crate::routing::{RoutingReader, RoutingTable};
+use crate::user_partition;
+use crate::wire::{Inbox, Wire};
+
+/// The partition that holds a user did not do what it was asked. Retryable: a repeated write changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("user partition {partition}: {why}")]
+pub struct Unavailable {
+    /// The partition.
+    pub partition: PartitionId,
+    /// What it said.
+    pub why: String,
+}
+
+/// Reads and writes users, wherever they are. One per node; cheap to clone.
+#[derive(Clone)]
+pub struct Users {
+    routing: RoutingReader,
+}
+
+type Reply<T> = RpcReplyPort<Wire<Result<T, Refusal>>>;
+
+impl Users {
+    /// Of the cluster that `routing` knows.
+    pub fn new(routing: RoutingReader) -> Self {
+        Self { routing }
+    }
+
+    /// Makes one change of one user; acknowledged when it is on disk.
+    ///
+    /// # Errors
+    /// When the partition is absent, refuses, or does not answer in time.
+    pub async fn write(&self, user: UserId, change: Change, timeout: Duration) -> Result<Written, Unavailable> {
+        let partition = partition_of(&user, self.routing.table().manifest.partitions());
+        let mut outcomes = self.write_all(vec![Write { user, change }], timeout).await?;
+        outcomes.pop().ok_or_else(|| Unavailable { partition, why: "it answered nothing".to_owned() })
+    }
+
+    /// Makes changes, each partition's in their order, all partitions at once; acknowledged when all are on disk. The
+    /// outcomes are in no order.
+    ///
+    /// # Errors
+    /// When one of the partitions is absent, refuses, or does not answer in time; changes of the others may have been made.
+    pub async fn write_all(&self, writes: Vec<Write>, timeout: Duration) -> Result<Vec<Written>, Unavailable> {
+        let table = self.routing.table();
+        let mut by_partition: BTreeMap<PartitionId, Vec<Write>> = BTreeMap::new();
+        for write in writes {
+            by_partition.entry(partition_of(&write.user, table.manifest.partitions())).or_default().push(write);
+        }
+        let asks = by_partition.into_iter().map(|(partition, writes)| {
+            let table = &table;
+            async move {
+                let count = writes.len();
+                let ask = Wire::new(WriteAsk { writes });
+                let reply: WriteReply =
+                    ask_partition(table, partition, timeout, |reply| UserRequest::Write(ask, reply)).await?;
+                let why = |why: String| Unavailable { partition, why };
+                if reply.outcomes.len() != count {
+                    return Err(why(format!("{} outcomes of {count} writes", reply.outcomes.len())));
+                }
+                reply.outcomes.into_iter().collect::<Result<Vec<_>, _>>().map_err(|refusal| why(refusal.to_string()))
+            }
+        });
+        Ok(try_join_all(asks).await?.concat())
+    }
+
+    /// All that stands in the store of `user`, but the events themselves.
+    ///
+    /// # Errors
+    /// When the partition is absent, refuses, or does not answer in time.
+    pub async fn profile(&self, user: &UserId, timeout: Duration) -> Result<Option<Profile>, Unavailable> {
+        let table = self.routing.table();
+        let (partition, ask) = (partition_of(user, table.manifest.partitions()), Wire::new(user.clone()));
+        ask_partition(&table, partition, timeout, |reply| UserRequest::Profile(ask, reply)).await
+    }
+
+    /// The snapshots that hold `user`, on the node that holds the partition.
+    ///
+    /// # Errors
+    /// When the partition is absent, refuses, or does not answer in time.
+    pub async fn traces(&self, user: &UserId, timeout: Duration) -> Result<Vec<Trace>, Unavailable> {
+        let table = self.routing.table();
+        let (partition, ask) = (partition_of(user, table.manifest.partitions()), Wire::new(user.clone()));
+        ask_partition(&table, partition, timeout, |reply| UserRequest::Traces(ask, reply)).await
+    }
+}
+
+async fn ask_partition<T>(
+    table: &RoutingTable,
+    partition: PartitionId,
+    timeout: Duration,
+    request: impl FnOnce(Reply<T>) -> UserRequest,
+) -> Result<T, Unavailable>
+where
+    T: Send + 'static,
+    Wire<Result<T, Refusal>>: BytesConvertable,
+{
+    let unavailable = |why: String| Unavailable { partition, why };
+    let holder: &ActorRef<user_partition::Msg> = table
+        .partitions
+        .get(partition.0 as usize)
+        .and_then(|holders| holders.first())
+        .ok_or_else(|| unavailable("no node serves it".to_owned()))?;
+    let message = |reply| -> user_partition::Msg { Inbox::Request(request(reply)) };
+    match holder.call(message, Some(timeout)).await {
+        Ok(CallResult::Success(answer)) => match answer.open() {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(refusal)) => Err(unavailable(refusal.to_string())),
+            Err(error) => Err(unavailable(error.to_string())),
+        },
+        Ok(CallResult::Timeout | CallResult::SenderError) | Err(_) => Err(unavailable("no answer".to_owned())),
+    }
+}

@@ -1,0 +1,124 @@
+//! What is forgotten because it is old: events, users who have been silent, and the marks of erasures.
+
+use std::ops::Bound;
+
+use sled::transaction::{ConflictableTransactionError, Transactional};
+use turret_retrieval::ids::UserId;
+use turret_retrieval::revision::Revision;
+
+use crate::partition::{PartitionStore, WriteError, damaged, failed, id_of};
+use crate::record::{LogRecord, UserRecord, decode, decode_user, encode};
+use crate::states::forget_parts;
+
+/// Users looked at for one page; each may have a log to be read.
+const SWEEP_MAX: usize = 1_000;
+
+/// How long things are kept, in milliseconds; without a limit where there is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// An event, after its own time.
+    pub events_ms: Option<i64>,
+    /// A user, after the last new event or demographics.
+    pub silent_ms: Option<i64>,
+    /// The mark of an erasure: events of a time before it that come later than this bring the user back.
+    pub erased_ms: Option<i64>,
+}
+
+/// What was forgotten of some users.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Events that were too old.
+    pub events: u64,
+    /// Users who had been silent for too long.
+    pub silent_users: u64,
+    /// Marks of erasures.
+    pub erasures: u64,
+    /// Where the next page starts, after this user; none at the end.
+    pub next: Option<UserId>,
+}
+
+impl PartitionStore {
+    /// Forgets what is too old at `now_ms` of the next users after `after`, and flushes once. A user whose records cannot be
+    /// read is left alone.
+    ///
+    /// # Errors
+    /// When sled cannot write.
+    pub fn sweep(&self, after: Option<&UserId>, retention: Retention, now_ms: i64) -> Result<Swept, WriteError> {
+        let start = after.map_or(Bound::Unbounded, |user| Bound::Excluded(user.as_str().as_bytes()));
+        let mut swept = Swept::default();
+        for (scanned, key) in self.users.range::<&[u8], _>((start, Bound::Unbounded)).keys().enumerate() {
+            let key = key?;
+            match self.sweep_user(&key, retention, now_ms) {
+                Ok(one) => {
+                    swept.events += one.events;
+                    swept.silent_users += one.silent_users;
+                    swept.erasures += one.erasures;
+                }
+                Err(WriteError::Read(_)) => {}
+                Err(error) => return Err(error),
+            }
+            if scanned + 1 >= SWEEP_MAX {
+                swept.next = Some(id_of(&key)?);
+                break;
+            }
+        }
+        if swept.events + swept.silent_users + swept.erasures > 0 {
+            self.flush()?;
+        }
+        Ok(swept)
+    }
+
+    fn sweep_user(&self, key: &[u8], retention: Retention, now_ms: i64) -> Result<Swept, WriteError> {
+        let is_over =
+            |at_ms: i64, kept_ms: Option<i64>| kept_ms.is_some_and(|kept| at_ms < now_ms.saturating_sub(kept));
+        let _writing = self.blobs.writing();
+        let done = (&self.users, &self.logs, &self.parts).transaction(|(users, logs, parts)| {
+            let refuse = |source| ConflictableTransactionError::Abort(damaged(key, source));
+            let Some(stored) = users.get(key)? else { return Ok((Swept::default(), false, false)) };
+            let mut record = decode_user(&stored).map_err(refuse)?;
+            let (mut swept, was_known) = (Swept::default(), record.is_known());
+            let heard_ms = record.log_at.max(record.demographics_at).at_ms();
+            if was_known && is_over(heard_ms, retention.silent_ms) {
+                swept.silent_users = 1;
+                logs.remove(key)?;
+                let erased = record.erased;
+                for state in std::mem::replace(&mut record, UserRecord { erased, ..UserRecord::default() }).states {
+                    forget_parts(key, &state, parts)?;
+                }
+            } else if retention.events_ms.is_some() && record.log_at > Revision::NONE {
+                let mut log: LogRecord =
+                    logs.get(key)?.as_deref().map_or(Ok(LogRecord::default()), decode).map_err(refuse)?;
+                let before = log.events.len();
+                log.events.retain(|event| !is_over(event.timestamp_ms, retention.events_ms));
+                swept.events = (before - log.events.len()) as u64;
+                if swept.events > 0 && log.events.is_empty() {
+                    logs.remove(key)?;
+                    record.log_at = Revision::NONE;
+                    for state in std::mem::take(&mut record.states) {
+                        forget_parts(key, &state, parts)?;
+                    }
+                } else if swept.events > 0 {
+                    // The states know what is gone; they are to be made again.
+                    record.log_at = Revision::mint(now_ms, record.newest());
+                    logs.insert(key, encode(&log))?;
+                }
+            }
+            if record.erased.is_some_and(|erased| is_over(erased.at.at_ms(), retention.erased_ms)) {
+                swept.erasures = 1;
+                record.erased = None;
+            }
+            if !record.is_known() && record.erased.is_none() {
+                users.remove(key)?;
+            } else if swept != Swept::default() {
+                users.insert(key, encode(&record))?;
+            }
+            Ok((swept, was_known, record.is_known()))
+        });
+        let (swept, was_known, is_known) = done.map_err(failed)?;
+        self.count(was_known, is_known);
+        Ok(swept)
+    }
+}
+
+#[cfg(test)]
+mod tests;
