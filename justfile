@@ -158,6 +158,10 @@ bench-training:
     target/peers/bin/pip install --quiet torch safetensors numpy
     cargo bench --locked --bench training -- --python target/peers/bin/python
 
+# What users cost on sled, that many of them: bytes, look-ups warm and cold, events flushed in groups; into docs/results/hybrid.json
+bench-users users="1000000":
+    cargo bench --locked --bench users -- {{ users }}
+
 # The same on a GPU, and whether it computes what the CPU does; the Python given must have PyTorch for CUDA, and safetensors
 bench-gpu python="python3" device="cuda:0": build-cuda
     target/cuda/test-model on_a_gpu

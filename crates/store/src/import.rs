@@ -3,17 +3,15 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use sled::transaction::{ConflictableTransactionError, Transactional};
 use turret_retrieval::event::Event;
 use turret_retrieval::ids::GenerationId;
 use turret_retrieval::revision::Revision;
 
 use crate::StoredState;
 use crate::event_log::{is_subset, union};
-use crate::partition::{PartitionStore, ReadError, WriteError, damaged, failed};
-use crate::record::{LogRecord, UserRecord, decode, decode_user, encode};
+use crate::partition::{PartitionStore, ReadError, WriteError};
+use crate::record::encode;
 use crate::snapshot::{SnapshotError, SnapshotReader, SnapshotUser};
-use crate::states::join_state;
 
 /// Users between two calls of the observer.
 const OBSERVE_EVERY: u64 = 1_024;
@@ -90,38 +88,32 @@ impl PartitionStore {
 
     fn import_user(&self, shipped: &SnapshotUser, now_ms: i64) -> Result<(), WriteError> {
         let key = shipped.user.as_str().as_bytes();
-        let done = (&self.users, &self.logs, &self.parts).transaction(|(users, logs, parts)| {
-            let refuse = |source| ConflictableTransactionError::Abort(damaged(key, source));
-            let stored = users.get(key)?;
-            let mut record = stored.as_deref().map_or(Ok(UserRecord::default()), decode_user).map_err(refuse)?;
-            let log = logs.get(key)?.as_deref().map_or(Ok(LogRecord::default()), decode).map_err(refuse)?;
-            let was_known = record.is_known();
-            let watermark = record.erased.map_or(i64::MIN, |erased| erased.watermark_ms);
-            let later: Vec<Event> =
-                shipped.events.iter().filter(|event| event.timestamp_ms > watermark).cloned().collect();
-            // What was erased here may speak from a state, and demographics have no time by which to tell.
-            let is_erased = record.erased.is_some() && (later.len() < shipped.events.len() || later.is_empty());
-            let union = union(log.events, &later, self.bounds());
-            if union.added > 0 {
-                record.log_at = Revision::mint(now_ms, record.newest());
-                logs.insert(key, encode(&LogRecord { events: union.log.clone() }))?;
+        let changing = self.changing();
+        let mut record = self.record(key)?.unwrap_or_default();
+        let was_known = record.is_known();
+        let watermark = record.erased.map_or(i64::MIN, |erased| erased.watermark_ms);
+        let later: Vec<Event> = shipped.events.iter().filter(|event| event.timestamp_ms > watermark).cloned().collect();
+        // What was erased here may speak from a state, and demographics have no time by which to tell.
+        let is_erased = record.erased.is_some() && (later.len() < shipped.events.len() || later.is_empty());
+        let union = union(self.log(key, &record)?, &later, self.bounds());
+        let is_covered = is_subset(&union.log, &shipped.events);
+        if !is_erased {
+            record.demographics = std::mem::take(&mut record.demographics).or(&shipped.demographics);
+        }
+        if union.added > 0 {
+            self.put_log(key, &mut record, union.log, now_ms)?;
+        } else {
+            self.users.insert(key, encode(&record))?;
+        }
+        if let Some(state) = shipped.state.as_ref().filter(|_| !is_erased) {
+            let covers = if is_covered { record.log_at } else { Revision::NONE };
+            // A state that knows later events is kept, even where this one knows more of the earlier ones.
+            let kept = record.state(&state.encoder).map_or(i64::MIN, |kept| kept.covers_until_ms);
+            if state.covers_until_ms >= kept {
+                self.join_state(&mut record, key, &StoredState { covers, ..state.clone() }, &changing)?;
             }
-            if !is_erased {
-                record.demographics = std::mem::take(&mut record.demographics).or(&shipped.demographics);
-            }
-            if let Some(state) = shipped.state.as_ref().filter(|_| !is_erased) {
-                let covers = if is_subset(&union.log, &shipped.events) { record.log_at } else { Revision::NONE };
-                // A state that knows later events is kept, even where this one knows more of the earlier ones.
-                let kept = record.state(&state.encoder).map_or(i64::MIN, |kept| kept.covers_until_ms);
-                if state.covers_until_ms >= kept {
-                    join_state(&mut record, key, &StoredState { covers, ..state.clone() }, parts)?;
-                }
-            }
-            users.insert(key, encode(&record))?;
-            Ok((was_known, record.is_known()))
-        });
-        let (was_known, is_known) = done.map_err(failed)?;
-        self.count(was_known, is_known);
+        }
+        self.count(was_known, record.is_known());
         Ok(())
     }
 }

@@ -1,13 +1,15 @@
 //! The store of one user partition.
 
+use std::collections::HashSet;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLockReadGuard};
 
 use serde::{Deserialize, Serialize};
-use sled::transaction::TransactionError;
 use sled::{Db, Tree};
 use turret_retrieval::event::Event;
 use turret_retrieval::ids::{EncoderVersion, UserId};
@@ -36,6 +38,11 @@ pub struct StoreSettings {
 /// The store of one user partition: event logs, sequence states, demographics.
 ///
 /// Writes are flushed to the disk before they return. Safe to share between threads.
+///
+/// No sled transaction is used: each costs several writes of sled's log. sled keeps the order of its writes, so what a crash
+/// cuts off is the last of them, and they are ordered so that what is left is sound: a user's record before the log, so
+/// that a state is never taken for newer than it is; a state's parts before the record that names them; an erased record before
+/// what it no longer names. A log whose record says that there is none is none.
 pub struct PartitionStore {
     pub(crate) db: Db,
     // sled's own flush does not wait for the drive; this handle of its log does.
@@ -47,7 +54,15 @@ pub struct PartitionStore {
     pub(crate) imports: Tree,
     pub(crate) users_count: AtomicU64,
     poisoned: AtomicBool,
+    // Held while a user is read, changed and written.
+    changing: Mutex<()>,
     settings: StoreSettings,
+}
+
+/// The right to write users; see [`PartitionStore::changing`].
+pub(crate) struct Changing<'a> {
+    _alone: MutexGuard<'a, ()>,
+    _writing: RwLockReadGuard<'a, HashSet<OsString>>,
 }
 
 /// What a request needs of a user.
@@ -191,8 +206,9 @@ impl PartitionStore {
         let (users, logs, imports) = (tree("users")?, tree("logs")?, tree("imports")?);
         let parts = tree("parts")?;
         let file = File::open(dir.join("db")).map_err(|error| fail(sled::Error::Io(error)))?;
-        let (poisoned, blobs, users_count) = (AtomicBool::new(false), Blobs::of(dir), AtomicU64::new(0));
-        let store = Self { db, file, blobs, users, logs, parts, imports, users_count, poisoned, settings };
+        let (poisoned, changing) = (AtomicBool::new(false), Mutex::default());
+        let (blobs, users_count) = (Blobs::of(dir), AtomicU64::new(0));
+        let store = Self { db, file, blobs, users, logs, parts, imports, users_count, poisoned, changing, settings };
         store.migrate(now_ms).map_err(|source| OpenError { path: dir.to_owned(), source })?;
         store.users_count.store(store.count_users().map_err(fail)?, Ordering::Relaxed);
         Ok(store)
@@ -219,7 +235,7 @@ impl PartitionStore {
     /// When a record cannot be read.
     pub fn profile(&self, user: &UserId) -> Result<Option<Profile>, ReadError> {
         let Some(record) = self.record(user.as_str().as_bytes())? else { return Ok(None) };
-        let events = self.events(user)?;
+        let events = self.log(user.as_str().as_bytes(), &record)?;
         let state = |state: StateRecord| StateProfile {
             is_current: state.covers >= record.log_at,
             bytes: state.bytes,
@@ -243,7 +259,8 @@ impl PartitionStore {
     /// # Errors
     /// When the record cannot be read.
     pub fn events(&self, user: &UserId) -> Result<Vec<Event>, ReadError> {
-        Ok(read::<LogRecord>(&self.logs, user.as_str().as_bytes())?.unwrap_or_default().events)
+        let key = user.as_str().as_bytes();
+        self.record(key)?.map_or(Ok(Vec::new()), |record| self.log(key, &record))
     }
 
     /// The next users, after `after`, whose state by `encoder` is missing or does not cover all their events.
@@ -285,12 +302,27 @@ impl PartitionStore {
         if log_at == Revision::NONE || record.state(encoder).is_some_and(|state| state.covers >= log_at) {
             return Ok(None);
         }
-        Ok(Some(Dirty { user: user.clone(), events: self.events(user)?, log_at }))
+        Ok(Some(Dirty { user: user.clone(), events: self.log(user.as_str().as_bytes(), &record)?, log_at }))
     }
 
     /// The record of the user `key`.
     pub(crate) fn record(&self, key: &[u8]) -> Result<Option<UserRecord>, ReadError> {
         self.users.get(key)?.map(|bytes| decode_user(&bytes).map_err(|source| damaged(key, source))).transpose()
+    }
+
+    /// Waits for whoever changes a user now.
+    pub(crate) fn changing(&self) -> Changing<'_> {
+        // A change that panicked has written all it would write, or a beginning that is sound.
+        let alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        Changing { _alone: alone, _writing: self.blobs.writing() }
+    }
+
+    /// The events of the user `key`, whose record is given.
+    pub(crate) fn log(&self, key: &[u8], record: &UserRecord) -> Result<Vec<Event>, ReadError> {
+        if record.log_at == Revision::NONE {
+            return Ok(Vec::new());
+        }
+        Ok(read::<LogRecord>(&self.logs, key)?.unwrap_or_default().events)
     }
 
     /// What the partition holds.
@@ -321,14 +353,6 @@ impl PartitionStore {
 
 pub(crate) fn read<T: serde::de::DeserializeOwned>(tree: &Tree, key: &[u8]) -> Result<Option<T>, ReadError> {
     tree.get(key)?.map(|bytes| decode(&bytes).map_err(|source| damaged(key, source))).transpose()
-}
-
-/// Why a transaction came to nothing.
-pub(crate) fn failed(error: TransactionError<ReadError>) -> WriteError {
-    match error {
-        TransactionError::Abort(error) => WriteError::Read(error),
-        TransactionError::Storage(error) => WriteError::Disk(error),
-    }
 }
 
 pub(crate) fn damaged(key: &[u8], source: RecordError) -> ReadError {

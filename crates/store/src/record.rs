@@ -68,6 +68,8 @@ pub(crate) struct StateRecord {
     pub(crate) precision: Precision,
     /// How many there are in all.
     pub(crate) bytes: u32,
+    /// Which of two places its parts are in: those of the state before stay whole until this one's record is written.
+    pub(crate) odd: bool,
     pub(crate) first: Vec<u8>,
 }
 
@@ -96,7 +98,7 @@ impl UserRecord {
 }
 
 impl StateRecord {
-    pub(crate) fn of(state: &StoredState) -> Self {
+    pub(crate) fn of(state: &StoredState, odd: bool) -> Self {
         let bytes = state.sequence.bytes();
         Self {
             encoder: state.encoder.clone(),
@@ -106,6 +108,7 @@ impl StateRecord {
             dimension: state.sequence.dimension() as u32,
             precision: state.sequence.precision(),
             bytes: bytes.len() as u32,
+            odd,
             first: bytes[..bytes.len().min(FIRST_BYTES_MAX)].to_vec(),
         }
     }
@@ -213,13 +216,13 @@ mod tests {
             demographics_at: Revision::from_bits(1),
             log_at: Revision::from_bits(300),
             erased: Some(Erased { at: Revision::from_bits(3), watermark_ms: 5 }),
-            states: vec![StateRecord::of(&state())],
+            states: vec![StateRecord::of(&state(), true)],
         }
     }
 
     #[test]
     fn records_are_the_bytes_they_were() {
-        check(&user(), "03011d010255530001ac0201030a0101318001010203010606003c00b80000");
+        check(&user(), "03011d010255530001ac0201030a010131800101020301060106003c00b80000");
         let event =
             |id| Event { item_id: ItemId::from(5), event_type: EventType::Checkout, timestamp_ms: 1_000, event_id: id };
         let events = vec![event(None), event(Some(EventId::from(7)))];
@@ -228,7 +231,7 @@ mod tests {
 
     #[test]
     fn a_part_belongs_to_one_writing_of_a_state() {
-        let record = StateRecord::of(&state());
+        let record = StateRecord::of(&state(), true);
         let part = record.encode_part(&[7, 8]);
         assert_eq!(hex(&part), "038001020708");
         assert_eq!(record.decode_part(&part), Ok(Some(&[7, 8][..])));

@@ -2,13 +2,11 @@
 
 use std::ops::Bound;
 
-use sled::transaction::{ConflictableTransactionError, Transactional};
 use turret_retrieval::ids::UserId;
 use turret_retrieval::revision::Revision;
 
-use crate::partition::{PartitionStore, WriteError, damaged, failed, id_of};
-use crate::record::{LogRecord, UserRecord, decode, decode_user, encode};
-use crate::states::forget_parts;
+use crate::partition::{PartitionStore, WriteError, id_of};
+use crate::record::{UserRecord, encode};
 
 /// Users looked at for one page; each may have a log to be read.
 const SWEEP_MAX: usize = 1_000;
@@ -71,51 +69,44 @@ impl PartitionStore {
     fn sweep_user(&self, key: &[u8], retention: Retention, now_ms: i64) -> Result<Swept, WriteError> {
         let is_over =
             |at_ms: i64, kept_ms: Option<i64>| kept_ms.is_some_and(|kept| at_ms < now_ms.saturating_sub(kept));
-        let _writing = self.blobs.writing();
-        let done = (&self.users, &self.logs, &self.parts).transaction(|(users, logs, parts)| {
-            let refuse = |source| ConflictableTransactionError::Abort(damaged(key, source));
-            let Some(stored) = users.get(key)? else { return Ok((Swept::default(), false, false)) };
-            let mut record = decode_user(&stored).map_err(refuse)?;
-            let (mut swept, was_known) = (Swept::default(), record.is_known());
-            let heard_ms = record.log_at.max(record.demographics_at).at_ms();
-            if was_known && is_over(heard_ms, retention.silent_ms) {
-                swept.silent_users = 1;
-                logs.remove(key)?;
-                let erased = record.erased;
-                for state in std::mem::replace(&mut record, UserRecord { erased, ..UserRecord::default() }).states {
-                    forget_parts(key, &state, parts)?;
+        let _changing = self.changing();
+        let Some(mut record) = self.record(key)? else { return Ok(Swept::default()) };
+        let (mut swept, was_known, old) = (Swept::default(), record.is_known(), record.clone());
+        if record.erased.is_some_and(|erased| is_over(erased.at.at_ms(), retention.erased_ms)) {
+            swept.erasures = 1;
+            record.erased = None;
+        }
+        let mut left = None;
+        if was_known && is_over(record.log_at.max(record.demographics_at).at_ms(), retention.silent_ms) {
+            swept.silent_users = 1;
+            record = UserRecord { erased: record.erased, ..UserRecord::default() };
+        } else if retention.events_ms.is_some() {
+            let mut log = self.log(key, &record)?;
+            let before = log.len();
+            log.retain(|event| !is_over(event.timestamp_ms, retention.events_ms));
+            swept.events = (before - log.len()) as u64;
+            if swept.events > 0 && log.is_empty() {
+                (record.log_at, record.states) = (Revision::NONE, Vec::new());
+            } else if swept.events > 0 {
+                left = Some(log);
+            }
+        }
+        match left {
+            // The states know what is gone; they are to be made again.
+            Some(log) => self.put_log(key, &mut record, log, now_ms)?,
+            None if record == old => {}
+            None => {
+                if record.is_known() || record.erased.is_some() {
+                    self.users.insert(key, encode(&record))?;
+                } else {
+                    self.users.remove(key)?;
                 }
-            } else if retention.events_ms.is_some() && record.log_at > Revision::NONE {
-                let mut log: LogRecord =
-                    logs.get(key)?.as_deref().map_or(Ok(LogRecord::default()), decode).map_err(refuse)?;
-                let before = log.events.len();
-                log.events.retain(|event| !is_over(event.timestamp_ms, retention.events_ms));
-                swept.events = (before - log.events.len()) as u64;
-                if swept.events > 0 && log.events.is_empty() {
-                    logs.remove(key)?;
-                    record.log_at = Revision::NONE;
-                    for state in std::mem::take(&mut record.states) {
-                        forget_parts(key, &state, parts)?;
-                    }
-                } else if swept.events > 0 {
-                    // The states know what is gone; they are to be made again.
-                    record.log_at = Revision::mint(now_ms, record.newest());
-                    logs.insert(key, encode(&log))?;
+                if record.log_at == Revision::NONE && record.states.is_empty() {
+                    self.forget(key, &old)?;
                 }
             }
-            if record.erased.is_some_and(|erased| is_over(erased.at.at_ms(), retention.erased_ms)) {
-                swept.erasures = 1;
-                record.erased = None;
-            }
-            if !record.is_known() && record.erased.is_none() {
-                users.remove(key)?;
-            } else if swept != Swept::default() {
-                users.insert(key, encode(&record))?;
-            }
-            Ok((swept, was_known, record.is_known()))
-        });
-        let (swept, was_known, is_known) = done.map_err(failed)?;
-        self.count(was_known, is_known);
+        }
+        self.count(was_known, record.is_known());
         Ok(swept)
     }
 }

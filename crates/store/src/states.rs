@@ -6,14 +6,13 @@
 
 use std::sync::Arc;
 
-use sled::transaction::{ConflictableTransactionError, Transactional, TransactionalTree, UnabortableTransactionError};
 use turret_retrieval::ids::{EncoderVersion, UserId};
 use turret_retrieval::revision::Revision;
 use turret_retrieval::state::SequenceState;
 
 use crate::StoredState;
-use crate::partition::{PartitionStore, ReadError, WriteError, damaged, failed};
-use crate::record::{FIRST_BYTES_MAX, PART_BYTES_MAX, RecordError, StateRecord, UserRecord, decode_user, encode};
+use crate::partition::{Changing, PartitionStore, ReadError, WriteError, damaged};
+use crate::record::{PART_BYTES_MAX, RecordError, StateRecord, UserRecord, encode};
 
 /// Encoder versions whose states are kept: the one that serves, and the next.
 const ENCODERS_MAX: usize = 2;
@@ -42,18 +41,50 @@ impl PartitionStore {
 
     pub(crate) fn put_state(&self, user: &UserId, state: &StoredState) -> Result<bool, WriteError> {
         let key = user.as_str().as_bytes();
-        let _writing = self.blobs.writing();
-        let done = (&self.users, &self.parts).transaction(|(users, parts)| {
-            let refuse = |source| ConflictableTransactionError::Abort(damaged(key, source));
-            let stored = users.get(key)?;
-            let mut record = stored.as_deref().map_or(Ok(UserRecord::default()), decode_user).map_err(refuse)?;
-            let stored = join_state(&mut record, key, state, parts)?;
-            if stored {
-                users.insert(key, encode(&record))?;
-            }
-            Ok(stored)
-        });
-        done.map_err(failed)
+        let changing = self.changing();
+        let mut record = self.record(key)?.unwrap_or_default();
+        self.join_state(&mut record, key, state, &changing)
+    }
+
+    /// Writes `state` into `record`, that of the user `key`, and the record, unless what is there is better; says whether it
+    /// was written.
+    pub(crate) fn join_state(
+        &self,
+        record: &mut UserRecord,
+        key: &[u8],
+        state: &StoredState,
+        _: &Changing<'_>,
+    ) -> Result<bool, WriteError> {
+        // What an erased user did may be in it.
+        let is_erased = record.erased.is_some_and(|erased| state.covers < erased.at);
+        let rank = |covers: Revision, made_at_ms: i64| (covers, made_at_ms);
+        let before = record.states.iter().position(|kept| kept.encoder == state.encoder);
+        let before = before.map(|at| record.states[at].clone());
+        let is_better = before
+            .as_ref()
+            .is_none_or(|kept| rank(state.covers, state.made_at_ms) > rank(kept.covers, kept.made_at_ms));
+        if is_erased || !is_better {
+            return Ok(false);
+        }
+        let next = StateRecord::of(state, before.as_ref().is_some_and(|before| !before.odd));
+        for (number, part) in (0..).zip(state.sequence.bytes()[next.first.len()..].chunks(PART_BYTES_MAX)) {
+            self.parts.insert(part_key(key, &next, number), next.encode_part(part))?;
+        }
+        record.states.retain(|kept| kept.encoder != state.encoder);
+        record.states.sort_by_key(|kept| -kept.made_at_ms);
+        let beyond = record.states.split_off(record.states.len().min(ENCODERS_MAX - 1));
+        record.states.insert(0, next);
+        self.users.insert(key, encode(record))?;
+        before.iter().chain(&beyond).try_for_each(|old| self.forget_parts(key, old))?;
+        Ok(true)
+    }
+
+    /// Removes the parts of a state that is no more in its user's record.
+    pub(crate) fn forget_parts(&self, key: &[u8], state: &StateRecord) -> Result<(), WriteError> {
+        for number in 0..state.parts() {
+            self.parts.remove(part_key(key, state, number))?;
+        }
+        Ok(())
     }
 
     /// The state of `record`, which is that of the user `key`, by `encoder`. None where a part is missing or of another
@@ -62,7 +93,7 @@ impl PartitionStore {
         let mut bytes = Vec::with_capacity(state.bytes as usize);
         bytes.extend_from_slice(&state.first);
         for number in 0..state.parts() {
-            let Some(part) = self.parts.get(part_key(key, &state.encoder, number))? else { return Ok(None) };
+            let Some(part) = self.parts.get(part_key(key, state, number))? else { return Ok(None) };
             match state.decode_part(&part) {
                 Ok(Some(part)) => bytes.extend_from_slice(part),
                 Ok(None) => return Ok(None),
@@ -90,59 +121,10 @@ impl PartitionStore {
     }
 }
 
-type InTransaction<T> = Result<T, UnabortableTransactionError>;
-
-/// Puts `state` into `record`, and its parts beside; says whether it was better than what was there.
-pub(crate) fn join_state(
-    record: &mut UserRecord,
-    key: &[u8],
-    state: &StoredState,
-    parts: &TransactionalTree,
-) -> InTransaction<bool> {
-    // What an erased user did may be in it.
-    let is_erased = record.erased.is_some_and(|erased| state.covers < erased.at);
-    let rank = |covers: Revision, made_at_ms: i64| (covers, made_at_ms);
-    let before = record.states.iter().position(|kept| kept.encoder == state.encoder);
-    let is_better = before.is_none_or(|before| {
-        let kept = &record.states[before];
-        rank(state.covers, state.made_at_ms) > rank(kept.covers, kept.made_at_ms)
-    });
-    if is_erased || !is_better {
-        return Ok(false);
-    }
-    let next = StateRecord::of(state);
-    for (number, part) in (0..).zip(state.sequence.bytes()[next.first.len()..].chunks(PART_BYTES_MAX)) {
-        parts.insert(part_key(key, &next.encoder, number), next.encode_part(part))?;
-    }
-    match before {
-        Some(before) => {
-            for number in next.parts()..record.states[before].parts() {
-                parts.remove(part_key(key, &next.encoder, number))?;
-            }
-            record.states[before] = next;
-        }
-        None => record.states.push(next),
-    }
-    // That of this encoder stays, whatever its age.
-    record.states.sort_by_key(|kept| (kept.encoder != state.encoder, -kept.made_at_ms));
-    while record.states.len() > ENCODERS_MAX
-        && let Some(oldest) = record.states.pop()
-    {
-        forget_parts(key, &oldest, parts)?;
-    }
-    Ok(true)
+pub(crate) fn part_key(user: &[u8], state: &StateRecord, number: u16) -> Vec<u8> {
+    let place = [SEPARATOR, u8::from(state.odd)];
+    [user, &[SEPARATOR], state.encoder.as_str().as_bytes(), &place, &number.to_be_bytes()].concat()
 }
-
-/// Removes the parts of a state that is no more in its user's record.
-pub(crate) fn forget_parts(key: &[u8], state: &StateRecord, parts: &TransactionalTree) -> InTransaction<()> {
-    (0..state.parts()).try_for_each(|number| parts.remove(part_key(key, &state.encoder, number)).map(drop))
-}
-
-pub(crate) fn part_key(user: &[u8], encoder: &EncoderVersion, number: u16) -> Vec<u8> {
-    [user, &[SEPARATOR], encoder.as_str().as_bytes(), &[SEPARATOR], &number.to_be_bytes()].concat()
-}
-
-const _: () = assert!(FIRST_BYTES_MAX <= PART_BYTES_MAX);
 
 #[cfg(test)]
 mod tests;

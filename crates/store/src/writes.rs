@@ -3,16 +3,14 @@
 use std::sync::atomic::Ordering;
 
 use serde::{Deserialize, Serialize};
-use sled::transaction::{ConflictableTransactionError, Transactional, TransactionalTree, UnabortableTransactionError};
 use turret_retrieval::event::Event;
 use turret_retrieval::ids::{EncoderVersion, UserId};
 use turret_retrieval::revision::Revision;
 use turret_retrieval::user::Demographics;
 
-use crate::event_log::{Bounds, union};
-use crate::partition::{PartitionStore, ReadError, WriteError, damaged, failed};
-use crate::record::{Erased, LogRecord, RecordError, UserRecord, decode, decode_user, encode};
-use crate::states::forget_parts;
+use crate::event_log::union;
+use crate::partition::{PartitionStore, ReadError, WriteError};
+use crate::record::{Erased, LogRecord, UserRecord, encode};
 
 /// One write of one user.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -73,8 +71,6 @@ pub struct Erasure {
     pub demographics: bool,
 }
 
-type Outcome<T> = Result<T, ConflictableTransactionError<ReadError>>;
-
 impl PartitionStore {
     /// Writes in order, and flushes once: what it returns is on the disk. One outcome for each of `writes`; one whose user's
     /// records cannot be read fails alone.
@@ -95,23 +91,78 @@ impl PartitionStore {
 
     fn write_one(&self, write: &Write, now_ms: i64) -> Result<Written, WriteError> {
         let key = write.user.as_str().as_bytes();
-        let _writing = self.blobs.writing();
-        let done = (&self.users, &self.logs, &self.parts).transaction(|(users, logs, parts)| {
-            let refuse = |source: RecordError| ConflictableTransactionError::Abort(damaged(key, source));
-            let stored = users.get(key)?;
-            let record = stored.as_deref().map_or(Ok(UserRecord::default()), decode_user).map_err(refuse)?;
-            let was_known = record.is_known();
-            let user = Stored { key, record, trees: [users, logs, parts], now_ms };
-            let (record, written) = match &write.change {
-                Change::Append(events) => user.append(events, self.bounds())?,
-                Change::Describe(demographics) => user.describe(demographics)?,
-                Change::Erase => user.erase()?,
-            };
-            Ok((was_known, record, written))
-        });
-        let (was_known, is_known, written) = done.map_err(failed)?;
-        self.count(was_known, is_known);
+        let _changing = self.changing();
+        let mut record = self.record(key)?.unwrap_or_default();
+        let was_known = record.is_known();
+        let written = match &write.change {
+            Change::Append(events) => Written::Appended(self.append(key, &mut record, events, now_ms)?),
+            Change::Describe(demographics) => {
+                record.demographics_at = Revision::mint(now_ms, record.newest());
+                record.demographics = demographics.clone();
+                self.users.insert(key, encode(&record))?;
+                Written::Described(record.demographics_at)
+            }
+            Change::Erase => Written::Erased(self.erase(key, &mut record, now_ms)?),
+        };
+        self.count(was_known, record.is_known());
         Ok(written)
+    }
+
+    fn append(
+        &self,
+        key: &[u8],
+        record: &mut UserRecord,
+        events: &[Event],
+        now_ms: i64,
+    ) -> Result<Appended, WriteError> {
+        let watermark = record.erased.map_or(i64::MIN, |erased| erased.watermark_ms);
+        let later: Vec<Event> = events.iter().filter(|event| event.timestamp_ms > watermark).cloned().collect();
+        let erased = (events.len() - later.len()) as u32;
+        let union = union(self.log(key, record)?, &later, self.bounds());
+        if union.added > 0 {
+            self.put_log(key, record, union.log, now_ms)?;
+        }
+        Ok(Appended { added: union.added, known: union.known, dropped: union.dropped, erased })
+    }
+
+    /// Writes the record, which says that the log has changed, then the log.
+    pub(crate) fn put_log(
+        &self,
+        key: &[u8],
+        record: &mut UserRecord,
+        events: Vec<Event>,
+        now_ms: i64,
+    ) -> Result<(), WriteError> {
+        record.log_at = Revision::mint(now_ms, record.newest());
+        self.users.insert(key, encode(record))?;
+        self.logs.insert(key, encode(&LogRecord { events }))?;
+        Ok(())
+    }
+
+    fn erase(&self, key: &[u8], record: &mut UserRecord, now_ms: i64) -> Result<Erasure, WriteError> {
+        let log = self.log(key, record)?;
+        let revision = Revision::mint(now_ms, record.newest());
+        // Events may be of a time to come, and an earlier erasure may have known of later ones.
+        let latest = log.last().map_or(i64::MIN, |event| event.timestamp_ms);
+        let before = record.erased.map_or(i64::MIN, |erased| erased.watermark_ms);
+        let watermark_ms = now_ms.max(latest).max(before);
+        let erased = Some(Erased { at: revision, watermark_ms });
+        let old = std::mem::replace(record, UserRecord { erased, ..UserRecord::default() });
+        self.users.insert(key, encode(record))?;
+        self.forget(key, &old)?;
+        Ok(Erasure {
+            revision,
+            watermark_ms,
+            events: log.len() as u32,
+            states: old.states.into_iter().map(|state| state.encoder).collect(),
+            demographics: !old.demographics.is_unknown(),
+        })
+    }
+
+    /// Removes the log and the parts of states of a record that has been replaced.
+    pub(crate) fn forget(&self, key: &[u8], old: &UserRecord) -> Result<(), WriteError> {
+        self.logs.remove(key)?;
+        old.states.iter().try_for_each(|state| self.forget_parts(key, state))
     }
 
     /// Counts a user of whom something is known now, or is no longer.
@@ -121,77 +172,6 @@ impl PartitionStore {
             (true, false) => drop(self.users_count.fetch_sub(1, Ordering::Relaxed)),
             _ => {}
         }
-    }
-}
-
-/// A user in a transaction over users, logs and parts.
-struct Stored<'a> {
-    key: &'a [u8],
-    record: UserRecord,
-    trees: [&'a TransactionalTree; 3],
-    now_ms: i64,
-}
-
-impl Stored<'_> {
-    fn log(&self) -> Outcome<Vec<Event>> {
-        let bytes = self.trees[1].get(self.key)?;
-        let log = bytes.as_deref().map_or(Ok(LogRecord::default()), decode);
-        Ok(log.map_err(|source| ConflictableTransactionError::Abort(damaged(self.key, source)))?.events)
-    }
-
-    fn mint(&self) -> Revision {
-        Revision::mint(self.now_ms, self.record.newest())
-    }
-
-    /// Writes the record. Says whether anything is known of the user now.
-    fn keep(&self) -> Result<bool, UnabortableTransactionError> {
-        self.trees[0].insert(self.key, encode(&self.record))?;
-        Ok(self.record.is_known())
-    }
-
-    fn append(mut self, events: &[Event], bounds: Bounds) -> Outcome<(bool, Written)> {
-        let watermark = self.record.erased.map_or(i64::MIN, |erased| erased.watermark_ms);
-        let later: Vec<Event> = events.iter().filter(|event| event.timestamp_ms > watermark).cloned().collect();
-        let erased = (events.len() - later.len()) as u32;
-        let union = union(self.log()?, &later, bounds);
-        let appended = Appended { added: union.added, known: union.known, dropped: union.dropped, erased };
-        let mut is_known = self.record.is_known();
-        if union.added > 0 {
-            self.record.log_at = self.mint();
-            self.trees[1].insert(self.key, encode(&LogRecord { events: union.log }))?;
-            is_known = self.keep()?;
-        }
-        Ok((is_known, Written::Appended(appended)))
-    }
-
-    fn describe(mut self, demographics: &Demographics) -> Outcome<(bool, Written)> {
-        let revision = self.mint();
-        self.record.demographics = demographics.clone();
-        self.record.demographics_at = revision;
-        Ok((self.keep()?, Written::Described(revision)))
-    }
-
-    fn erase(mut self) -> Outcome<(bool, Written)> {
-        let log = self.log()?;
-        let revision = self.mint();
-        // Events may be of a time to come, and an earlier erasure may have known of later ones.
-        let latest = log.last().map_or(i64::MIN, |event| event.timestamp_ms);
-        let before = self.record.erased.map_or(i64::MIN, |erased| erased.watermark_ms);
-        let watermark_ms = self.now_ms.max(latest).max(before);
-        let record = std::mem::take(&mut self.record);
-        for state in &record.states {
-            forget_parts(self.key, state, self.trees[2])?;
-        }
-        self.trees[1].remove(self.key)?;
-        self.record.erased = Some(Erased { at: revision, watermark_ms });
-        let erasure = Erasure {
-            revision,
-            watermark_ms,
-            events: log.len() as u32,
-            states: record.states.into_iter().map(|state| state.encoder).collect(),
-            demographics: !record.demographics.is_unknown(),
-        };
-        Ok((self.keep()?, Written::Erased(erasure)))
     }
 }
 

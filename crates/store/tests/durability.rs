@@ -79,7 +79,8 @@ fn what_was_acknowledged_survives_kill_9() {
             assert!(events.len() as u64 > acknowledged, "{} events, {acknowledged} acknowledged", events.len());
             let view = store.view(&user, &EncoderVersion::from(1)).unwrap().unwrap();
             let last = events.last().map(|event| event.timestamp_ms);
-            assert_eq!(Some(view.log_at.at_ms()), last, "log and record were written apart");
+            // The record goes first: what was cut off there and then makes a state stale, never newer than it is.
+            assert!(Some(view.log_at.at_ms()) >= last, "the log was written before its record");
         }
     }
     assert!(acknowledged > 100);

@@ -4,6 +4,7 @@ use turret_retrieval::state::{Precision, STATE_BYTES_MAX};
 
 use super::*;
 use crate::partition::StoreSettings;
+use crate::record::FIRST_BYTES_MAX;
 
 fn open(dir: &Path) -> PartitionStore {
     PartitionStore::open(dir, StoreSettings { events_per_user_max: 4, cache_bytes: 1 << 20 }, 0).unwrap()
@@ -60,10 +61,11 @@ fn parts_that_do_not_belong_together_are_never_joined() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let user = UserId::from(1);
-    let part_key = |number| part_key(b"1", &EncoderVersion::from(1), number);
+    let part_in = |odd, number| part_key(b"1", &StateRecord::of(&state(1, 1, 40), odd), number);
     store.put_state(&user, &state(1, 1, 40)).unwrap();
-    let old = store.parts.get(part_key(1)).unwrap().unwrap();
+    let old = store.parts.get(part_in(false, 1)).unwrap().unwrap();
     store.put_state(&user, &state(1, 2, 40)).unwrap();
+    let part_key = |number| part_in(true, number);
     let new = store.parts.insert(part_key(1), old).unwrap().unwrap();
     let torn = "user 1: its parts do not belong together";
     assert_eq!(found(&store, &user, 1).unwrap_err().to_string(), torn);
@@ -74,6 +76,30 @@ fn parts_that_do_not_belong_together_are_never_joined() {
     // Made again, it is whole.
     store.put_state(&user, &state(1, 3, 40)).unwrap();
     assert_eq!(found(&store, &user, 1).unwrap(), Some(state(1, 3, 40)));
+}
+
+#[test]
+fn a_state_whose_writing_was_cut_off_leaves_the_one_before_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let user = UserId::from(1);
+    store.put_state(&user, &state(1, 1, 40)).unwrap();
+    let before = store.users.get("1").unwrap().unwrap();
+    store.put_state(&user, &state(1, 2, 40)).unwrap();
+    // As if the record and what came after it had not reached the disk.
+    store.users.insert("1", before).unwrap();
+    let parts: Vec<_> = state(1, 1, 40).sequence.bytes()[FIRST_BYTES_MAX..]
+        .chunks(PART_BYTES_MAX)
+        .map(|part| StateRecord::of(&state(1, 1, 40), false).encode_part(part))
+        .collect();
+    for (number, part) in (0..).zip(parts) {
+        store.parts.insert(part_key(b"1", &StateRecord::of(&state(1, 1, 40), false), number), part).unwrap();
+    }
+    assert_eq!(found(&store, &user, 1).unwrap(), Some(state(1, 1, 40)));
+    // Written once more, both places hold what belongs there.
+    store.put_state(&user, &state(1, 3, 40)).unwrap();
+    assert_eq!(found(&store, &user, 1).unwrap(), Some(state(1, 3, 40)));
+    assert_eq!(store.parts.len(), usize::from(StateRecord::of(&state(1, 3, 40), true).parts()));
 }
 
 #[test]

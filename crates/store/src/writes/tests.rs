@@ -148,3 +148,19 @@ fn demographics_are_replaced_whole_and_the_batch_goes_on_behind_a_damaged_user()
 fn open_view(store: &PartitionStore, user: &str) -> crate::UserView {
     store.view(&UserId::new(user).unwrap(), &encoder()).unwrap().unwrap()
 }
+
+#[test]
+fn an_erasure_that_was_cut_off_behind_its_record_is_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    append(&store, "u", &[10, 300], 100);
+    let log = store.logs.get("u").unwrap().unwrap();
+    write(&store, "u", Change::Erase, 400);
+    // As if the log had still been there when the power went.
+    store.logs.insert("u", log).unwrap();
+    let user = UserId::new("u").unwrap();
+    assert_eq!(store.events(&user).unwrap(), []);
+    assert_eq!(store.profile(&user).unwrap().unwrap().events, 0);
+    assert_eq!(append(&store, "u", &[500], 600).added, 1);
+    assert_eq!(store.events(&user).unwrap(), [event(500)]);
+}
