@@ -38,7 +38,7 @@ const USERS: u64 = 128;
 const EVENTS: i64 = 210;
 /// Requests timed one by one, and batches timed as one.
 const REQUESTS: usize = 3_000;
-const BATCH: usize = 16;
+const BATCHES: [usize; 2] = [16, 64];
 /// Ads whose order is compared with that of the exact state.
 const TOP: usize = 100;
 
@@ -124,10 +124,15 @@ fn figures(
         black_box(embed(&[asked.by(row, &state)]));
     });
     let read = median_us(REQUESTS, |turn| drop(black_box(kept[turn % kept.len()].values())));
-    let batched = median_us(REQUESTS / BATCH, |turn| {
-        let states: Vec<Vec<f32>> = (0..BATCH).map(|row| kept[(turn * BATCH + row) % kept.len()].values()).collect();
-        let inputs: Vec<HeadInput<'_>> = states.iter().enumerate().map(|(row, state)| asked.by(row, state)).collect();
-        black_box(embed(&inputs));
+    let [in_sixteen, in_sixty_four] = BATCHES.map(|batch| {
+        let turn = |turn: usize| {
+            let state = |row: usize| kept[(turn * batch + row) % kept.len()].values();
+            let states: Vec<Vec<f32>> = (0..batch).map(state).collect();
+            let inputs: Vec<HeadInput<'_>> =
+                states.iter().enumerate().map(|(row, state)| asked.by(row, state)).collect();
+            black_box(embed(&inputs));
+        };
+        median_us(REQUESTS / batch, turn) / batch as f64
     });
     let (mut overlap, mut off) = (0, 0f32);
     for (row, (exact, kept)) in exact.iter().zip(kept).enumerate() {
@@ -139,7 +144,8 @@ fn figures(
     BTreeMap::from([
         ("state_bytes", kept[0].bytes().len() as f64),
         ("us_per_request", alone),
-        ("us_per_request_in_batch_of_16", batched / BATCH as f64),
+        ("us_per_request_in_batch_of_16", in_sixteen),
+        ("us_per_request_in_batch_of_64", in_sixty_four),
         ("us_reading_the_state", read),
         ("overlap@100_with_f32", overlap as f64 / (kept.len() * TOP) as f64),
         ("score_difference_max", f64::from(off)),

@@ -4,6 +4,7 @@
 //! with weights. Ids and advertisers are hashed; interests, countries and genders have a vocabulary.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 use turret_retrieval::digest::Digest;
@@ -261,6 +262,12 @@ impl Features {
     /// The row of a position, counted back from the latest event, which is 0.
     pub(crate) fn position(&self, back: usize) -> u32 {
         self.starts.positions + (back as u32).min(self.schema.positions - 1)
+    }
+
+    /// The rows of all ages, countries and genders, one behind the other.
+    pub(crate) fn demographic_rows(&self) -> [Range<u32>; 3] {
+        let starts = &self.starts;
+        [starts.ages..starts.countries, starts.countries..starts.genders, starts.genders..starts.queries]
     }
 
     /// The rows of age, country and gender.

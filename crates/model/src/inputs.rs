@@ -59,6 +59,11 @@ impl ItemRows {
         &self.bags
     }
 
+    /// The content embeddings, [rows, content dimension].
+    pub(crate) fn content(&self) -> &[f32] {
+        &self.content
+    }
+
     /// The item vectors, [rows, dimension].
     pub(crate) fn embed(self, sums: &mut Sums<'_>, network: &Network) -> Result<Tensor> {
         let rows = self.len();
@@ -230,6 +235,21 @@ impl HeadRows {
     pub(crate) fn bags(&self) -> [&Bags; 4] {
         let [age, country, gender] = &self.demographics;
         [&self.interests, age, country, gender]
+    }
+
+    /// 1 for each row with a context, else 0; none where the model knows no contexts.
+    pub(crate) fn given(&self) -> &[f32] {
+        &self.given
+    }
+
+    /// What each row looks at, where the model looks at it.
+    pub(crate) fn subjects(&self) -> Option<&ItemRows> {
+        self.subjects.as_ref()
+    }
+
+    /// The rows of age, country and gender.
+    pub(crate) fn demographics_of(&self, row: usize) -> [u32; 3] {
+        self.demographics.each_ref().map(|bags| bags.parts().0[row])
     }
 
     /// Joined with `states`, which have as many rows.

@@ -16,6 +16,7 @@ mod evaluate;
 mod examples;
 mod features;
 mod file_error;
+mod head;
 mod import;
 mod inputs;
 mod model;

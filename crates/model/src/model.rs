@@ -15,6 +15,7 @@ use turret_retrieval::vector::{UnitVector, VectorError};
 use crate::catalogue::{Catalogue, ItemFeatures};
 use crate::device::Device;
 use crate::features::Features;
+use crate::head::{Head, HeadStates};
 use crate::inputs::{ContextFeatures, HeadRows, Histories, HistoryEvent, ItemRows, QueryFeatures, demographics};
 use crate::ops::{Backend, Bags, bag, with_values};
 use crate::parameters::Parameter;
@@ -35,6 +36,8 @@ pub struct Model {
     pub(crate) parameters: Vec<Parameter>,
     pub(crate) table: Tensor,
     network: Network,
+    // What the network's head is on a CPU; none on another device.
+    head: Option<Head>,
     // Rows of the table that training never touched.
     untrained: Vec<bool>,
     versions: Versions,
@@ -98,9 +101,11 @@ impl Model {
         let (features, catalogue) = (features.into(), catalogue.into());
         let versions = Versions::of((&settings, timed), (&features, &catalogue), &parameters, &table);
         let untrained = table.chunks_exact(settings.dimension).map(|row| row.iter().all(|x| *x == 0.0)).collect();
-        let table = Tensor::from_vec(table, (features.rows(), settings.dimension), &Device::CPU.0)?;
+        // First, for it finds out whether every tensor is there.
         let network = network(&settings, &features, &parameters, &Device::CPU)?;
-        Ok(Self { settings, features, catalogue, timed, split, parameters, table, network, untrained, versions })
+        let head = Some(Head::new(&settings, &features, &parameters, &table));
+        let table = Tensor::from_vec(table, (features.rows(), settings.dimension), &Device::CPU.0)?;
+        Ok(Self { settings, features, catalogue, timed, split, parameters, table, network, head, untrained, versions })
     }
 
     /// The same model, computed on `device`. Its versions stay: states and embeddings of two devices differ by rounding. The
@@ -110,6 +115,7 @@ impl Model {
     /// When the device has no room.
     pub fn on(mut self, device: &Device) -> CandleResult<Self> {
         self.network = network(&self.settings, &self.features, &self.parameters, device)?;
+        self.head = self.head.filter(|_| device.0.is_cpu());
         Ok(self)
     }
 
@@ -222,22 +228,52 @@ impl Model {
             let demographics = demographics(input.demographics, &self.features, || false);
             head.push(&QueryFeatures { context: context.as_ref(), demographics });
         }
-        let embeddings = head.embed(self.read_states(inputs)?, &mut self.sums(), &self.network)?;
-        unit_vectors(&self.network.head(embeddings, Dropout::NONE)?)
+        match &self.head {
+            Some(own) => {
+                let states = self.head_states(inputs, own)?;
+                let queries = with_values(&self.table, |table| Ok(own.apply(&head, states, table)))?;
+                unit_vectors(&queries, self.dimension())
+            }
+            None => {
+                let embeddings = head.embed(self.read_states(inputs)?, &mut self.sums(), &self.network)?;
+                let queries = self.network.head(embeddings, Dropout::NONE)?;
+                with_values(&queries, |values| Ok(unit_vectors(values, self.dimension())))?
+            }
+        }
+    }
+
+    /// The states of `inputs`, as the head that is computed here takes them.
+    fn head_states<'a>(&self, inputs: &[HeadInput<'a>], head: &Head) -> Result<HeadStates<'a>, ModelError> {
+        let mut states = HeadStates { last: Vec::with_capacity(inputs.len() * self.dimension()), events: Vec::new() };
+        for input in inputs {
+            if let Some(state) = input.state {
+                self.check_state(state)?;
+            }
+            let last = input.state.map_or(head.no_history(), |state| &state[state.len() - self.dimension()..]);
+            states.last.extend_from_slice(last);
+            states.events.push(input.state.unwrap_or_default());
+        }
+        Ok(states)
+    }
+
+    fn check_state(&self, state: &[f32]) -> Result<(), ModelError> {
+        let (dimension, rows_max) = (self.dimension(), self.state_rows_max());
+        if state.is_empty() || !state.len().is_multiple_of(dimension) || state.len() > rows_max * dimension {
+            return Err(ModelError::State { rows_max, dimension, found: state.len() });
+        }
+        Ok(())
     }
 
     /// The states of `inputs`, as the head takes them.
     fn read_states(&self, inputs: &[HeadInput<'_>]) -> Result<States, ModelError> {
-        let (dimension, rows_max) = (self.dimension(), self.state_rows_max());
+        let dimension = self.dimension();
         let nothing = with_values(self.network.no_history(), |values| Ok(values.to_vec()))?;
         let mut lasts = Vec::with_capacity(inputs.len() * dimension);
         let mut events = Vec::new();
         let mut spans = Vec::with_capacity(inputs.len());
         for input in inputs {
             let state = input.state.unwrap_or(&nothing);
-            if state.is_empty() || !state.len().is_multiple_of(dimension) || state.len() > rows_max * dimension {
-                return Err(ModelError::State { rows_max, dimension, found: state.len() });
-            }
+            self.check_state(state)?;
             lasts.extend_from_slice(&state[state.len() - dimension..]);
             let first = events.len() / dimension;
             events.extend_from_slice(input.state.filter(|_| self.network.keeps_events()).unwrap_or_default());
@@ -261,7 +297,7 @@ impl Model {
         }
         let mut rows = ItemRows::new(&self.features);
         items.iter().for_each(|item| rows.push_row(&self.item(item), true));
-        unit_vectors(&self.ads(rows)?)
+        with_values(&self.ads(rows)?, |values| Ok(unit_vectors(values, self.dimension())))?
     }
 
     /// The features of an item; its id only where training saw it.
@@ -319,9 +355,7 @@ fn network(
     Network::new(settings, features.schema.content_dimension(), Backend::of(&device.0), &mut find)
 }
 
-fn unit_vectors(rows: &Tensor) -> Result<Vec<UnitVector>, ModelError> {
-    let width = rows.dim(1)?;
-    let values = with_values(rows, |values| Ok(values.to_vec()))?;
+fn unit_vectors(values: &[f32], width: usize) -> Result<Vec<UnitVector>, ModelError> {
     let unit = |(row, values): (usize, &[f32])| {
         UnitVector::normalize(values.to_vec()).map_err(|source| ModelError::Vector { row, source })
     };

@@ -17,17 +17,21 @@ mod encoder;
 mod lanes;
 mod layer_norm;
 mod matrix;
+mod packed;
 mod softmax;
 mod stock;
 mod tile;
 mod unit;
 
-pub(crate) use affine::Activation;
+pub(crate) use absorbed_attention::{Look, Scratch, add_mean};
+pub(crate) use affine::{Activation, add_rows, gelu_of_sums};
 pub(crate) use backend::Backend;
 pub(crate) use bag::{Bags, bag};
 pub(crate) use dropout::Mask;
 pub(crate) use encoder::{Encoding, LayerShape};
 pub(crate) use lanes::{has_avx_512, wide};
+pub(crate) use matrix::times_transposed;
+pub(crate) use packed::Packed;
 pub(crate) use softmax::SampledSoftmax;
 
 /// Rows that one task works on.

@@ -94,6 +94,53 @@ fn a_query_hears_its_context_and_its_user_and_not_an_unusable_context() {
     assert!(none.is_empty());
 }
 
+/// The head of serving beside that of training: every fusion, with and without a context, a subject's vector, a history.
+#[test]
+fn the_head_of_serving_is_the_networks_head() {
+    let contextual = planted::model(ModelKind::Contextual);
+    let models = [
+        planted::model(ModelKind::HistoryOnly),
+        ModelSettings { subject_item: false, ..contextual.clone() },
+        ModelSettings { subject_item: true, ..contextual.clone() },
+        ModelSettings { subject_item: true, content_embedding: true, ..contextual.clone() },
+        ModelSettings { fusion: Fusion::CrossAttention, ..contextual },
+    ];
+    for settings in models {
+        let data = world(40, Clock::Milliseconds);
+        let mut go_on = |_| ControlFlow::Continue(());
+        let own = crate::train(&data, &SPLIT, &settings, &planted::training(40), &mut go_on).unwrap().0;
+        let (features, catalogue) = (own.features.clone(), own.catalogue.clone());
+        let (parameters, table) = (own.parameters.clone(), own.table.flatten_all().unwrap().to_vec1().unwrap());
+        let mut network = Model::new(settings.clone(), features, catalogue, true, SPLIT, parameters, table).unwrap();
+        network.head = None;
+
+        let history: Vec<Event> = (0..6).map(|at| event(at, at as i64 * 60_000)).collect();
+        let states = own.encode(&[&history, &history[..1]]).unwrap();
+        let someone = Demographics { age: Some(33), country: Some("US".into()), gender: Some("male".into()) };
+        let contexts = [context(Some(3), None), context(None, Some(2)), context(Some(3), Some(1)), context(None, None)];
+        let mut inputs = Vec::new();
+        for state in [None, Some(&states[0][..]), Some(&states[1][..])] {
+            for context in contexts.iter().map(Some).chain([None]) {
+                for demographics in [&someone, &Demographics::default()] {
+                    inputs.push((state, context, demographics.clone()));
+                }
+            }
+        }
+        let inputs: Vec<HeadInput<'_>> = inputs
+            .iter()
+            .map(|(state, context, demographics)| HeadInput { state: *state, context: *context, demographics })
+            .collect();
+        let (found, expected) = (own.embed_queries(&inputs).unwrap(), network.embed_queries(&inputs).unwrap());
+        let pairs = found.iter().zip(&expected).flat_map(|(a, b)| a.as_slice().iter().zip(b.as_slice()));
+        let off = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(off <= 1e-5, "{off}: {settings:?}");
+        // Alone and among others, to the bit.
+        for (input, together) in inputs.iter().zip(&found) {
+            assert_eq!(own.embed_queries(std::slice::from_ref(input)).unwrap()[0], *together);
+        }
+    }
+}
+
 #[test]
 fn a_search_query_finds_what_it_names_even_misspelt() {
     let mut training = planted::training(300);

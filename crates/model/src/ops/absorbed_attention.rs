@@ -49,16 +49,16 @@ struct Group {
 
 /// One query over some events, which are as wide as it.
 #[derive(Clone, Copy)]
-pub(super) struct Look<'a> {
-    pub(super) query: &'a [f32],
-    pub(super) events: &'a [f32],
+pub(crate) struct Look<'a> {
+    pub(crate) query: &'a [f32],
+    pub(crate) events: &'a [f32],
     /// Of the inner products, before their softmax.
-    pub(super) scale: f32,
+    pub(crate) scale: f32,
 }
 
 /// What a look computes on its way: a number for each event.
 #[derive(Default)]
-pub(super) struct Scratch {
+pub(crate) struct Scratch {
     weights: Vec<f32>,
     through: Vec<f32>,
 }
@@ -83,7 +83,7 @@ impl<'a> Look<'a> {
 
 wide! {
     /// Adds the weighted mean of the events to `out`.
-    pub(super) fn add_mean(look: Look<'_>, out: &mut [f32], scratch: &mut Scratch) {
+    pub(crate) fn add_mean(look: Look<'_>, out: &mut [f32], scratch: &mut Scratch) {
         look.weigh(&mut scratch.weights);
         for (event, weight) in look.events().zip(&scratch.weights) {
             add_scaled(out, *weight, event);

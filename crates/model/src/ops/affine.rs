@@ -42,7 +42,7 @@ fn gelu_and_slope(x: f32) -> (f32, f32) {
 
 wide! {
     /// The Gaussian error linear unit of each row of `x` plus `bias`, in one pass over memory.
-    pub(super) fn gelu_of_sums(x: &mut [f32], bias: &[f32]) {
+    pub(crate) fn gelu_of_sums(x: &mut [f32], bias: &[f32]) {
         for x in x.chunks_exact_mut(bias.len()) {
             x.iter_mut().zip(bias).for_each(|(x, bias)| *x = gelu_and_slope(*x + bias).0);
         }
@@ -69,7 +69,7 @@ wide! {
 
 wide! {
     /// Adds `row` to every row of `x`.
-    pub(super) fn add_rows(x: &mut [f32], row: &[f32]) {
+    pub(crate) fn add_rows(x: &mut [f32], row: &[f32]) {
         x.chunks_exact_mut(row.len()).for_each(|x| add_scaled(x, 1.0, row));
     }
 }

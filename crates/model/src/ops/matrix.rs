@@ -230,6 +230,11 @@ impl<'a> View<'a> {
     }
 }
 
+/// `left` [rows, inner] times the transpose of `right` [columns, inner]: [rows, columns], row by row.
+pub(crate) fn times_transposed(left: &[f32], right: &[f32], inner: usize) -> Vec<f32> {
+    View::new(left, inner).times(View::new(right, inner).transposed()).into_values()
+}
+
 /// What a product is written over.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Over {
