@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::hint::black_box;
 use std::io::Write;
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
@@ -61,7 +62,8 @@ fn main() -> ExitCode {
     }
     let report = report(&path, &rows);
     let text = serde_json::to_string_pretty(&report).expect("figures are JSON") + "\n";
-    match std::fs::write(&path, &text) {
+    // cargo starts benchmarks in the package's directory; paths are those of the repository.
+    match std::fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(&path), &text) {
         Ok(()) => {
             // Whoever closed the output has the file.
             drop(std::io::stdout().write_all(text.as_bytes()));
