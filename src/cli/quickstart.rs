@@ -14,7 +14,7 @@ use turret_model::{Contender, EvaluationReport, Model};
 use turret_retrieval::dataset::Dataset;
 use turret_retrieval::digest::Digest;
 
-use super::load::open_loop::{Latency, Plan};
+use super::load::open_loop::{Latency, Plan, in_turn};
 use super::progress::watch_interrupts;
 use super::train::{Kind, model_dir, read};
 use super::{block_on, evaluate, publish, say, say_json, serve, synth, train};
@@ -221,7 +221,7 @@ async fn ask(
         }
         let plan = Plan {
             url: format!("{url}/v1/candidates:retrieve"),
-            bodies: requests,
+            body: in_turn(requests),
             rate: RATE,
             duration: LOAD,
             in_flight_max: 256,

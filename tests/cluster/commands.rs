@@ -52,7 +52,7 @@ const COMMANDS: [(&[&str], &[&str]); 14] = [
         &["retrieve"],
         &["--url", "--user", "--surface", "--interest", "--subject", "-k", "--filter", "--deadline-ms", "--json"],
     ),
-    (&["load"], &["--url", "--requests", "--rate", "--duration-s", "--in-flight-max", "--json"]),
+    (&["load"], &["--url", "--requests", "--rate", "--duration-s", "--in-flight-max", "--events-rate", "--json"]),
     (&["config", "check"], &["<FILE>"]),
 ];
 
@@ -119,6 +119,15 @@ fn load_stops_by_itself_and_counts_what_it_sent() {
     assert!(ordered.is_sorted(), "{report:#}");
     // It leaves by the clock, so that it takes as long as was asked for, whatever the answers take.
     assert!(report["seconds"].as_f64().is_some_and(|seconds| (1.9..10.0).contains(&seconds)), "{report:#}");
+    assert!(report.get("events").is_none(), "nobody asked for events");
+    let with_events = ["load", "--url", &cluster.nodes[0].http, "--requests", text(&requests), "--events-rate", "500"];
+    let every = ["--events-per-request", "10"];
+    let report = turret(&[&with_events[..], &every, &rate].concat()).expect(0).output;
+    let report: Value = serde_json::from_str(&report).unwrap();
+    let (events, asked) = (&report["events"], &report["answered"]);
+    assert_eq!((&events["sent"], &events["answered"], asked), (&json!(100), &json!(100), &json!(100)), "{report:#}");
+    let user = get(&format!("{}/v1/users/u1", cluster.nodes[0].http)).expect(200).json();
+    assert!(user["events"]["kept"].as_u64().unwrap() > 20, "{user:#}");
     cluster.assert_no_panic();
 
     let gone = load("http://127.0.0.1:9").expect(1);

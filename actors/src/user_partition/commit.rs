@@ -3,20 +3,23 @@
 //! There is no timer: a group is whatever came while the one before was written. Answers follow the flush.
 
 use ractor::{ActorRef, RpcReplyPort};
-use turret_store::{PartitionStore, Write, WriteError};
+use turret_store::{Change, PartitionStore, Write, WriteError};
 
 use super::{Msg, Note, Reply, UserPartition, answer, now_ms};
 use crate::offload::Panicked;
 use crate::protocol::{Refusal, WriteAsk, WriteReply};
 use crate::wire::{Wire, note};
 
-/// Asks that may wait for the group before theirs; each is one message at most.
-const WAITING_MAX: usize = 256;
+/// Asks that may wait for the group before theirs.
+const ASKS_MAX: usize = 256;
+/// Changes in them, an event each: what a partition writes in about a third of a second.
+const CHANGES_MAX: usize = 10_000;
 
 /// The asks that wait, and whether a group is being written.
 #[derive(Default)]
 pub(super) struct Group {
     waiting: Vec<Asked>,
+    changes: usize,
     is_writing: bool,
 }
 
@@ -25,9 +28,12 @@ type Asked = (WriteAsk, RpcReplyPort<Wire<Result<WriteReply, Refusal>>>);
 impl Group {
     /// Takes an ask in; gives its reply port back where too many wait.
     pub(super) fn push(&mut self, ask: WriteAsk, reply: Reply<WriteReply>) -> Result<(), Reply<WriteReply>> {
-        if self.waiting.len() >= WAITING_MAX {
+        let changes = self.changes + ask.writes.iter().map(changes_of).sum::<usize>();
+        let is_full = self.waiting.len() >= ASKS_MAX || changes > CHANGES_MAX;
+        if is_full && !self.waiting.is_empty() {
             return Err(reply);
         }
+        self.changes = changes;
         self.waiting.push((ask, reply));
         Ok(())
     }
@@ -38,6 +44,13 @@ impl Group {
     }
 }
 
+fn changes_of(write: &Write) -> usize {
+    match &write.change {
+        Change::Append(events) => events.len(),
+        Change::Describe(_) | Change::Erase => 1,
+    }
+}
+
 impl UserPartition {
     /// Writes what waits, unless a group is being written.
     pub(super) fn commit(&self, store: &std::sync::Arc<PartitionStore>, group: &mut Group, myself: &ActorRef<Msg>) {
@@ -45,6 +58,7 @@ impl UserPartition {
             return;
         }
         let asked = std::mem::take(&mut group.waiting);
+        group.changes = 0;
         let Ok(slot) = self.writes.reserve() else {
             asked.into_iter().for_each(|(_, reply)| answer(reply, Err(Refusal::Overloaded)));
             return;
@@ -77,5 +91,34 @@ fn write(store: &PartitionStore, asked: Vec<Asked>) {
             let refusal = failed(error);
             replies.into_iter().for_each(|reply| answer(reply, Err(refusal.clone())));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use turret_retrieval::event::{Event, EventType};
+    use turret_retrieval::ids::{ItemId, UserId};
+
+    use super::*;
+
+    fn ask(events: usize) -> WriteAsk {
+        let event = Event { item_id: ItemId::from(1), event_type: EventType::View, timestamp_ms: 0, event_id: None };
+        let write = |change| Write { user: UserId::from(1), change };
+        WriteAsk { writes: vec![write(Change::Append(vec![event; events])), write(Change::Erase)] }
+    }
+
+    #[test]
+    fn a_group_is_bounded_by_asks_and_by_changes_and_takes_one_of_any_size() {
+        let port = || ractor::concurrency::oneshot().0.into();
+        let mut group = Group::default();
+        assert!(group.push(ask(CHANGES_MAX + 1), port()).is_ok());
+        assert!(group.push(ask(0), port()).is_err());
+        let mut group = Group::default();
+        assert!(group.push(ask(CHANGES_MAX - 3), port()).is_ok());
+        assert!(group.push(ask(0), port()).is_ok());
+        assert!(group.push(ask(1), port()).is_err());
+        let mut group = Group::default();
+        (0..ASKS_MAX).for_each(|_| assert!(group.push(ask(0), port()).is_ok()));
+        assert!(group.push(ask(0), port()).is_err());
     }
 }

@@ -11,12 +11,20 @@ use serde::Serialize;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep_until};
 
+/// Makes the body of a request from its number.
+pub(in crate::cli) type Body = Box<dyn Fn(u64) -> Bytes + Send>;
+
+/// `bodies` in turn; there must be one.
+pub(in crate::cli) fn in_turn(bodies: Vec<Bytes>) -> Body {
+    Box::new(move |number| bodies[(number % bodies.len() as u64) as usize].clone())
+}
+
 /// What to send.
 pub(in crate::cli) struct Plan {
     /// Where.
     pub(in crate::cli) url: String,
-    /// The bodies, used in turn; not empty.
-    pub(in crate::cli) bodies: Vec<Bytes>,
+    /// The body of each request, by its number.
+    pub(in crate::cli) body: Body,
     /// Requests a second.
     pub(in crate::cli) rate: f64,
     /// For how long.
@@ -101,7 +109,7 @@ pub(in crate::cli) async fn run(plan: Plan) -> anyhow::Result<Report> {
             continue;
         };
         sent += 1;
-        let body = plan.bodies[(number % plan.bodies.len() as u64) as usize].clone();
+        let body = (plan.body)(number);
         let (client, url, sender) = (client.clone(), url.clone(), sender.clone());
         tokio::spawn(async move {
             let outcome = request(&client, &url, body, due).await;
@@ -156,8 +164,8 @@ async fn request(client: &reqwest::Client, url: &str, body: Bytes, due: Instant)
     }
     #[derive(serde::Deserialize)]
     struct Answer {
-        status: String,
+        status: Option<String>,
     }
     let answer: Answer = serde_json::from_slice(&answer).map_err(|_| "answer is not JSON".to_owned())?;
-    Ok((us.max(1), answer.status != "full"))
+    Ok((us.max(1), answer.status.is_some_and(|status| status != "full")))
 }
