@@ -18,6 +18,7 @@ mod model;
 mod progress;
 mod publish;
 mod quickstart;
+mod refresh;
 mod report;
 mod retrieve;
 mod serve;
@@ -63,6 +64,7 @@ enum Command {
     Report(report::Arguments),
     Publish(publish::Arguments),
     Serve(serve::Arguments),
+    Refresh(refresh::Arguments),
     Retrieve(retrieve::Arguments),
     Load(load::Arguments),
     #[command(subcommand)]
@@ -109,6 +111,7 @@ pub fn main() -> ExitCode {
         Command::Report(arguments) => report::run(arguments),
         Command::Publish(arguments) => publish::run(arguments),
         Command::Serve(arguments) => serve::run(arguments),
+        Command::Refresh(arguments) => refresh::run(arguments),
         Command::Retrieve(arguments) => retrieve::run(arguments),
         Command::Load(arguments) => load::run(arguments),
         Command::Config(command) => config::run(command),

@@ -5,9 +5,11 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use turret_actors::inference_worker::batcher::BatcherSettings;
 use turret_actors::node::{Member, NodeSettings};
+use turret_actors::refresh::schedule::Schedule;
 use turret_data::DataSource;
 use turret_index::{Backend, IndexSettings};
 use turret_model::{EvaluationSettings, ModelSettings, Part, SettingsError, Split, TrainingSettings};
@@ -47,6 +49,8 @@ pub struct Config {
     pub index: IndexConfig,
     /// The user partitions.
     pub users: UsersConfig,
+    /// When users with new events are encoded.
+    pub refresh: Schedule,
     /// The inference queue.
     pub inference: BatcherSettings,
     /// The front door.
@@ -178,6 +182,7 @@ impl Config {
             evaluation: learning::evaluation(root.section("evaluation"), &split),
             split,
             index: index(root.section("index")),
+            refresh: refresh(root.section("refresh")),
             inference: inference(root.section("inference")),
             gateway: gateway(root.section("gateway")),
             cookie: cluster(root.section("cluster"), nodes.len()),
@@ -228,6 +233,7 @@ impl Config {
             store: self.users.settings.clone(),
             state_precision: self.users.state_precision,
             retention: self.users.retention,
+            refresh: self.refresh,
             inference: self.inference,
             search_threads: self.index.settings.threads,
             search_queue: self.index.queue,
@@ -301,6 +307,35 @@ fn users(section: Section<'_>) -> UsersConfig {
 /// Days, in milliseconds; 0 is without a limit.
 fn days(section: &Section<'_>, key: &'static str, default: i64) -> Option<i64> {
     Some(section.integer(key, default, 0..=36_500)).filter(|days| *days > 0).map(|days| days * 86_400_000)
+}
+
+fn refresh(section: Section<'_>) -> Schedule {
+    let minutes = section.integer("every_minutes", 0, 0..=10_080);
+    let schedule = match section.text("daily_at") {
+        Some(_) if minutes > 0 => {
+            section.fault("every_minutes", "cannot stand beside daily_at");
+            Schedule::OnCommand
+        }
+        Some(text) => match minute_of_day(text) {
+            Some(minute) => Schedule::Daily { minute },
+            None => {
+                section.fault("daily_at", format_args!("`{text}` is not a time of day such as \"03:00\""));
+                Schedule::OnCommand
+            }
+        },
+        None if minutes > 0 => Schedule::Every(Duration::from_secs(60 * minutes as u64)),
+        None => Schedule::OnCommand,
+    };
+    section.finish();
+    schedule
+}
+
+/// Minutes after midnight, of hours and minutes.
+fn minute_of_day(text: &str) -> Option<u32> {
+    let (hours, minutes) = text.split_once(':')?;
+    let number = |digits: &str| digits.parse().ok().filter(|_| digits.len() == 2 && !digits.starts_with('+'));
+    let (hours, minutes): (u32, u32) = (number(hours)?, number(minutes)?);
+    (hours < 24 && minutes < 60).then_some(hours * 60 + minutes)
 }
 
 fn inference(section: Section<'_>) -> BatcherSettings {

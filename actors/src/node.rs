@@ -28,6 +28,7 @@ use crate::offload::{Offload, OffloadError};
 use crate::placement::{partitions_of, shards_of};
 use crate::protocol::{AdminRequest, NodeStatus, RefreshStarted, Refusal};
 use crate::refresh::Refresh;
+use crate::refresh::schedule::Schedule;
 use crate::restart::RestartPolicy;
 use crate::retrieve::Retriever;
 use crate::routing::{self, Routing, RoutingReader};
@@ -81,6 +82,8 @@ pub struct NodeSettings {
     pub retention: Retention,
     /// How exactly they keep the states of a refresh.
     pub state_precision: Precision,
+    /// When users with new events are encoded; of the control node.
+    pub refresh: Schedule,
     /// The bounds of the inference queue.
     pub inference: BatcherSettings,
     /// Threads for searches, and how many searches may wait.
@@ -156,7 +159,7 @@ impl Node {
         let control = member_with(&settings, Role::Control).map(|member| member.name.clone());
         let refresh_name = (control.as_ref() == Some(&settings.name)).then(|| groups::actor("refresh", &settings.name));
         if let Some(name) = refresh_name.clone() {
-            let refresh = Refresh { routing: routing.clone(), metrics: metrics.clone() };
+            let refresh = Refresh { schedule: settings.refresh, routing: routing.clone(), metrics: metrics.clone() };
             services.push(Child::new(name, move || (refresh.clone(), ())));
         }
         let admin = Admin {

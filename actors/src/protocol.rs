@@ -99,6 +99,9 @@ pub enum UserRequest {
     /// The snapshots on this node that hold one user.
     #[rpc]
     Traces(Wire<UserId>, RpcReplyPort<Wire<Result<Vec<Trace>, Refusal>>>),
+    /// How many users have new events.
+    #[rpc]
+    CountDirty(Wire<()>, RpcReplyPort<Wire<Result<u64, Refusal>>>),
     /// Recomputes the states of the next users with new events.
     #[rpc]
     RefreshPage(Wire<RefreshPageAsk>, RpcReplyPort<Wire<Result<RefreshedPage, Refusal>>>),
@@ -277,6 +280,12 @@ pub struct RefreshStatus {
     pub run: u64,
     /// Whether it is going on.
     pub running: bool,
+    /// When it started: milliseconds since 1970-01-01 UTC.
+    pub started_at_ms: i64,
+    /// When it ended.
+    pub ended_at_ms: Option<i64>,
+    /// Users with new events when it started; not known where a partition could not count them.
+    pub users_dirty: Option<u64>,
     /// Users whose state was recomputed.
     pub users_refreshed: u64,
     /// Partitions that are done.

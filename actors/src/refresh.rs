@@ -1,7 +1,8 @@
 //! The control role's actor that recomputes the states of users with new events.
 //!
-//! Owns the cursor of the run. The work is done where the users are: it asks their partitions for one page after the
-//! other. When it dies the run ends; the next one repeats at most the page that was going on.
+//! Owns the schedule, and the cursor of the run. The work is done where the users are: it asks their partitions for one page
+//! after the other. When it dies the run ends; the next one repeats at most the chunk that was going on, for a user whose
+//! state covers every event is passed over.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,14 +13,19 @@ use crate::metrics::Metrics;
 use crate::protocol::{RefreshPageAsk, RefreshStarted, RefreshStatus, UserRequest};
 use crate::routing::RoutingReader;
 use crate::user_partition;
+use crate::users::Users;
 use crate::wire::{Inbox, Wire};
 
 pub mod cursor;
+pub mod schedule;
 
 use cursor::{Cursor, PageEvent, Step};
+use schedule::Schedule;
 
 /// Users in one page: about a quarter of a second of encoding.
 const PAGE_USERS: u32 = 256;
+/// For counting, which looks at every user of a partition.
+const COUNT_TIMEOUT: Duration = Duration::from_secs(60);
 /// For one page.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -29,6 +35,10 @@ pub enum Msg {
     Start(RpcReplyPort<RefreshStarted>),
     /// Tells how far it is.
     Status(RpcReplyPort<RefreshStatus>),
+    /// It is time for a run.
+    Due,
+    /// How many users have new events, where all partitions could tell.
+    Counted(Option<u64>),
     /// What a page came to.
     Page(PageEvent),
 }
@@ -38,6 +48,8 @@ impl Message for Msg {}
 /// See the module.
 #[derive(Clone)]
 pub struct Refresh {
+    /// When runs start by themselves.
+    pub schedule: Schedule,
     /// Where the partitions are.
     pub routing: RoutingReader,
     /// The node's metrics.
@@ -45,10 +57,19 @@ pub struct Refresh {
 }
 
 /// The runs of this actor.
+#[derive(Default)]
 pub struct State {
     run: u64,
     cursor: Option<Cursor>,
-    running: bool,
+    started_at_ms: i64,
+    ended_at_ms: Option<i64>,
+    dirty: Option<u64>,
+}
+
+impl State {
+    fn is_running(&self) -> bool {
+        self.cursor.is_some() && self.ended_at_ms.is_none()
+    }
 }
 
 impl Actor for Refresh {
@@ -56,13 +77,27 @@ impl Actor for Refresh {
     type State = State;
     type Arguments = ();
 
-    async fn pre_start(&self, _: ActorRef<Msg>, (): ()) -> Result<State, ActorProcessingErr> {
-        Ok(State { run: 0, cursor: None, running: false })
+    async fn pre_start(&self, myself: ActorRef<Msg>, (): ()) -> Result<State, ActorProcessingErr> {
+        self.arm(&myself);
+        Ok(State::default())
     }
 
     async fn handle(&self, myself: ActorRef<Msg>, message: Msg, state: &mut State) -> Result<(), ActorProcessingErr> {
         match message {
-            Msg::Start(reply) => self.start(reply, &myself, state),
+            Msg::Start(reply) => {
+                let started = self.start(&myself, state);
+                drop(reply.send(RefreshStarted { run: state.run, started }));
+            }
+            Msg::Due => {
+                if !self.start(&myself, state) {
+                    tracing::warn!(run = state.run, "a refresh is due while one is going on");
+                }
+                self.arm(&myself);
+            }
+            Msg::Counted(dirty) => {
+                state.dirty = dirty;
+                self.advance(&myself, state);
+            }
             Msg::Status(reply) => self.status(reply, state),
             Msg::Page(event) => self.page(event, &myself, state),
         }
@@ -71,22 +106,44 @@ impl Actor for Refresh {
 }
 
 impl Refresh {
-    fn start(&self, reply: RpcReplyPort<RefreshStarted>, myself: &ActorRef<Msg>, state: &mut State) {
-        let started = !state.running;
-        if started {
-            state.run += 1;
-            state.running = true;
-            state.cursor = Some(Cursor::new(self.partitions()));
-            tracing::info!(run = state.run, "refresh started");
-            self.advance(myself, state);
+    /// Has the next run start when it is due.
+    fn arm(&self, myself: &ActorRef<Msg>) {
+        if let Some(wait) = self.schedule.wait(now_ms()) {
+            myself.send_after(wait, || Msg::Due);
         }
-        drop(reply.send(RefreshStarted { run: state.run, started }));
+    }
+
+    /// Starts a run, unless one is going on: counts first, so that its end can be told.
+    fn start(&self, myself: &ActorRef<Msg>, state: &mut State) -> bool {
+        if state.is_running() {
+            return false;
+        }
+        *state = State {
+            run: state.run + 1,
+            cursor: Some(Cursor::new(self.partitions())),
+            started_at_ms: now_ms(),
+            ..State::default()
+        };
+        tracing::info!(run = state.run, "refresh started");
+        let (users, myself) = (Users::new(self.routing.clone()), myself.clone());
+        // Ends by its timeout.
+        tokio::spawn(async move {
+            let dirty = users.count_dirty(COUNT_TIMEOUT).await;
+            if let Err(error) = &dirty {
+                tracing::warn!(%error, "users with new events could not be counted");
+            }
+            drop(myself.cast(Msg::Counted(dirty.ok())));
+        });
+        true
     }
 
     fn status(&self, reply: RpcReplyPort<RefreshStatus>, state: &State) {
         let status = state.cursor.as_ref().map_or_else(RefreshStatus::default, |cursor| RefreshStatus {
             run: state.run,
-            running: state.running,
+            running: state.is_running(),
+            started_at_ms: state.started_at_ms,
+            ended_at_ms: state.ended_at_ms,
+            users_dirty: state.dirty,
             users_refreshed: cursor.refreshed,
             partitions_done: cursor.done,
             partitions_failed: cursor.failed,
@@ -96,7 +153,9 @@ impl Refresh {
     }
 
     fn page(&self, event: PageEvent, myself: &ActorRef<Msg>, state: &mut State) {
-        if let Some(cursor) = state.cursor.as_mut().filter(|_| state.running) {
+        if state.is_running()
+            && let Some(cursor) = state.cursor.as_mut()
+        {
             cursor.take(event);
             self.advance(myself, state);
         }
@@ -106,12 +165,11 @@ impl Refresh {
         let Some(cursor) = &state.cursor else { return };
         match cursor.step() {
             Step::Finished => {
-                state.running = false;
+                state.ended_at_ms = Some(now_ms());
                 let (refreshed, failed) = (cursor.refreshed, cursor.failed);
                 tracing::info!(run = state.run, refreshed, failed, "refresh ended");
                 if failed == 0 {
-                    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
-                    self.metrics.refresh_last_success.set(now);
+                    self.metrics.refresh_last_success.set(now_ms() as f64 / 1e3);
                 }
             }
             Step::Ask { partition, after, wait } => {
@@ -153,4 +211,8 @@ impl Refresh {
     fn partitions(&self) -> u32 {
         self.routing.table().manifest.partitions()
     }
+}
+
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }

@@ -114,6 +114,7 @@ impl Actor for UserPartition {
             Inbox::Request(UserRequest::Write(ask, reply)) => self.write(ask, reply, state),
             Inbox::Request(UserRequest::Profile(user, reply)) => self.profile(user, reply, &myself, state),
             Inbox::Request(UserRequest::Traces(user, reply)) => self.traces(user, reply, &myself, state),
+            Inbox::Request(UserRequest::CountDirty(ask, reply)) => self.count_dirty(ask, reply, &myself, state),
             Inbox::Request(UserRequest::RefreshPage(ask, reply)) => self.refresh_page(ask, reply, &myself, state),
             Inbox::Note(Note::Opened(store)) => self.opened(store, &myself, state),
             Inbox::Note(Note::OpenFailed(why)) => return Err(why.into()),
@@ -209,6 +210,13 @@ impl UserPartition {
                 }
             }
             Ok(traces)
+        });
+    }
+
+    fn count_dirty(&self, ask: Wire<()>, reply: Reply<u64>, myself: &ActorRef<Msg>, state: &State) {
+        let encoder = self.generation.manifest.versions.encoder.clone();
+        self.on_store(&self.loads, (ask, reply), myself, state, move |store, ()| {
+            store.count_dirty(&encoder).map_err(|error| Refusal::Failed(error.to_string()))
         });
     }
 

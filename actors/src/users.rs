@@ -96,6 +96,18 @@ impl Users {
         let (partition, ask) = (partition_of(user, table.manifest.partitions()), Wire::new(user.clone()));
         ask_partition(&table, partition, timeout, |reply| UserRequest::Traces(ask, reply)).await
     }
+
+    /// How many users have new events, in all partitions.
+    ///
+    /// # Errors
+    /// When one of the partitions is absent, refuses, or does not answer in time.
+    pub async fn count_dirty(&self, timeout: Duration) -> Result<u64, Unavailable> {
+        let table = self.routing.table();
+        let counts = (0..table.manifest.partitions()).map(PartitionId).map(|partition| {
+            ask_partition(&table, partition, timeout, |reply| UserRequest::CountDirty(Wire::new(()), reply))
+        });
+        Ok(try_join_all(counts).await?.into_iter().sum())
+    }
 }
 
 async fn ask_partition<T>(

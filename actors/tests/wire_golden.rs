@@ -199,6 +199,7 @@ fn messages_of_the_user_partitions() {
     golden(Ok::<_, Refusal>(Some(profile)), "040001011d0102555300030102000106656e632d343104018001010608");
     let trace = Trace { generation: generation(), published_at_ms: 1 };
     golden(Ok::<_, Refusal>(vec![trace]), "0400010e672d323032362d31312d32332e3202");
+    golden(Ok::<u64, Refusal>(300), "0400ac02");
     golden(RefreshPageAsk { after: None, users_max: 16 }, "040010");
     golden(RefreshPageAsk { after: Some(user()), users_max: 16 }, "040102753110");
     golden(Ok::<_, Refusal>(RefreshedPage { refreshed: 16, next: Some(user()) }), "04001001027531");
@@ -254,12 +255,15 @@ fn messages_of_the_admin_actors() {
     let refresh = RefreshStatus {
         run: 2,
         running: true,
+        started_at_ms: 1,
+        ended_at_ms: None,
+        users_dirty: Some(300),
         users_refreshed: 1_000,
         partitions_done: 3,
         partitions_failed: 1,
         partitions: 4,
     };
-    golden(status(Some(refresh)), "0401610e672d323032362d31312d32332e3201ac020200030101010201e807030104");
+    golden(status(Some(refresh)), "0401610e672d323032362d31312d32332e3201ac020200030101010201020001ac02e807030104");
     golden(Ok::<_, Refusal>(RefreshStarted { run: 2, started: false }), "04000200");
 }
 
@@ -304,6 +308,7 @@ async fn requests_are_framed_by_the_name_of_their_variant() {
     check(framed(UserRequest::RefreshPage(Wire::new(refresh), port())), "RefreshPage", "0000000000000003040010");
     let view = ViewAsk { user: user(), encoder: encoder() };
     check(framed(UserRequest::View(Wire::new(view), port())), "View", "000000000000000b0402753106656e632d3431");
+    check(framed(UserRequest::CountDirty(Wire::new(()), port())), "CountDirty", "000000000000000104");
     let write = WriteAsk { writes: vec![] };
     check(framed(UserRequest::Write(Wire::new(write), port())), "Write", "00000000000000020400");
     check(framed(UserRequest::Profile(Wire::new(user()), port())), "Profile", "000000000000000404027531");

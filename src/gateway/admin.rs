@@ -1,12 +1,15 @@
 //! The operators' listener: `POST /admin/refresh`, `GET /admin/status`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use axum::http::StatusCode;
-use serde::Serialize;
-use turret_actors::protocol::{NodeStatus, RefreshStarted};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use turret_actors::protocol::NodeStatus;
 
 use super::Gateway;
 use super::problem::Problem;
@@ -37,12 +40,31 @@ pub(super) async fn status(State(gateway): State<Arc<Gateway>>) -> Json<ClusterS
     Json(ClusterStatus { node: gateway.node.name().to_string(), nodes })
 }
 
-/// Recomputes the states of users with new events; the run goes on after the answer, see the status.
+/// How to refresh.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RefreshQuery {
+    /// Only counts.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// For counting, which looks at every user.
+const COUNT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Recomputes the states of users with new events; the run goes on after the answer, see the status. With `?dry_run=true`
+/// only counts them: `{"users_dirty": 3}`.
 pub(super) async fn refresh(
     State(gateway): State<Arc<Gateway>>,
-) -> Result<(StatusCode, Json<RefreshStarted>), Problem> {
+    query: Result<Query<RefreshQuery>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let Query(query) = query.map_err(|rejection| Problem::invalid("query", rejection.body_text()))?;
+    if query.dry_run {
+        let users_dirty = gateway.node.users.count_dirty(COUNT_TIMEOUT).await?;
+        return Ok(Json(serde_json::json!({ "users_dirty": users_dirty })).into_response());
+    }
     match gateway.node.refresh().await {
-        Ok(started) => Ok((StatusCode::ACCEPTED, Json(started))),
+        Ok(started) => Ok((StatusCode::ACCEPTED, Json(started)).into_response()),
         Err(refusal) => {
             let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "control_unavailable", refusal.to_string());
             Err(problem.retry_after(1))

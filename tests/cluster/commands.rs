@@ -6,15 +6,16 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::client::get;
+use crate::client::{get, send};
 use crate::harness::{Cluster, STOP_TIME, request_of};
-use crate::process::{Signal, text, turret};
+use crate::process::{Finished, Signal, text, turret};
 use crate::world::world;
 
 /// Every command, with what its help must speak of.
-const COMMANDS: [(&[&str], &[&str]); 14] = [
+const COMMANDS: [(&[&str], &[&str]); 15] = [
     (
         &[],
         &[
@@ -26,6 +27,7 @@ const COMMANDS: [(&[&str], &[&str]); 14] = [
             "evaluate",
             "publish",
             "serve",
+            "refresh",
             "retrieve",
             "load",
             "config",
@@ -48,6 +50,7 @@ const COMMANDS: [(&[&str], &[&str]); 14] = [
     (&["evaluate"], &["--config", "--out", "--json"]),
     (&["publish"], &["--config", "--json"]),
     (&["serve"], &["--config", "--node"]),
+    (&["refresh"], &["--admin", "--dry-run", "--detach", "--json"]),
     (
         &["retrieve"],
         &["--url", "--user", "--surface", "--interest", "--subject", "-k", "--filter", "--deadline-ms", "--json"],
@@ -221,4 +224,34 @@ pub(crate) fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
         }
     }
     found
+}
+
+#[test]
+fn a_refresh_is_counted_watched_and_told() {
+    let cluster = Cluster::start(&["a", "b", "c"]);
+    let users = world().user_of_each_partition();
+    let line = |user: &String| {
+        let event =
+            json!({ "user_id": user, "item_id": "item3", "event_type": "view", "timestamp_ms": 1_768_300_000_000_i64 });
+        format!("{event}\n")
+    };
+    let body: String = users.iter().map(line).collect();
+    let url = format!("{}/v1/events:ingest", cluster.nodes[1].http);
+    send(Method::POST, &url, Some(body.into_bytes())).expect(200);
+    let refresh = |node: usize, arguments: &[&str]| {
+        let admin = cluster.nodes[node].admin.clone();
+        turret(&[&["refresh", "--admin", &admin, "--json"], arguments].concat())
+    };
+    let read = |finished: Finished| -> Value { serde_json::from_str(&finished.expect(0).output).unwrap() };
+    assert_eq!(read(refresh(2, &["--dry-run"])), json!({ "users_dirty": users.len() }));
+    let done = read(refresh(1, &[]));
+    let figures = ["users_dirty", "users_refreshed", "partitions_failed"].map(|field| done[field].as_u64());
+    assert_eq!(figures, [Some(users.len() as u64), Some(users.len() as u64), Some(0)], "{done:#}");
+    assert_eq!(read(refresh(0, &["--dry-run"])), json!({ "users_dirty": 0 }));
+    assert_eq!(read(refresh(0, &["--detach"]))["run"], 2);
+    cluster.assert_no_panic();
+    turret(&["refresh", "--admin", "http://127.0.0.1:9"]).expect(1).says(&["no node answers at http://127.0.0.1:9"]);
+    let url = format!("{}/admin/refresh?dry=1", cluster.nodes[0].admin);
+    let refused = send(Method::POST, &url, None).expect(400).json();
+    assert_eq!(refused["field"], "query", "{refused:#}");
 }

@@ -9,6 +9,7 @@ use turret_actors::groups;
 use turret_actors::metrics::Metrics;
 use turret_actors::node::{Node, NodeSettings};
 use turret_actors::protocol::RefreshStatus;
+use turret_actors::refresh::schedule::Schedule;
 use turret_retrieval::event::{Event, EventType};
 use turret_retrieval::hashing::partition_of;
 use turret_retrieval::ids::{EventId, ItemId, PartitionId, UserId};
@@ -202,5 +203,25 @@ fn what_is_too_old_is_forgotten_and_counted() {
         let silent = forgotten("silent_users");
         node.stop().await;
         assert_eq!((profile.unwrap(), silent), (None, 0));
+    });
+}
+
+#[test]
+fn a_refresh_that_is_due_starts_by_itself_and_again() {
+    with_node(async |world| {
+        world.node.stop().await;
+        let refresh = Schedule::Every(Duration::from_millis(100));
+        let settings = NodeSettings { refresh, ..world.settings.clone() };
+        let metrics = Metrics::new(&Registry::new()).unwrap();
+        let node = Node::start(settings, world.generation.clone(), metrics.clone()).await.unwrap();
+        node.ready().await;
+        let refreshed = || metrics.refresh_users.with_label_values(&["refreshed"]).get();
+        for number in 0..2 {
+            append(&node.users, USER, vec![event(number)]).await.unwrap();
+            until("the refresh is due", async || refreshed() == number + 1).await;
+        }
+        let status = node.status_of(node.name()).await.unwrap().refresh.unwrap();
+        node.stop().await;
+        assert!(status.run >= 2 && status.started_at_ms > 0, "{status:?}");
     });
 }

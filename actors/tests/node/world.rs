@@ -15,6 +15,7 @@ use turret_actors::inference_worker::batcher::BatcherSettings;
 use turret_actors::metrics::Metrics;
 use turret_actors::node::{Member, Node, NodeSettings, Role};
 use turret_actors::protocol::NodeStatus;
+use turret_actors::refresh::schedule::Schedule;
 use turret_actors::retrieve::{Answer, Rejection, RetrieveRequest, Retriever};
 use turret_actors::users::{Unavailable, Users};
 use turret_index::{Backend, IndexSettings};
@@ -90,6 +91,7 @@ pub(crate) fn settings(dir: &TempDir) -> NodeSettings {
         },
         store: StoreSettings { events_per_user_max: 1_000, cache_bytes: 1 << 20 },
         retention: Retention::default(),
+        refresh: Schedule::OnCommand,
         state_precision: Precision::F16,
         inference: BatcherSettings { batch_rows_max: 8, online_queue_rows_max: 64, refresh_queue_jobs_max: 4 },
         search_threads: 2,

@@ -295,14 +295,26 @@ impl PartitionStore {
         Ok(page)
     }
 
+    /// How many users' states by `encoder` are missing or do not cover all their events. Looks at every user.
+    ///
+    /// # Errors
+    /// When sled cannot read.
+    pub fn count_dirty(&self, encoder: &EncoderVersion) -> Result<u64, ReadError> {
+        let mut count = 0;
+        for bytes in self.users.iter().values() {
+            count += u64::from(decode_user(&bytes?).is_ok_and(|record| record.is_dirty(encoder)));
+        }
+        Ok(count)
+    }
+
     /// What a refresh needs of a user whose state by `encoder` does not cover all events.
     fn dirty(&self, user: &UserId, record: &[u8], encoder: &EncoderVersion) -> Result<Option<Dirty>, ReadError> {
         let record = decode_user(record).map_err(|source| damaged(user.as_str().as_bytes(), source))?;
-        let log_at = record.log_at;
-        if log_at == Revision::NONE || record.state(encoder).is_some_and(|state| state.covers >= log_at) {
+        if !record.is_dirty(encoder) {
             return Ok(None);
         }
-        Ok(Some(Dirty { user: user.clone(), events: self.log(user.as_str().as_bytes(), &record)?, log_at }))
+        let events = self.log(user.as_str().as_bytes(), &record)?;
+        Ok(Some(Dirty { user: user.clone(), events, log_at: record.log_at }))
     }
 
     /// The record of the user `key`.

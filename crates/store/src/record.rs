@@ -92,6 +92,11 @@ impl UserRecord {
         self.log_at > Revision::NONE || !self.demographics.is_unknown()
     }
 
+    /// Whether there are events that the state by `encoder` does not cover.
+    pub(crate) fn is_dirty(&self, encoder: &EncoderVersion) -> bool {
+        self.log_at > Revision::NONE && self.state(encoder).is_none_or(|state| state.covers < self.log_at)
+    }
+
     pub(crate) fn state(&self, encoder: &EncoderVersion) -> Option<&StateRecord> {
         self.states.iter().find(|state| state.encoder == *encoder)
     }

@@ -80,6 +80,11 @@ fn what_one_key_alone_cannot_show_is_a_fault_too() {
         &["model.history_length_max", "200 rows of 256 values at f16 are 102400 bytes, the limit is 61440"],
     );
     check("[users]\nstate_precision = \"f8\"\n", &["users.state_precision: `f8` is not one of f32, f16, int8"]);
+    check("[refresh]\ndaily_at = \"25:00\"\n", &["refresh.daily_at: `25:00` is not a time of day such as \"03:00\""]);
+    check(
+        "[refresh]\ndaily_at = \"03:00\"\nevery_minutes = 5\n",
+        &["refresh.every_minutes: cannot stand beside daily_at"],
+    );
     check("[training]\nsteps = 3\nwarmup_steps = 4\n", &["training.warmup_steps: is more than steps, 3"]);
     check("[data]\ndir = \"$TURRET_NOT_SET_ANYWHERE/x\"\n", &["data.dir", "TURRET_NOT_SET_ANYWHERE is not set"]);
     check("[index]\nshards = 10_000\nalpha = nan\n", &["2 faults", "index.shards: 10000", "index.alpha: NaN"]);

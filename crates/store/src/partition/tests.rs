@@ -107,6 +107,7 @@ fn users_are_dirty_until_a_state_covers_all_their_events() {
     let encoder = EncoderVersion::from(1);
     let append = |user: u64, at| append(&store, &UserId::from(user), &[event(1, at)]).unwrap();
     (1..=3).for_each(|user| assert_eq!(append(user, 0).added, 1));
+    assert_eq!(store.count_dirty(&encoder).unwrap(), 3);
     let first = store.dirty_users(&encoder, None, 2).unwrap();
     assert_eq!((users(&first), first.next.clone()), (vec!["1", "2"], Some(UserId::from(2))));
     let rest = store.dirty_users(&encoder, first.next.as_ref(), 2).unwrap();
@@ -114,6 +115,7 @@ fn users_are_dirty_until_a_state_covers_all_their_events() {
 
     let states = first.users.iter().map(|dirty| (dirty.user.clone(), state(1, 5, dirty.log_at)));
     store.put_states(&states.collect::<Vec<_>>()).unwrap();
+    assert_eq!(store.count_dirty(&encoder).unwrap(), 1);
     append(2, 9);
     assert_eq!(users(&store.dirty_users(&encoder, None, 9).unwrap()), ["2", "3"]);
     assert_eq!(users(&store.dirty_users(&EncoderVersion::from(2), None, 9).unwrap()), ["1", "2", "3"]);

@@ -1,0 +1,139 @@
+//! `turret refresh`.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::progress::Bar;
+use super::{block_on, say, say_json};
+
+/// Has the states of users with new events made again
+///
+/// Asks a running node, which passes it on to the control node, and shows how far it is until it ends. Only users with events
+/// newer than their state are encoded; online work goes first. Ctrl-C ends the watching, not the refresh. A refresh that was cut
+/// off repeats at most a few users when it is started again.
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// The admin address of a node
+    #[arg(long, default_value = "http://127.0.0.1:7201", value_name = "URL")]
+    admin: String,
+    /// Only count the users whose states would be made
+    #[arg(long)]
+    dry_run: bool,
+    /// Start it and do not wait for its end
+    #[arg(long, conflicts_with = "dry_run")]
+    detach: bool,
+    /// Print what came of it as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Between two looks at how far it is.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// For one answer; a dry run looks at every user.
+const TIMEOUT: Duration = Duration::from_secs(70);
+
+/// What the control node says of the last refresh.
+#[derive(Clone, Deserialize)]
+struct Status {
+    run: u64,
+    running: bool,
+    started_at_ms: i64,
+    ended_at_ms: Option<i64>,
+    users_dirty: Option<u64>,
+    users_refreshed: u64,
+    partitions_done: u32,
+    partitions_failed: u32,
+    partitions: u32,
+}
+
+pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
+    block_on(refresh(&arguments))?
+}
+
+async fn refresh(arguments: &Arguments) -> anyhow::Result<()> {
+    let client = reqwest::Client::builder().timeout(TIMEOUT).build()?;
+    let base = arguments.admin.trim_end_matches('/');
+    let asked = format!("{base}/admin/refresh?dry_run={}", arguments.dry_run);
+    let answer = answer(client.post(&asked), &asked).await?;
+    if arguments.dry_run {
+        let users = answer["users_dirty"].as_u64().context("the node's answer has no users_dirty")?;
+        return tell(arguments, &answer, format!("{users} users have new events"));
+    }
+    let run = answer["run"].as_u64().context("the node's answer has no run")?;
+    if arguments.detach {
+        let how = if answer["started"] == true { "started" } else { "is going on already" };
+        return tell(arguments, &answer, format!("refresh {run} {how}"));
+    }
+    let bar = Bar::new("refresh", "users");
+    let watching = watch(&client, base, run, &bar);
+    let ended = tokio::select! {
+        ended = watching => ended,
+        _ = tokio::signal::ctrl_c() => Err(super::Interrupted.into()),
+    };
+    let status = bar.end(ended)?;
+    let seconds = status.ended_at_ms.map_or(0, |ended| ended - status.started_at_ms) as f64 / 1e3;
+    let rate = status.users_refreshed as f64 / seconds.max(1e-3);
+    let figures = json!({
+        "run": run, "users_dirty": status.users_dirty, "users_refreshed": status.users_refreshed,
+        "partitions": status.partitions, "partitions_failed": status.partitions_failed, "seconds": seconds,
+        "users_per_second": rate,
+    });
+    let (users, done, partitions) = (status.users_refreshed, status.partitions_done, status.partitions);
+    let text =
+        format!("refresh {run}: {users} users in {seconds:.1} s, {rate:.0}/s; {done} of {partitions} partitions done");
+    tell(arguments, &figures, text)?;
+    if status.partitions_failed > 0 {
+        bail!(
+            "{} of {} partitions were given up on; see the log of the control node",
+            status.partitions_failed,
+            status.partitions
+        );
+    }
+    Ok(())
+}
+
+fn tell(arguments: &Arguments, figures: &Value, text: String) -> anyhow::Result<()> {
+    if arguments.json {
+        return say_json(figures);
+    }
+    say(text);
+    Ok(())
+}
+
+/// Looks until the run has ended, or another has begun after it.
+async fn watch(client: &reqwest::Client, base: &str, run: u64, bar: &Bar) -> anyhow::Result<Status> {
+    let url = format!("{base}/admin/status");
+    loop {
+        let cluster = answer(client.get(&url), &url).await?;
+        let nodes = cluster["nodes"].as_array().map_or(&[][..], Vec::as_slice);
+        let control = nodes.iter().map(|node| &node["refresh"]).find(|refresh| !refresh.is_null());
+        if let Some(status) = control {
+            let status = Status::deserialize(status).context("the control node's status")?;
+            if status.run != run {
+                bail!("refresh {run} was cut off: the control node's last one is {}", status.run);
+            }
+            let total = status.users_dirty.unwrap_or(status.users_refreshed);
+            let partitions = || format!("partition {} of {}", status.partitions_done, status.partitions);
+            // Ctrl-C is heeded while this waits.
+            let _ = bar.at(status.users_refreshed, total, partitions);
+            if !status.running {
+                return Ok(status);
+            }
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// The JSON that a node answers with.
+async fn answer(request: reqwest::RequestBuilder, url: &str) -> anyhow::Result<Value> {
+    let response = request.send().await.with_context(|| format!("no node answers at {url}"))?;
+    let status = response.status();
+    let body: Value = response.json().await.with_context(|| format!("{url}: the answer is not JSON"))?;
+    if !status.is_success() {
+        bail!("{url}: {}", body["detail"].as_str().unwrap_or(status.as_str()));
+    }
+    Ok(body)
+}
