@@ -18,6 +18,7 @@ use crate::report::{Content, Evaluated, Source};
 
 mod log;
 mod shown;
+mod tiers;
 
 pub(super) use shown::render;
 
@@ -42,6 +43,9 @@ pub(super) struct Arguments {
     /// Simulate the funnel behind the two models instead: ranker, relevance floor and auction, on a marketplace
     #[arg(long, conflicts_with_all = ["part", "models", "log", "report"])]
     funnel: bool,
+    /// Judge the contextual models as they answer in each tier: fresh and stale histories, context only, demographics, nothing
+    #[arg(long, conflicts_with = "funnel")]
+    by_tier: bool,
     /// What computes embeddings and scores: cpu, or cuda:0 and so on in a build with the `cuda` feature
     #[arg(long, default_value = "cpu", conflicts_with = "funnel")]
     device: Device,
@@ -113,7 +117,17 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
     let log = arguments.log.as_deref().map(log::read).transpose()?;
     let contenders: Vec<Contender<'_>> =
         models.iter().map(|(name, model)| Contender { name: name.clone(), model }).collect();
-    let report = evaluate(&config, &dataset, &contenders, log.as_deref())?;
+    let evaluation =
+        Evaluation { data: &dataset, split: &config.split, settings: &config.evaluation, log: log.as_deref() };
+    let (arms, render): (_, fn(&EvaluationReport) -> String) = if arguments.by_tier {
+        (Arms::by_tier(&evaluation, &contenders), tiers::render)
+    } else {
+        (Arms::of(&evaluation, &contenders), render)
+    };
+    if arms.iter().next().is_none() {
+        bail!("--by-tier: none of the models is contextual");
+    }
+    let report = run_arms(&evaluation, &arms)?;
     let text = render(&report);
     let evaluated = Evaluated { provenance: provenance(), report };
     if let Some(path) = &arguments.out {
@@ -195,10 +209,13 @@ pub(super) fn evaluate(
     log: Option<&[Request]>,
 ) -> anyhow::Result<EvaluationReport> {
     let evaluation = Evaluation { data: dataset, split: &config.split, settings: &config.evaluation, log };
-    let arms = Arms::of(&evaluation, contenders);
+    run_arms(&evaluation, &Arms::of(&evaluation, contenders))
+}
+
+fn run_arms(evaluation: &Evaluation<'_>, arms: &Arms<'_>) -> anyhow::Result<EvaluationReport> {
     let bar = Bar::new("evaluating", "cases");
     let report = evaluation
-        .run(&arms, &mut |progress| bar.at(progress.done as u64, progress.total as u64, || progress.arm.to_owned()));
+        .run(arms, &mut |progress| bar.at(progress.done as u64, progress.total as u64, || progress.arm.to_owned()));
     bar.end(report)
 }
 

@@ -47,7 +47,7 @@ const COMMANDS: [(&[&str], &[&str]); 15] = [
     (&["model"], &["tensors", "import", "turret model import --config FILE"]),
     (&["model", "tensors"], &["--config", "--kind", "--for", "--json", "contextual", "history-only"]),
     (&["model", "import"], &["--config", "--kind", "--for", "--weights", "--out", "--json", "safetensors"]),
-    (&["evaluate"], &["--config", "--out", "--json"]),
+    (&["evaluate"], &["--config", "--out", "--by-tier", "--json"]),
     (&["publish"], &["--config", "--json"]),
     (&["serve"], &["--config", "--node"]),
     (&["refresh"], &["--admin", "--dry-run", "--detach", "--json"]),

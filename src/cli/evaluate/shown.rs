@@ -108,6 +108,6 @@ fn slices(slices: &[SliceReport]) -> Vec<String> {
     slices.chunk_by(|a, b| a.by == b.by).map(render).collect()
 }
 
-fn number(value: Option<f64>) -> String {
+pub(super) fn number(value: Option<f64>) -> String {
     value.map(|value| format!("{value:.4}")).unwrap_or_default()
 }

@@ -33,6 +33,10 @@ pub(super) enum Given {
     NoHistory,
     /// Demographics that say nothing.
     NoDemographics,
+    /// Neither history nor context.
+    DemographicsOnly,
+    /// Nothing at all.
+    Nothing,
     /// The target's own interests as the context.
     Target,
 }
@@ -99,6 +103,29 @@ impl<'a> Arms<'a> {
                 let name = format!("ORACLE: {name}, the target's own interests as context");
                 arms.list.push(Arm { name, role: Role::Oracle, ranker: Ranker::Model(model, Given::Target) });
             }
+        }
+        arms
+    }
+
+    /// Each contextual model of `models` as it answers in every tier: with all it could be given, without the context, without the
+    /// history, and with less still. Stale histories are those of [`state_age_days`](crate::EvaluationSettings::state_age_days).
+    pub fn by_tier(evaluation: &Evaluation<'_>, models: &[Contender<'a>]) -> Self {
+        let mut arms = Self { list: Vec::new(), left_out: Vec::new() };
+        let known = Known::of(evaluation);
+        for Contender { name, model } in models.iter().filter(|contender| is_contextual(contender.model)) {
+            let mut add = |suffix: &str, role, given| {
+                arms.list.push(Arm { name: format!("{name}{suffix}"), role, ranker: Ranker::Model(model, given) });
+            };
+            add("", Role::Model, Given::Everything);
+            add(", without context", Role::Control, Given::NoContext);
+            add(", context only", Role::Control, Given::NoHistory);
+            if known.has_demographics {
+                add(", demographics only", Role::Control, Given::DemographicsOnly);
+            }
+            add(", nothing", Role::Control, Given::Nothing);
+        }
+        if !known.has_demographics {
+            arms.leave_out("demographics only", "no user's demographics are known");
         }
         arms
     }

@@ -17,6 +17,10 @@ use crate::inputs::{Histories, HistoryEvent, ItemRows};
 use crate::model::{HeadInput, Model, ModelError};
 use crate::ops::with_values;
 
+fn is_without_history(given: Given) -> bool {
+    matches!(given, Given::NoHistory | Given::DemographicsOnly | Given::Nothing)
+}
+
 /// A model with the embeddings of all items.
 pub(super) struct Prepared<'a> {
     trial: &'a Trial<'a>,
@@ -91,7 +95,7 @@ impl<'a> Prepared<'a> {
         match given {
             Given::Everything | Given::NoHistory | Given::NoDemographics => Some(self.trial.context(case.context)),
             Given::OtherContext => Some(self.trial.context(other)),
-            Given::NoContext => None,
+            Given::NoContext | Given::DemographicsOnly | Given::Nothing => None,
             Given::Target => {
                 let interests = self.trial.data.items[case.target as usize].interests.clone();
                 Some(Context { subject: Some(Subject { item_id: None, interests }), query: None })
@@ -107,7 +111,7 @@ impl<'a> Prepared<'a> {
         contexts: &[Option<Context>],
     ) -> Result<Vec<Judged>, ModelError> {
         let unknown = Demographics::default();
-        let facts = |case: &Case| match case.user.filter(|_| given != Given::NoDemographics) {
+        let facts = |case: &Case| match case.user.filter(|_| !matches!(given, Given::NoDemographics | Given::Nothing)) {
             Some(user) => &self.trial.data.users[user as usize].demographics,
             None => &unknown,
         };
@@ -116,7 +120,7 @@ impl<'a> Prepared<'a> {
             .zip(states)
             .zip(contexts)
             .map(|((case, state), context)| HeadInput {
-                state: state.as_deref().filter(|_| given != Given::NoHistory),
+                state: state.as_deref().filter(|_| !is_without_history(given)),
                 context: context.as_ref(),
                 demographics: facts(case),
             })

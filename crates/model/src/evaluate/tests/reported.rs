@@ -133,3 +133,30 @@ fn items_that_training_never_saw_are_a_slice_and_are_scored_without_their_ids() 
     assert!(recall("contextual") > 0.6, "{}", recall("contextual"));
     assert!(recall("contextual") > recall("popularity, last 24 h") + 0.3, "{}", recall("popularity, last 24 h"));
 }
+
+#[test]
+fn a_model_answers_in_every_tier_and_knows_less_in_each() {
+    let data = world(120, Clock::Milliseconds);
+    let (history_only, contextual) =
+        (model(&data, &SPLIT, ModelKind::HistoryOnly), model(&data, &SPLIT, ModelKind::Contextual));
+    let settings = EvaluationSettings { state_age_days: vec![0, 2], ..planted::evaluation() };
+    let evaluation = Evaluation { data: &data, split: &SPLIT, settings: &settings, log: None };
+    let contender = |name: &str, model| Contender { name: name.to_owned(), model };
+    let arms = Arms::by_tier(&evaluation, &[contender("history", &history_only), contender("model", &contextual)]);
+    let report = evaluation.run(&arms, &mut |_| ControlFlow::Continue(())).unwrap();
+    let names: Vec<&str> = report.arms.iter().map(|arm| arm.name.as_str()).collect();
+    assert_eq!(
+        names,
+        ["model", "model, without context", "model, context only", "model, demographics only", "model, nothing"]
+    );
+    let diversity = |name: &str| report.arm(name).unwrap().metric("diversity").unwrap();
+    // To whom nothing is known, everybody is the same; what is left of the catalogue is what they have seen.
+    assert!(diversity("model, nothing") < diversity("model"), "{report:#?}");
+    let stale = report.slices.iter().find(|slice| slice.by == "state_age_days" && slice.value == "2").unwrap();
+    assert_eq!(stale.arms.iter().map(|arm| arm.name.as_str()).collect::<Vec<_>>(), ["model"]);
+    // The same as where the whole report has them.
+    let whole = planted::evaluate((&data, &SPLIT), &settings, (&history_only, &contextual)).unwrap();
+    for (tier, arm) in [("model", "contextual"), ("model, context only", "contextual, context only")] {
+        assert_eq!(report.arm(tier).unwrap().metrics, whole.arm(arm).unwrap().metrics);
+    }
+}
