@@ -5,6 +5,7 @@
 //! batches, gather, cursor, membership, placement) is pure and stands in files of its own.
 
 pub mod admin;
+pub mod clock;
 pub mod generation;
 pub mod groups;
 pub mod index_shard;

@@ -4,11 +4,12 @@
 //! after the other. When it dies the run ends; the next one repeats at most the chunk that was going on, for a user whose
 //! state covers every event is passed over.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use ractor::rpc::CallResult;
 use ractor::{Actor, ActorProcessingErr, ActorRef, Message, RpcReplyPort};
 
+use crate::clock::now_ms;
 use crate::metrics::Metrics;
 use crate::protocol::{RefreshPageAsk, RefreshStarted, RefreshStatus, UserRequest};
 use crate::routing::RoutingReader;
@@ -211,8 +212,4 @@ impl Refresh {
     fn partitions(&self) -> u32 {
         self.routing.table().manifest.partitions()
     }
-}
-
-fn now_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }

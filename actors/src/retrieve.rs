@@ -1,7 +1,7 @@
 //! One retrieval: an async function over a routing snapshot, never an actor and never through one mailbox.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use ractor::ActorRef;
 use ractor::rpc::CallResult;
@@ -17,6 +17,7 @@ use turret_retrieval::state::SequenceState;
 use turret_retrieval::tier::{History, Tier};
 use turret_retrieval::user::Demographics;
 
+use crate::clock::now_ms;
 use crate::metrics::Metrics;
 use crate::protocol::{EmbedAsk, Embedded, InferenceRequest, Refusal, UserRequest, UserView, ViewAsk};
 use crate::routing::{RoutingReader, RoutingTable};
@@ -299,9 +300,8 @@ fn judge(
     let Some(state) = looked_up.view.as_ref().and_then(|view| view.state.as_ref()) else {
         return (None, user_state);
     };
-    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
     // A state from the future is as old as one of now: clocks differ.
-    let age_ms = (now_ms - state.made_at_ms).max(0);
+    let age_ms = (now_ms() - state.made_at_ms).max(0);
     if request.max_state_age_ms.is_some_and(|max| age_ms > max) {
         user_state.reason = Some("state_too_old");
         return (None, user_state);

@@ -2,17 +2,19 @@
 //!
 //! Owns the sled store of one hash partition of the users. Opens it and imports the generation's snapshot off the
 //! actor's own time, joins `users/<partition>` when it can serve, answers from worker threads. A write is flushed
-//! before it is acknowledged, together with those that waited for the same flush. When it dies nothing acknowledged is lost; the supervisor opens the store again.
+//! before it is acknowledged, together with those that waited for the same flush. When it dies nothing acknowledged is
+//! lost; the supervisor opens the store again.
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, BytesConvertable, RpcReplyPort};
 use turret_retrieval::ids::{PartitionId, UserId};
 use turret_retrieval::state::Precision;
 use turret_store::{Change, PartitionStore, Profile, Retention, StoreSettings};
 
+use crate::clock::now_ms;
 use crate::generation::{Generation, published_in, users_file};
 use crate::groups;
 use crate::metrics::Metrics;
@@ -300,8 +302,4 @@ where
 {
     // A caller that has gone away needs no answer.
     drop(reply.send(Wire::new(result)));
-}
-
-fn now_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }

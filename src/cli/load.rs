@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use turret_actors::clock::now_ms;
 
 use super::{UsageError, block_on, say, say_json};
 
@@ -133,7 +134,7 @@ fn users_of(bodies: &[Bytes]) -> Vec<Box<str>> {
 
 /// The body of the ingestion `number`: `count` events of now, of the users in turn.
 fn events_of(users: &[Box<str>], number: u64, count: usize) -> Bytes {
-    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
+    let now_ms = now_ms();
     let first = number as usize * count;
     let line = |at: usize| {
         let event = serde_json::json!({

@@ -9,6 +9,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use serde::{Deserialize, Serialize};
+use turret_actors::clock::now_ms;
 use turret_retrieval::event::{Event, EventType};
 use turret_retrieval::ids::{EventId, ItemId, UserId};
 use turret_store::{Appended, Change, Write, Written};
@@ -16,7 +17,7 @@ use turret_store::{Appended, Change, Write, Written};
 use super::Gateway;
 use super::body::{bytes, read, read_line};
 use super::problem::Problem;
-use super::users::{UserPath, WRITE_TIMEOUT, now_ms};
+use super::users::{UserPath, WRITE_TIMEOUT};
 
 /// The most events of one user in one request.
 const EVENTS_MAX: usize = 1_000;

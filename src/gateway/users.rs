@@ -1,7 +1,7 @@
 //! `/v1/users/{id}`: what is known of a user, and its end. `/v1/users/{id}/demographics`: age, country and gender.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use axum::Json;
 use axum::body::Bytes;
@@ -9,6 +9,7 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequestParts, Path, State};
 use axum::http::request::Parts;
 use serde::Serialize;
+use turret_actors::clock::now_ms;
 use turret_actors::protocol::Trace;
 use turret_retrieval::ids::{EncoderVersion, UserId};
 use turret_retrieval::tier::{History, Tier};
@@ -172,10 +173,6 @@ pub(super) async fn delete(
         traces,
         traces_unknown,
     }))
-}
-
-pub(super) fn now_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(i64::MAX, |since| since.as_millis() as i64)
 }
 
 #[cfg(test)]

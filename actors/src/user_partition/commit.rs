@@ -5,7 +5,8 @@
 use ractor::{ActorRef, RpcReplyPort};
 use turret_store::{Change, PartitionStore, Write, WriteError};
 
-use super::{Msg, Note, Reply, UserPartition, answer, now_ms};
+use super::{Msg, Note, Reply, UserPartition, answer};
+use crate::clock::now_ms;
 use crate::offload::Panicked;
 use crate::protocol::{Refusal, WriteAsk, WriteReply};
 use crate::wire::{Wire, note};

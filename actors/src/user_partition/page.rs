@@ -7,7 +7,8 @@ use ractor::rpc::CallResult;
 use turret_retrieval::state::SequenceState;
 use turret_store::{PartitionStore, StoredState};
 
-use super::{UserPartition, now_ms};
+use super::UserPartition;
+use crate::clock::now_ms;
 use crate::inference_worker;
 use crate::offload::Panicked;
 use crate::protocol::{ENCODE_ROWS_MAX, EncodeAsk, InferenceRequest, RefreshPageAsk, RefreshedPage, Refusal};

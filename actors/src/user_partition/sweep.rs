@@ -7,7 +7,8 @@ use ractor::ActorRef;
 use turret_retrieval::ids::UserId;
 use turret_store::{PartitionStore, Retention};
 
-use super::{Msg, Note, UserPartition, now_ms};
+use super::{Msg, Note, UserPartition};
+use crate::clock::now_ms;
 use crate::offload::Panicked;
 use crate::wire::note;
 
