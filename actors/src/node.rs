@@ -128,6 +128,8 @@ pub struct Node {
 const STORE_THREADS: usize = 2;
 /// Jobs that may wait for them.
 const STORE_QUEUE: usize = 256;
+/// Walks over all users of a partition, or over snapshots, that may wait for their thread; a refresh has one for each partition.
+const SCAN_QUEUE: usize = 1_040;
 /// How long a call from HTTP to an admin actor may take.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -148,6 +150,7 @@ impl Node {
         let reads = Offload::new("users", settings.search_threads, settings.search_queue)?;
         let writes = Offload::new("store", STORE_THREADS, STORE_QUEUE)?;
         let loads = Offload::new("load", 1, 4_096)?;
+        let scans = Offload::new("scan", 1, SCAN_QUEUE)?;
         // Before the first actor starts, so that a model that is refused leaves none behind.
         let worker = placed.inference.then(|| inference_worker(&settings, &generation, &metrics)).transpose()?;
         let policy = RestartPolicy::STANDARD;
@@ -197,6 +200,7 @@ impl Node {
                 reads: reads.clone(),
                 writes: writes.clone(),
                 loads: loads.clone(),
+                scans: scans.clone(),
                 routing: routing.clone(),
                 metrics: metrics.clone(),
             };

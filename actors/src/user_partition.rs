@@ -72,8 +72,10 @@ pub struct UserPartition {
     pub reads: Offload,
     /// Where users are written and states refreshed: a flush must not hold up a request.
     pub writes: Offload,
-    /// Where opening and reading snapshots run: it may take long.
+    /// Where opening runs: it may take long.
     pub loads: Offload,
+    /// Where all users are looked at, or the files that ship them: that must hold up nobody's start.
+    pub scans: Offload,
     /// Where the refresh finds an inference worker.
     pub routing: RoutingReader,
     /// The node's metrics.
@@ -199,7 +201,7 @@ impl UserPartition {
 
     fn traces(&self, user: Wire<UserId>, reply: Reply<Vec<Trace>>, myself: &ActorRef<Msg>, state: &State) {
         let (generations, file) = (self.generation.dir.clone(), users_file(self.partition));
-        self.on_store(&self.loads, (user, reply), myself, state, move |_, user| {
+        self.on_store(&self.scans, (user, reply), myself, state, move |_, user| {
             let fail = |why: String| Refusal::Failed(why);
             let mut traces = Vec::new();
             for generation in published_in(&generations).map_err(|error| fail(error.to_string()))? {
@@ -217,7 +219,7 @@ impl UserPartition {
 
     fn count_dirty(&self, ask: Wire<()>, reply: Reply<u64>, myself: &ActorRef<Msg>, state: &State) {
         let encoder = self.generation.manifest.versions.encoder.clone();
-        self.on_store(&self.loads, (ask, reply), myself, state, move |store, ()| {
+        self.on_store(&self.scans, (ask, reply), myself, state, move |store, ()| {
             store.count_dirty(&encoder).map_err(|error| Refusal::Failed(error.to_string()))
         });
     }

@@ -45,16 +45,22 @@ impl Users {
     /// When the partition is absent, refuses, or does not answer in time.
     pub async fn write(&self, user: UserId, change: Change, timeout: Duration) -> Result<Written, Unavailable> {
         let partition = partition_of(&user, self.routing.table().manifest.partitions());
-        let mut outcomes = self.write_all(vec![Write { user, change }], timeout).await?;
-        outcomes.pop().ok_or_else(|| Unavailable { partition, why: "it answered nothing".to_owned() })
+        let outcome = self.write_all(vec![Write { user, change }], timeout).await?.pop();
+        let why = |why: String| Unavailable { partition, why };
+        let (_, outcome) = outcome.ok_or_else(|| why("it answered nothing".to_owned()))?;
+        outcome.map_err(|refusal| why(refusal.to_string()))
     }
 
     /// Makes changes, each partition's in their order, all partitions at once; acknowledged when all are on disk. The
-    /// outcomes are in no order.
+    /// outcomes are in no order. A user whose records cannot be read fails alone.
     ///
     /// # Errors
     /// When one of the partitions is absent, refuses, or does not answer in time; changes of the others may have been made.
-    pub async fn write_all(&self, writes: Vec<Write>, timeout: Duration) -> Result<Vec<Written>, Unavailable> {
+    pub async fn write_all(
+        &self,
+        writes: Vec<Write>,
+        timeout: Duration,
+    ) -> Result<Vec<(UserId, Result<Written, Refusal>)>, Unavailable> {
         let table = self.routing.table();
         let mut by_partition: BTreeMap<PartitionId, Vec<Write>> = BTreeMap::new();
         for write in writes {
@@ -63,15 +69,15 @@ impl Users {
         let asks = by_partition.into_iter().map(|(partition, writes)| {
             let table = &table;
             async move {
-                let count = writes.len();
+                let users: Vec<UserId> = writes.iter().map(|write| write.user.clone()).collect();
                 let ask = Wire::new(WriteAsk { writes });
                 let reply: WriteReply =
                     ask_partition(table, partition, timeout, |reply| UserRequest::Write(ask, reply)).await?;
-                let why = |why: String| Unavailable { partition, why };
-                if reply.outcomes.len() != count {
-                    return Err(why(format!("{} outcomes of {count} writes", reply.outcomes.len())));
+                if reply.outcomes.len() != users.len() {
+                    let why = format!("{} outcomes of {} writes", reply.outcomes.len(), users.len());
+                    return Err(Unavailable { partition, why });
                 }
-                reply.outcomes.into_iter().collect::<Result<Vec<_>, _>>().map_err(|refusal| why(refusal.to_string()))
+                Ok(users.into_iter().zip(reply.outcomes).collect::<Vec<_>>())
             }
         });
         Ok(try_join_all(asks).await?.concat())

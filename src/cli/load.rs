@@ -56,8 +56,8 @@ const BODIES_MAX: usize = 1_000_000;
 
 pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
     let usage = |text: &str| Err(UsageError::Argument(text.to_owned()).into());
-    if !(arguments.rate > 0.0 && arguments.rate <= 1e6) {
-        return usage("--rate: must be above 0 and at most 1000000");
+    if !(1e-3..=1e6).contains(&arguments.rate) {
+        return usage("--rate: must be in 0.001..=1000000");
     }
     if !(arguments.duration_s > 0.0 && arguments.duration_s <= 86_400.0) {
         return usage("--duration-s: must be above 0 and at most 86400");
@@ -65,11 +65,11 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
     if !(1..=100_000).contains(&arguments.in_flight_max) {
         return usage("--in-flight-max: must be in 1..=100000");
     }
-    if !(arguments.events_rate >= 0.0 && arguments.events_rate <= 1e7) {
-        return usage("--events-rate: must be in 0..=10000000");
+    if arguments.events_rate != 0.0 && !(1.0..=1e7).contains(&arguments.events_rate) {
+        return usage("--events-rate: must be 0 or in 1..=10000000");
     }
-    if !(1..=10_000).contains(&arguments.events_per_request) {
-        return usage("--events-per-request: must be in 1..=10000");
+    if !(1..=5_000).contains(&arguments.events_per_request) {
+        return usage("--events-per-request: must be in 1..=5000");
     }
     let bodies = read_bodies(&arguments.requests)?;
     let users = users_of(&bodies);

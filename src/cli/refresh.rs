@@ -32,6 +32,8 @@ pub(super) struct Arguments {
 
 /// Between two looks at how far it is.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Looks at which the control node may be out of reach, one after the other.
+const LOST_MAX: u32 = 60;
 /// For one answer; a dry run looks at every user.
 const TIMEOUT: Duration = Duration::from_secs(70);
 
@@ -106,15 +108,18 @@ fn tell(arguments: &Arguments, figures: &Value, text: String) -> anyhow::Result<
 /// Looks until the run has ended, or another has begun after it.
 async fn watch(client: &reqwest::Client, base: &str, run: u64, bar: &Bar) -> anyhow::Result<Status> {
     let url = format!("{base}/admin/status");
+    let (mut lost, mut started_at_ms) = (0, None);
     loop {
         let cluster = answer(client.get(&url), &url).await?;
         let nodes = cluster["nodes"].as_array().map_or(&[][..], Vec::as_slice);
         let control = nodes.iter().map(|node| &node["refresh"]).find(|refresh| !refresh.is_null());
         if let Some(status) = control {
             let status = Status::deserialize(status).context("the control node's status")?;
-            if status.run != run {
-                bail!("refresh {run} was cut off: the control node's last one is {}", status.run);
+            // A control node that was started again counts from 1.
+            if status.run != run || *started_at_ms.get_or_insert(status.started_at_ms) != status.started_at_ms {
+                bail!("refresh {run} was cut off; the control node was started again");
             }
+            lost = 0;
             let total = status.users_dirty.unwrap_or(status.users_refreshed);
             let partitions = || format!("partition {} of {}", status.partitions_done, status.partitions);
             // Ctrl-C is heeded while this waits.
@@ -122,6 +127,10 @@ async fn watch(client: &reqwest::Client, base: &str, run: u64, bar: &Bar) -> any
             if !status.running {
                 return Ok(status);
             }
+        }
+        lost += 1;
+        if lost > LOST_MAX {
+            bail!("the control node has not been reached for {} s", (LOOK_EVERY * LOST_MAX).as_secs());
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }

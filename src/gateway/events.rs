@@ -47,7 +47,7 @@ pub(super) async fn put(
         return Err(Problem::invalid(format!("events[{i}].timestamp_ms"), TIME_RULE));
     }
     let written = gateway.node.users.write(user, Change::Append(events), WRITE_TIMEOUT).await?;
-    Ok(Json(total(&[written])))
+    Ok(Json(total([&written])))
 }
 
 /// An event with its user.
@@ -69,6 +69,15 @@ pub(super) struct Ingested {
     users: usize,
     #[serde(flatten)]
     events: Appended,
+    /// Users whose records cannot be read; nothing of theirs was written, and sending it again does not help.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    failed: Vec<Failed>,
+}
+
+#[derive(Serialize)]
+struct Failed {
+    user_id: UserId,
+    why: String,
 }
 
 /// Newline-delimited JSON, an event a line; empty lines are passed over. Nothing is written where a line breaks a rule.
@@ -100,8 +109,13 @@ pub(super) async fn ingest(
     }
     let users = by_user.len();
     let write = |(user, events)| Write { user, change: Change::Append(events) };
-    let written = gateway.node.users.write_all(by_user.into_iter().map(write).collect(), WRITE_TIMEOUT).await?;
-    Ok(Json(Ingested { lines, users, events: total(&written) }))
+    let outcomes = gateway.node.users.write_all(by_user.into_iter().map(write).collect(), WRITE_TIMEOUT).await?;
+    let events = total(outcomes.iter().filter_map(|(_, outcome)| outcome.as_ref().ok()));
+    let failed = outcomes.into_iter().filter_map(|(user_id, outcome)| {
+        let why = outcome.err()?.to_string();
+        Some(Failed { user_id, why })
+    });
+    Ok(Json(Ingested { lines, users, events, failed: failed.collect() }))
 }
 
 const TIME_RULE: &str = "is not in milliseconds since 1970, or more than a day ahead";
@@ -110,7 +124,7 @@ fn times() -> RangeInclusive<i64> {
     0..=now_ms().saturating_add(AHEAD_MS_MAX)
 }
 
-fn total(written: &[Written]) -> Appended {
+fn total<'a>(written: impl IntoIterator<Item = &'a Written>) -> Appended {
     let mut total = Appended::default();
     for written in written {
         if let Written::Appended(appended) = written {

@@ -118,7 +118,7 @@ fn an_erased_user_does_not_come_back() {
         (control.status()["nodes"][0]["refresh"]["running"] == false).then_some(())
     });
     is_gone(&cluster);
-    // Nor after a start, which would import a snapshot that it does not know.
+    // Nor after a start.
     for node in 0..3 {
         cluster.kill(node);
         cluster.restart(node);

@@ -69,14 +69,17 @@ impl UserPartition {
         let (store, myself) = (store.clone(), myself.clone());
         slot.run(
             move || write(&store, asked),
-            // A group that panicked has dropped its replies, which its callers take for no answer.
-            move |done| note(&myself, if done == Err(Panicked) { Note::StorePanicked } else { Note::Written }),
+            // A group that panicked has dropped its replies, which its callers take for no answer. A store that could not be
+            // written must be opened again.
+            move |done: Result<bool, Panicked>| {
+                note(&myself, if done == Ok(true) { Note::Written } else { Note::StorePanicked });
+            },
         );
     }
 }
 
-/// Blocking: writes all, flushes once, answers each.
-fn write(store: &PartitionStore, asked: Vec<Asked>) {
+/// Blocking: writes all, flushes once, answers each. Says whether the store can be written.
+fn write(store: &PartitionStore, asked: Vec<Asked>) -> bool {
     let (asks, replies): (Vec<WriteAsk>, Vec<_>) = asked.into_iter().unzip();
     let counts: Vec<usize> = asks.iter().map(|ask| ask.writes.len()).collect();
     let writes: Vec<Write> = asks.into_iter().flat_map(|ask| ask.writes).collect();
@@ -87,10 +90,12 @@ fn write(store: &PartitionStore, asked: Vec<Asked>) {
             for (reply, count) in replies.into_iter().zip(counts) {
                 answer(reply, Ok(WriteReply { outcomes: outcomes.by_ref().take(count).collect() }));
             }
+            true
         }
         Err(error) => {
             let refusal = failed(error);
             replies.into_iter().for_each(|reply| answer(reply, Err(refusal.clone())));
+            false
         }
     }
 }

@@ -53,7 +53,8 @@ impl PartitionStore {
 
     /// Joins the users of `generation`'s snapshot to the store; a snapshot that was imported already is left alone.
     ///
-    /// Events are joined by union and demographics that the store lacks are filled in. A state of the snapshot counts
+    /// Events are joined by union and demographics that the store lacks are filled in, unless they
+    /// were set here. A state of the snapshot counts
     /// as current only where the snapshot knew every event that the log now keeps. Of a user who was erased here, only
     /// what is later comes back. `observe` hears how many users are done. What is interrupted is imported again in whole the next time, with the same result. No other writes may
     /// run meanwhile.
@@ -97,11 +98,13 @@ impl PartitionStore {
         let is_erased = record.erased.is_some() && (later.len() < shipped.events.len() || later.is_empty());
         let union = union(self.log(key, &record)?, &later, self.bounds());
         let is_covered = is_subset(&union.log, &shipped.events);
-        if !is_erased {
+        if !is_erased && record.demographics_at == Revision::NONE {
             record.demographics = std::mem::take(&mut record.demographics).or(&shipped.demographics);
         }
         if union.added > 0 {
-            self.put_log(key, &mut record, union.log, now_ms)?;
+            // Heard of when it did something, not now.
+            let latest_ms = union.log.last().map_or(now_ms, |event| event.timestamp_ms);
+            self.put_log(key, &mut record, union.log, now_ms.min(latest_ms))?;
         } else {
             self.users.insert(key, encode(&record))?;
         }

@@ -65,8 +65,9 @@ impl PartitionStore {
             }
         }
         self.flush()?;
-        self.db.drop_tree(STATES)?;
+        // The tree by which the work is known goes last.
         self.db.drop_tree(STATE_PARTS)?;
+        self.db.drop_tree(STATES)?;
         self.flush()
     }
 }

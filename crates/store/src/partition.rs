@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLockReadGuard};
 
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,7 @@ use turret_retrieval::user::Demographics;
 use crate::StoredState;
 use crate::blobs::Blobs;
 use crate::event_log::Bounds;
-use crate::record::{LogRecord, RecordError, StateRecord, UserRecord, decode, decode_user};
+use crate::record::{LogRecord, RecordError, StateRecord, UserRecord, decode, decode_user, encode};
 
 /// The most bytes in the log of one user: sixteen of them fit into one message of a refresh.
 const LOG_BYTES_MAX: usize = 48 << 10;
@@ -53,7 +53,8 @@ pub struct PartitionStore {
     pub(crate) parts: Tree,
     pub(crate) imports: Tree,
     pub(crate) users_count: AtomicU64,
-    poisoned: AtomicBool,
+    // Whether a flush has; held while one is going on.
+    has_failed: Mutex<bool>,
     // Held while a user is read, changed and written.
     changing: Mutex<()>,
     settings: StoreSettings,
@@ -206,9 +207,9 @@ impl PartitionStore {
         let (users, logs, imports) = (tree("users")?, tree("logs")?, tree("imports")?);
         let parts = tree("parts")?;
         let file = File::open(dir.join("db")).map_err(|error| fail(sled::Error::Io(error)))?;
-        let (poisoned, changing) = (AtomicBool::new(false), Mutex::default());
+        let (has_failed, changing) = (Mutex::default(), Mutex::default());
         let (blobs, users_count) = (Blobs::of(dir), AtomicU64::new(0));
-        let store = Self { db, file, blobs, users, logs, parts, imports, users_count, poisoned, changing, settings };
+        let store = Self { db, file, blobs, users, logs, parts, imports, users_count, has_failed, changing, settings };
         store.migrate(now_ms).map_err(|source| OpenError { path: dir.to_owned(), source })?;
         store.users_count.store(store.count_users().map_err(fail)?, Ordering::Relaxed);
         Ok(store)
@@ -309,11 +310,20 @@ impl PartitionStore {
 
     /// What a refresh needs of a user whose state by `encoder` does not cover all events.
     fn dirty(&self, user: &UserId, record: &[u8], encoder: &EncoderVersion) -> Result<Option<Dirty>, ReadError> {
-        let record = decode_user(record).map_err(|source| damaged(user.as_str().as_bytes(), source))?;
-        if !record.is_dirty(encoder) {
+        let key = user.as_str().as_bytes();
+        if !decode_user(record).map_err(|source| damaged(key, source))?.is_dirty(encoder) {
             return Ok(None);
         }
-        let events = self.log(user.as_str().as_bytes(), &record)?;
+        // Once more, while nobody writes: a record is written before its log, and what is between the two is not to be read.
+        let _changing = self.changing();
+        let Some(mut record) = self.record(key)?.filter(|record| record.is_dirty(encoder)) else { return Ok(None) };
+        let events = self.log(key, &record)?;
+        if events.is_empty() {
+            // The first log of this user was cut off behind its record.
+            record.log_at = Revision::NONE;
+            self.users.insert(key, encode(&record))?;
+            return Ok(None);
+        }
         Ok(Some(Dirty { user: user.clone(), events, log_at: record.log_at }))
     }
 
@@ -349,16 +359,15 @@ impl PartitionStore {
 
     /// Everything written before this call is on the disk when it returns.
     pub(crate) fn flush(&self) -> Result<(), WriteError> {
-        if self.poisoned.load(Ordering::Acquire) {
+        // One at a time: the system tells of a lost write once, and the next call would succeed over what is not on the disk.
+        let mut has_failed = self.has_failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if *has_failed {
             return Err(WriteError::Poisoned);
         }
         let flushed = self.db.flush().map_err(WriteError::Disk);
         let flushed = flushed.and_then(|_| self.blobs.flush().map_err(WriteError::Flush));
         let flushed = flushed.and_then(|_| self.file.sync_data().map_err(WriteError::Flush));
-        if flushed.is_err() {
-            // The system tells of a lost write once; the next call would succeed over what is not on the disk.
-            self.poisoned.store(true, Ordering::Release);
-        }
+        *has_failed = flushed.is_err();
         flushed
     }
 }

@@ -92,9 +92,9 @@ impl PartitionStore {
             }
         }
         match left {
-            // The states know what is gone; they are to be made again.
-            Some(log) => self.put_log(key, &mut record, log, now_ms)?,
-            None if record == old => {}
+            // The states know what is gone; they are to be made again. The user has not been heard of: the clock stays.
+            Some(log) => self.put_log(key, &mut record, log, i64::MIN)?,
+            None if record == old && (record.is_known() || record.erased.is_some()) => {}
             None => {
                 if record.is_known() || record.erased.is_some() {
                     self.users.insert(key, encode(&record))?;
@@ -102,7 +102,7 @@ impl PartitionStore {
                     self.users.remove(key)?;
                 }
                 if record.log_at == Revision::NONE && record.states.is_empty() {
-                    self.forget(key, &old)?;
+                    self.forget(key)?;
                 }
             }
         }

@@ -28,7 +28,7 @@ pub struct SnapshotUser {
     pub demographics: Demographics,
     /// The latest events, oldest first.
     pub events: Vec<Event>,
-    /// What the generation's encoder made of them: its `covers_events` is their number.
+    /// What the generation's encoder made of them: its `covers` says nothing.
     pub state: Option<StoredState>,
 }
 

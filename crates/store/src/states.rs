@@ -25,8 +25,8 @@ impl PartitionStore {
     /// Stores states with one flush, and forgets those of the oldest encoder beyond the second. Returns how many were
     /// stored.
     ///
-    /// A state is passed over where a better one of its encoder is there, or where its user was erased after the events
-    /// were read that it was made of.
+    /// A state is passed over where a better one of its encoder is there, or where its user was erased or forgotten after
+    /// the events were read that it was made of.
     ///
     /// # Errors
     /// When something cannot be written; states before it may have been.
@@ -55,8 +55,8 @@ impl PartitionStore {
         state: &StoredState,
         _: &Changing<'_>,
     ) -> Result<bool, WriteError> {
-        // What an erased user did may be in it.
-        let is_erased = record.erased.is_some_and(|erased| state.covers < erased.at);
+        // What an erased user did may be in it, or one who has been forgotten: then there is no such position any more.
+        let is_erased = record.erased.is_some_and(|erased| state.covers < erased.at) || state.covers > record.log_at;
         let rank = |covers: Revision, made_at_ms: i64| (covers, made_at_ms);
         let before = record.states.iter().position(|kept| kept.encoder == state.encoder);
         let before = before.map(|at| record.states[at].clone());
@@ -119,6 +119,11 @@ impl PartitionStore {
         }
         Err(damaged(key, RecordError::Torn))
     }
+}
+
+/// What the keys of all parts of a user's states begin with.
+pub(crate) fn parts_of(user: &[u8]) -> Vec<u8> {
+    [user, &[SEPARATOR]].concat()
 }
 
 pub(crate) fn part_key(user: &[u8], state: &StateRecord, number: u16) -> Vec<u8> {

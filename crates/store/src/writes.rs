@@ -11,6 +11,7 @@ use turret_retrieval::user::Demographics;
 use crate::event_log::union;
 use crate::partition::{PartitionStore, ReadError, WriteError};
 use crate::record::{Erased, LogRecord, UserRecord, encode};
+use crate::states::parts_of;
 
 /// One write of one user.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -92,7 +93,11 @@ impl PartitionStore {
     fn write_one(&self, write: &Write, now_ms: i64) -> Result<Written, WriteError> {
         let key = write.user.as_str().as_bytes();
         let _changing = self.changing();
-        let mut record = self.record(key)?.unwrap_or_default();
+        let mut record = match (self.record(key), &write.change) {
+            // What cannot be read is erased as well.
+            (Err(ReadError::Record { .. }), Change::Erase) => UserRecord::default(),
+            (record, _) => record?.unwrap_or_default(),
+        };
         let was_known = record.is_known();
         let written = match &write.change {
             Change::Append(events) => Written::Appended(self.append(key, &mut record, events, now_ms)?),
@@ -133,6 +138,10 @@ impl PartitionStore {
         events: Vec<Event>,
         now_ms: i64,
     ) -> Result<(), WriteError> {
+        if record.log_at == Revision::NONE {
+            // Left by an erasure that was cut off: it must not be taken for the log that follows.
+            self.logs.remove(key)?;
+        }
         record.log_at = Revision::mint(now_ms, record.newest());
         self.users.insert(key, encode(record))?;
         self.logs.insert(key, encode(&LogRecord { events }))?;
@@ -140,7 +149,10 @@ impl PartitionStore {
     }
 
     fn erase(&self, key: &[u8], record: &mut UserRecord, now_ms: i64) -> Result<Erasure, WriteError> {
-        let log = self.log(key, record)?;
+        let log = match self.log(key, record) {
+            Err(ReadError::Record { .. }) => Vec::new(),
+            log => log?,
+        };
         let revision = Revision::mint(now_ms, record.newest());
         // Events may be of a time to come, and an earlier erasure may have known of later ones.
         let latest = log.last().map_or(i64::MIN, |event| event.timestamp_ms);
@@ -149,7 +161,7 @@ impl PartitionStore {
         let erased = Some(Erased { at: revision, watermark_ms });
         let old = std::mem::replace(record, UserRecord { erased, ..UserRecord::default() });
         self.users.insert(key, encode(record))?;
-        self.forget(key, &old)?;
+        self.forget(key)?;
         Ok(Erasure {
             revision,
             watermark_ms,
@@ -159,10 +171,13 @@ impl PartitionStore {
         })
     }
 
-    /// Removes the log and the parts of states of a record that has been replaced.
-    pub(crate) fn forget(&self, key: &[u8], old: &UserRecord) -> Result<(), WriteError> {
+    /// Removes the log of a user whose record names neither it nor a state, and every part of states, whoever left it.
+    pub(crate) fn forget(&self, key: &[u8]) -> Result<(), WriteError> {
         self.logs.remove(key)?;
-        old.states.iter().try_for_each(|state| self.forget_parts(key, state))
+        for part in self.parts.scan_prefix(parts_of(key)).keys() {
+            self.parts.remove(part?)?;
+        }
+        Ok(())
     }
 
     /// Counts a user of whom something is known now, or is no longer.

@@ -129,9 +129,10 @@ fn arguments_out_of_range_are_named() {
     refused(&["train", "--config", text(&config), "--steps", "0"]).says(&["--steps"]);
     refused(&["retrieve", "--interest", "x:7"]).says(&["--interest: `x:7`"]);
     refused(&["retrieve", "--filter", "{"]).says(&["--filter: not JSON"]);
-    refused(&["load", "--requests", "x", "--rate", "0"]).says(&["--rate: must be above 0"]);
-    refused(&["load", "--requests", "x", "--events-rate", "1e9"]).says(&["--events-rate: must be in 0..=10000000"]);
-    refused(&["load", "--requests", "x", "--rate", "NaN"]).says(&["--rate: must be above 0"]);
+    refused(&["load", "--requests", "x", "--rate", "0"]).says(&["--rate: must be in 0.001..=1000000"]);
+    refused(&["load", "--requests", "x", "--events-rate", "1e9"])
+        .says(&["--events-rate: must be 0 or in 1..=10000000"]);
+    refused(&["load", "--requests", "x", "--rate", "NaN"]).says(&["--rate: must be in 0.001..=1000000"]);
     // Of clap, which tells of arguments that the command does not have.
     for arguments in [&["serve"][..], &["train", "--colour"], &["fly"], &["data", "check"]] {
         let finished = refused(arguments);

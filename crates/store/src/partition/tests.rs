@@ -127,7 +127,7 @@ fn states_of_two_encoders_are_kept_and_the_oldest_goes() {
     let store = open(dir.path());
     // A user whose id begins another's must not share its states.
     let (user, other) = (UserId::from(1), UserId::from(11));
-    let first = Revision::from_bits(1);
+    let first = Revision::NONE;
     store.put_states(&[(other.clone(), state(1, 0, first))]).unwrap();
     for (encoder, made_at_ms) in [(1, 10), (2, 20), (2, 30), (3, 40)] {
         assert_eq!(store.put_states(&[(user.clone(), state(encoder, made_at_ms, first))]).unwrap(), 1);
@@ -213,4 +213,30 @@ fn a_damaged_record_is_an_error_that_names_the_user() {
     append(&store, &UserId::new("u8").unwrap(), &[event(1, 1)]).unwrap();
     let page = store.dirty_users(&EncoderVersion::from(1), None, 9).unwrap();
     assert_eq!((users(&page), page.damaged.clone()), (vec!["u8"], vec![UserId::new("u7").unwrap()]));
+}
+
+#[test]
+fn what_is_written_between_a_record_and_its_log_is_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let (user, encoder) = (UserId::from(1), EncoderVersion::from(1));
+    append(&store, &user, &[event(1, 1)]).unwrap();
+    std::thread::scope(|scope| {
+        // Half of a write: the record says that the log has changed, and the log is as it was.
+        let changing = store.changing();
+        let mut record = store.record(b"1").unwrap().unwrap();
+        record.log_at = Revision::mint(NOW + 1, record.log_at);
+        store.users.insert("1", encode(&record)).unwrap();
+        let page = scope.spawn(|| store.dirty_users(&encoder, None, 9).unwrap());
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        let both = crate::record::LogRecord { events: vec![event(1, 1), event(2, 2)] };
+        store.logs.insert("1", encode(&both)).unwrap();
+        drop(changing);
+        let dirty = page.join().unwrap().users.remove(0);
+        assert_eq!((dirty.events.len(), dirty.log_at), (2, record.log_at));
+    });
+    // The first log of a user, cut off behind its record.
+    store.logs.remove("1").unwrap();
+    assert_eq!(users(&store.dirty_users(&encoder, None, 9).unwrap()), [""; 0]);
+    assert_eq!(store.count_dirty(&encoder).unwrap(), 0);
 }

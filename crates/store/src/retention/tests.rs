@@ -86,3 +86,26 @@ fn a_sweep_goes_on_behind_its_page_and_passes_over_what_it_cannot_read() {
     assert_eq!((second.erasures, second.next), (5, None));
     assert_eq!(store.users.len(), 1);
 }
+
+#[test]
+fn an_event_that_expires_is_no_sign_of_life_and_a_state_no_user() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    append(&store, 1, &[10, 100], 100);
+    let dirty = store.dirty_users(&EncoderVersion::from(1), None, 9).unwrap().users.remove(0);
+    let retention = Retention { events_ms: Some(500), silent_ms: Some(600), ..Retention::default() };
+    assert_eq!(store.sweep(None, retention, 520).unwrap().events, 1);
+    assert_eq!(store.sweep(None, retention, 590).unwrap(), Swept::default());
+    assert_eq!(store.sweep(None, Retention { events_ms: None, ..retention }, 701).unwrap().silent_users, 1);
+    // What was being made of the events meanwhile.
+    let sequence = SequenceState::new(&[0.5; 4], 4, Precision::F16).unwrap();
+    let (encoder, covers) = (EncoderVersion::from(1), dirty.log_at);
+    let state = StoredState { encoder, made_at_ms: 5, covers_until_ms: 0, covers, sequence };
+    assert_eq!(store.put_states(&[(dirty.user, state)]).unwrap(), 0);
+    assert!(store.users.is_empty());
+    // Somebody of whom nothing is known any more.
+    let change = Change::Describe(Demographics::default());
+    store.write(&[Write { user: 2u64.into(), change }], 700).unwrap();
+    store.sweep(None, retention, 710).unwrap();
+    assert!(store.users.is_empty());
+}

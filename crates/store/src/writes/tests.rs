@@ -164,3 +164,36 @@ fn an_erasure_that_was_cut_off_behind_its_record_is_one() {
     assert_eq!(append(&store, "u", &[500], 600).added, 1);
     assert_eq!(store.events(&user).unwrap(), [event(500)]);
 }
+
+#[test]
+fn what_cannot_be_read_and_what_nobody_names_is_erased_as_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    append(&store, "u", &[10], 100);
+    store.parts.insert(b"u\0e9\0\x01\0\0", &[3, 1]).unwrap();
+    append(&store, "u2", &[10], 100);
+    store.parts.insert(b"u2\0e9\0\x01\0\0", &[3, 1]).unwrap();
+    store.users.insert("u", &[9, 0]).unwrap();
+    let Written::Erased(erasure) = write(&store, "u", Change::Erase, 200) else { unreachable!() };
+    assert_eq!((erasure.events, erasure.watermark_ms), (0, 200));
+    assert_eq!(store.profile(&UserId::new("u").unwrap()).unwrap().unwrap().events, 0);
+    assert_eq!((store.logs.len(), store.parts.len()), (1, 1), "of another user, whose id begins the same");
+}
+
+#[test]
+fn a_snapshot_fills_in_no_demographics_where_they_were_set() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir.path().join("store"));
+    write(&store, "u", Change::Describe(Demographics::default()), 100);
+    let path = dir.path().join("snapshot");
+    let mut writer = SnapshotWriter::create(&path).unwrap();
+    for user in ["u", "v"] {
+        let (user, events) = (UserId::new(user).unwrap(), vec![event(5)]);
+        writer.append(&SnapshotUser { user, demographics: known(30), events, state: None }).unwrap();
+    }
+    writer.finish().unwrap();
+    store.import_snapshot(&path, &GenerationId::from(1), 300, &mut |_| std::ops::ControlFlow::Continue(())).unwrap();
+    assert!(open_view(&store, "u").demographics.is_unknown());
+    let imported = open_view(&store, "v");
+    assert_eq!((imported.demographics, imported.log_at.at_ms()), (known(30), 5));
+}
