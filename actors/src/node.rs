@@ -128,8 +128,10 @@ pub struct Node {
 const STORE_THREADS: usize = 2;
 /// Jobs that may wait for them.
 const STORE_QUEUE: usize = 256;
-/// Walks over all users of a partition, or over snapshots, that may wait for their thread; a refresh has one for each partition.
-const SCAN_QUEUE: usize = 1_040;
+/// Walks over all users of a partition that may wait for their thread; a refresh has one for each partition.
+const SCAN_QUEUE: usize = 1_024;
+/// Erasures whose traces may be looked for at once; the receipts of those beyond say that theirs are not known.
+const TRACES_QUEUE: usize = 16;
 /// How long a call from HTTP to an admin actor may take.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -151,6 +153,7 @@ impl Node {
         let writes = Offload::new("store", STORE_THREADS, STORE_QUEUE)?;
         let loads = Offload::new("load", 1, 4_096)?;
         let scans = Offload::new("scan", 1, SCAN_QUEUE)?;
+        let traces = Offload::new("traces", 1, TRACES_QUEUE)?;
         // Before the first actor starts, so that a model that is refused leaves none behind.
         let worker = placed.inference.then(|| inference_worker(&settings, &generation, &metrics)).transpose()?;
         let policy = RestartPolicy::STANDARD;
@@ -201,6 +204,7 @@ impl Node {
                 writes: writes.clone(),
                 loads: loads.clone(),
                 scans: scans.clone(),
+                traces: traces.clone(),
                 routing: routing.clone(),
                 metrics: metrics.clone(),
             };

@@ -74,8 +74,10 @@ pub struct UserPartition {
     pub writes: Offload,
     /// Where opening runs: it may take long.
     pub loads: Offload,
-    /// Where all users are looked at, or the files that ship them: that must hold up nobody's start.
+    /// Where all users are looked at: that must hold up nobody's start.
     pub scans: Offload,
+    /// Where snapshots are searched, which may be large.
+    pub traces: Offload,
     /// Where the refresh finds an inference worker.
     pub routing: RoutingReader,
     /// The node's metrics.
@@ -201,7 +203,7 @@ impl UserPartition {
 
     fn traces(&self, user: Wire<UserId>, reply: Reply<Vec<Trace>>, myself: &ActorRef<Msg>, state: &State) {
         let (generations, file) = (self.generation.dir.clone(), users_file(self.partition));
-        self.on_store(&self.scans, (user, reply), myself, state, move |_, user| {
+        self.on_store(&self.traces, (user, reply), myself, state, move |_, user| {
             let fail = |why: String| Refusal::Failed(why);
             let mut traces = Vec::new();
             for generation in published_in(&generations).map_err(|error| fail(error.to_string()))? {
