@@ -64,7 +64,7 @@ struct OfEncoder {
     state: StateProfile,
 }
 
-#[derive(Default, Serialize)]
+#[derive(Serialize)]
 struct Events {
     kept: u32,
     oldest_ms: Option<i64>,
@@ -79,14 +79,7 @@ pub(super) async fn get(State(gateway): State<Arc<Gateway>>, UserPath(user): Use
 }
 
 fn known(user_id: UserId, profile: Option<Profile>, serving: &EncoderVersion, now_ms: i64) -> Known {
-    let profile = profile.unwrap_or_else(|| Profile {
-        demographics: Demographics::default(),
-        events: 0,
-        oldest_ms: None,
-        latest_ms: None,
-        states: Vec::new(),
-        erased: None,
-    });
+    let profile = profile.unwrap_or_default();
     let described = !profile.demographics.is_unknown();
     let with_age = |state: StateProfile| OfEncoder { age_s: (now_ms - state.made_at_ms).max(0) / 1_000, state };
     let (own, others): (Vec<_>, Vec<_>) = profile.states.into_iter().partition(|state| state.encoder == *serving);

@@ -1,4 +1,5 @@
-//! The network: encoder, head and ad tower, as functions of embeddings. Training and serving run the same code.
+//! The network: encoder, head and ad tower, as functions of embeddings. Training, evaluation on a GPU and the encoder of
+//! serving run this code; the head of serving on a CPU is [`head`](crate::head), which is tested against it.
 
 use std::ops::Range;
 use std::sync::Arc;

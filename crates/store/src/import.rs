@@ -3,7 +3,6 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use turret_retrieval::event::Event;
 use turret_retrieval::ids::GenerationId;
 use turret_retrieval::revision::Revision;
 
@@ -53,11 +52,10 @@ impl PartitionStore {
 
     /// Joins the users of `generation`'s snapshot to the store; a snapshot that was imported already is left alone.
     ///
-    /// Events are joined by union and demographics that the store lacks are filled in, unless they
-    /// were set here. A state of the snapshot counts
-    /// as current only where the snapshot knew every event that the log now keeps. Of a user who was erased here, only
-    /// what is later comes back. `observe` hears how many users are done. What is interrupted is imported again in whole the next time, with the same result. No other writes may
-    /// run meanwhile.
+    /// Events are joined by union, and demographics that the store lacks are filled in, unless they were set here. A state of the
+    /// snapshot counts as current only where the snapshot knew every event that the log now keeps. Of a user who was erased
+    /// here, only what is later comes back. `observe` hears how many users are done. What is interrupted is imported again in
+    /// whole the next time, with the same result.
     ///
     /// # Errors
     /// When the snapshot cannot be read, the store cannot be written or `observe` breaks off.
@@ -92,11 +90,10 @@ impl PartitionStore {
         let changing = self.changing();
         let mut record = self.record(key)?.unwrap_or_default();
         let was_known = record.is_known();
-        let watermark = record.erased.map_or(i64::MIN, |erased| erased.watermark_ms);
-        let later: Vec<Event> = shipped.events.iter().filter(|event| event.timestamp_ms > watermark).cloned().collect();
+        let allowed = record.allowed(&shipped.events);
         // What was erased here may speak from a state, and demographics have no time by which to tell.
-        let is_erased = record.erased.is_some() && (later.len() < shipped.events.len() || later.is_empty());
-        let union = union(self.log(key, &record)?, &later, self.bounds());
+        let is_erased = record.erased.is_some() && (allowed.len() < shipped.events.len() || allowed.is_empty());
+        let union = union(self.log(key, &record)?, &allowed, self.bounds());
         let is_covered = is_subset(&union.log, &shipped.events);
         if !is_erased && record.demographics_at == Revision::NONE {
             record.demographics = std::mem::take(&mut record.demographics).or(&shipped.demographics);

@@ -96,7 +96,7 @@ pub struct Dirty {
 }
 
 /// All that stands in the store of a user, but the events themselves.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Profile {
     /// What is known.
     pub demographics: Demographics,
@@ -217,8 +217,8 @@ impl PartitionStore {
 
     /// A record that cannot be read counts as a user's.
     fn count_users(&self) -> sled::Result<u64> {
-        let is_known = |bytes: &[u8]| decode_user(bytes).is_ok_and(|record| !record.is_known());
-        self.users.iter().values().try_fold(0, |count, bytes| Ok(count + u64::from(!is_known(&bytes?))))
+        let is_known = |bytes: &[u8]| decode_user(bytes).map_or(true, |record| record.is_known());
+        self.users.iter().values().try_fold(0, |count, bytes| Ok(count + u64::from(is_known(&bytes?))))
     }
 
     /// What a request needs of `user`, and no event.

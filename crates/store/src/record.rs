@@ -1,5 +1,7 @@
 //! What stands in the store, byte for byte: a version byte, then postcard.
 
+use std::borrow::Cow;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use turret_retrieval::event::Event;
@@ -95,6 +97,16 @@ impl UserRecord {
     /// Whether there are events that the state by `encoder` does not cover.
     pub(crate) fn is_dirty(&self, encoder: &EncoderVersion) -> bool {
         self.log_at > Revision::NONE && self.state(encoder).is_none_or(|state| state.covers < self.log_at)
+    }
+
+    /// Those of `events` that no erasure forbids.
+    pub(crate) fn allowed<'a>(&self, events: &'a [Event]) -> Cow<'a, [Event]> {
+        match self.erased {
+            Some(Erased { watermark_ms, .. }) => {
+                events.iter().filter(|event| event.timestamp_ms > watermark_ms).cloned().collect()
+            }
+            None => Cow::Borrowed(events),
+        }
     }
 
     pub(crate) fn state(&self, encoder: &EncoderVersion) -> Option<&StateRecord> {

@@ -5,7 +5,7 @@ use std::ops::Bound;
 use turret_retrieval::ids::UserId;
 use turret_retrieval::revision::Revision;
 
-use crate::partition::{PartitionStore, WriteError, id_of};
+use crate::partition::{PartitionStore, ReadError, WriteError, id_of};
 use crate::record::{UserRecord, encode};
 
 /// Users looked at for one page; each may have a log to be read.
@@ -52,7 +52,7 @@ impl PartitionStore {
                     swept.silent_users += one.silent_users;
                     swept.erasures += one.erasures;
                 }
-                Err(WriteError::Read(_)) => {}
+                Err(WriteError::Read(ReadError::Record { .. })) => {}
                 Err(error) => return Err(error),
             }
             if scanned + 1 >= SWEEP_MAX {

@@ -93,12 +93,14 @@ impl PartitionStore {
     fn write_one(&self, write: &Write, now_ms: i64) -> Result<Written, WriteError> {
         let key = write.user.as_str().as_bytes();
         let _changing = self.changing();
-        let mut record = match (self.record(key), &write.change) {
-            // What cannot be read is erased as well.
-            (Err(ReadError::Record { .. }), Change::Erase) => UserRecord::default(),
-            (record, _) => record?.unwrap_or_default(),
+        let (was_known, mut record) = match (self.record(key), &write.change) {
+            // What cannot be read is erased as well; until then it counts as a user's.
+            (Err(ReadError::Record { .. }), Change::Erase) => (true, UserRecord::default()),
+            (record, _) => {
+                let record = record?.unwrap_or_default();
+                (record.is_known(), record)
+            }
         };
-        let was_known = record.is_known();
         let written = match &write.change {
             Change::Append(events) => Written::Appended(self.append(key, &mut record, events, now_ms)?),
             Change::Describe(demographics) => {
@@ -120,10 +122,9 @@ impl PartitionStore {
         events: &[Event],
         now_ms: i64,
     ) -> Result<Appended, WriteError> {
-        let watermark = record.erased.map_or(i64::MIN, |erased| erased.watermark_ms);
-        let later: Vec<Event> = events.iter().filter(|event| event.timestamp_ms > watermark).cloned().collect();
-        let erased = (events.len() - later.len()) as u32;
-        let union = union(self.log(key, record)?, &later, self.bounds());
+        let allowed = record.allowed(events);
+        let erased = (events.len() - allowed.len()) as u32;
+        let union = union(self.log(key, record)?, &allowed, self.bounds());
         if union.added > 0 {
             self.put_log(key, record, union.log, now_ms)?;
         }

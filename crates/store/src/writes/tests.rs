@@ -175,7 +175,7 @@ fn what_cannot_be_read_and_what_nobody_names_is_erased_as_well() {
     store.parts.insert(b"u2\0e9\0\x01\0\0", &[3, 1]).unwrap();
     store.users.insert("u", &[9, 0]).unwrap();
     let Written::Erased(erasure) = write(&store, "u", Change::Erase, 200) else { unreachable!() };
-    assert_eq!((erasure.events, erasure.watermark_ms), (0, 200));
+    assert_eq!((erasure.events, erasure.watermark_ms, store.stats().users), (0, 200, 1));
     assert_eq!(store.profile(&UserId::new("u").unwrap()).unwrap().unwrap().events, 0);
     assert_eq!((store.logs.len(), store.parts.len()), (1, 1), "of another user, whose id begins the same");
 }
