@@ -138,7 +138,8 @@ async fn watch(client: &reqwest::Client, base: &str, run: u64, bar: &Bar) -> any
 
 /// The JSON that a node answers with.
 async fn answer(request: reqwest::RequestBuilder, url: &str) -> anyhow::Result<Value> {
-    let response = request.send().await.with_context(|| format!("no node answers at {url}"))?;
+    let sent = request.send().await.map_err(reqwest::Error::without_url);
+    let response = sent.with_context(|| format!("no node answers at {url}"))?;
     let status = response.status();
     let body: Value = response.json().await.with_context(|| format!("{url}: the answer is not JSON"))?;
     if !status.is_success() {

@@ -104,7 +104,9 @@ fn interest(text: &str) -> anyhow::Result<Value> {
 pub(super) async fn post(url: &str, body: &Value) -> anyhow::Result<Value> {
     let client = reqwest::Client::builder().timeout(Duration::from_secs(15)).build()?;
     let url = format!("{}/v1/candidates:retrieve", url.trim_end_matches('/'));
-    let response = client.post(&url).json(body).send().await.with_context(|| format!("cannot reach {url}"))?;
+    // The address is told once.
+    let sent = client.post(&url).json(body).send().await.map_err(reqwest::Error::without_url);
+    let response = sent.with_context(|| format!("cannot reach {url}"))?;
     let status = response.status();
     let answer: Value = response.json().await.with_context(|| format!("{url} did not answer with JSON"))?;
     if !status.is_success() {
