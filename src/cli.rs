@@ -15,6 +15,7 @@ mod evaluate;
 mod funnel;
 mod load;
 mod model;
+mod operator;
 mod progress;
 mod publish;
 mod quickstart;

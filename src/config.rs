@@ -5,11 +5,11 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use turret_actors::inference_worker::batcher::BatcherSettings;
 use turret_actors::node::{Member, NodeSettings};
 use turret_actors::refresh::schedule::Schedule;
+use turret_actors::rollout::RolloutSettings;
 use turret_data::DataSource;
 use turret_index::{Backend, IndexSettings};
 use turret_model::{EvaluationSettings, ModelSettings, Part, SettingsError, Split, TrainingSettings};
@@ -20,6 +20,7 @@ use turret_store::{Retention, StoreSettings};
 mod learning;
 mod nodes;
 mod reader;
+mod upkeep;
 
 pub use nodes::NodeConfig;
 use reader::{Faults, Section};
@@ -51,6 +52,8 @@ pub struct Config {
     pub users: UsersConfig,
     /// When users with new events are encoded.
     pub refresh: Schedule,
+    /// How a generation takes the place of another.
+    pub publish: RolloutSettings,
     /// The inference queue.
     pub inference: BatcherSettings,
     /// The front door.
@@ -70,6 +73,8 @@ pub struct IndexConfig {
     pub settings: IndexSettings,
     /// Searches that may wait on one node.
     pub queue: usize,
+    /// One of so many answers is compared with an exact scan; 0 for none.
+    pub shadow_every: u64,
 }
 
 /// The user partitions.
@@ -182,7 +187,8 @@ impl Config {
             evaluation: learning::evaluation(root.section("evaluation"), &split),
             split,
             index: index(root.section("index")),
-            refresh: refresh(root.section("refresh")),
+            refresh: upkeep::refresh(root.section("refresh")),
+            publish: upkeep::publish(root.section("publish")),
             inference: inference(root.section("inference")),
             gateway: gateway(root.section("gateway")),
             cookie: cluster(root.section("cluster"), nodes.len()),
@@ -238,6 +244,8 @@ impl Config {
             search_threads: self.index.settings.threads,
             search_queue: self.index.queue,
             in_flight_max: self.gateway.in_flight_max,
+            shadow_every: self.index.shadow_every,
+            rollout: self.publish.clone(),
         }
     }
 }
@@ -271,6 +279,7 @@ fn index(section: Section<'_>) -> IndexConfig {
     let config = IndexConfig {
         shards: section.size("shards", 2, 1..=1_024) as u32,
         queue: section.size("queue", 256, 1..=100_000),
+        shadow_every: section.size("shadow_every", 1_000, 0..=1_000_000_000) as u64,
         settings: IndexSettings {
             backend: section.choice("backend", Backend::Auto, &backends),
             exact_below_ads: section.size("exact_below_ads", 20_000, 0..=10_000_000),
@@ -307,35 +316,6 @@ fn users(section: Section<'_>) -> UsersConfig {
 /// Days, in milliseconds; 0 is without a limit.
 fn days(section: &Section<'_>, key: &'static str, default: i64) -> Option<i64> {
     Some(section.integer(key, default, 0..=36_500)).filter(|days| *days > 0).map(|days| days * 86_400_000)
-}
-
-fn refresh(section: Section<'_>) -> Schedule {
-    let minutes = section.integer("every_minutes", 0, 0..=10_080);
-    let schedule = match section.text("daily_at") {
-        Some(_) if minutes > 0 => {
-            section.fault("every_minutes", "cannot stand beside daily_at");
-            Schedule::OnCommand
-        }
-        Some(text) => match minute_of_day(text) {
-            Some(minute) => Schedule::Daily { minute },
-            None => {
-                section.fault("daily_at", format_args!("`{text}` is not a time of day such as \"03:00\""));
-                Schedule::OnCommand
-            }
-        },
-        None if minutes > 0 => Schedule::Every(Duration::from_secs(60 * minutes as u64)),
-        None => Schedule::OnCommand,
-    };
-    section.finish();
-    schedule
-}
-
-/// Minutes after midnight, of hours and minutes.
-fn minute_of_day(text: &str) -> Option<u32> {
-    let (hours, minutes) = text.split_once(':')?;
-    let number = |digits: &str| digits.parse().ok().filter(|_| digits.len() == 2 && !digits.starts_with('+'));
-    let (hours, minutes): (u32, u32) = (number(hours)?, number(minutes)?);
-    (hours < 24 && minutes < 60).then_some(hours * 60 + minutes)
 }
 
 fn inference(section: Section<'_>) -> BatcherSettings {

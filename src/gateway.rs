@@ -101,6 +101,8 @@ impl Listeners {
         }
         let admin = axum::Router::new()
             .route("/admin/refresh", post(admin::refresh))
+            .route("/admin/publish", post(admin::publish))
+            .route("/admin/rollback", post(admin::roll_back))
             .route("/admin/status", get(admin::status));
         let finish = |router: axum::Router<Arc<Gateway>>| {
             router

@@ -1,18 +1,18 @@
 //! Making a generation: ads embedded and sharded, users encoded and partitioned, one manifest over all of it.
 //!
-//! Written to `<id>.tmp`, flushed, renamed; then the file `CURRENT` is replaced. Whatever stops it half-way leaves the
-//! generation that was active active.
+//! Written to `<id>.tmp`, flushed, renamed. It serves nobody yet: a running node judges it and makes it current, and where
+//! none runs, [`Generation::make_current`](turret_actors::generation::Generation::make_current) does.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
-use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
-use turret_actors::generation::{CURRENT, MANIFEST, MODEL_DIR, shard_file, users_file};
-use turret_index::{ShardAd, write_shard};
+use turret_actors::durable::{sync_dir, write_flushed};
+use turret_actors::generation::{MANIFEST, MODEL_DIR, PROBES, shard_file, users_file};
+use turret_index::{IndexSettings, ShardAd, write_shard};
 use turret_model::Model;
 use turret_retrieval::dataset::Dataset;
 use turret_retrieval::digest::{Digest, Digester};
@@ -20,8 +20,10 @@ use turret_retrieval::generation::{File as PublishedFile, MANIFEST_FORMAT, Manif
 use turret_retrieval::hashing::shard_of;
 use turret_retrieval::ids::{GenerationId, ShardId};
 use turret_retrieval::item::{Attribute, AttributeKind, Item};
+use turret_retrieval::revision::Revision;
 use turret_retrieval::state::Precision;
 
+mod probes;
 mod users;
 
 /// What to publish, and where.
@@ -40,6 +42,8 @@ pub struct Publication<'a> {
     pub events_per_user_max: usize,
     /// How exactly their states are kept.
     pub state_precision: Precision,
+    /// How nodes will index the shards: so is measured what they will find.
+    pub index: &'a IndexSettings,
 }
 
 /// What was published.
@@ -61,12 +65,14 @@ pub enum Step {
     Ads(u64, u64),
     /// Users encoded, of how many.
     Users(u64, u64),
+    /// Ads indexed to measure what the index finds, of how many.
+    Index(u64, u64),
 }
 
 /// Ads embedded at once.
 const EMBED_ROWS: usize = 1_024;
 
-/// Publishes a generation and makes it the current one.
+/// Makes a generation, which is not the current one yet.
 ///
 /// # Errors
 /// When a file cannot be written, a state cannot be kept, an ad cannot be embedded, or `observe` breaks off; nothing is published then.
@@ -95,8 +101,7 @@ pub fn publish(
         }
     };
     fs::rename(&temporary, &dir).with_context(|| format!("cannot rename {}", temporary.display()))?;
-    sync_dir(publication.generations)?;
-    replace(&publication.generations.join(CURRENT), published.manifest.id.as_str().as_bytes())?;
+    sync_dir(publication.generations).with_context(|| format!("cannot flush {}", publication.generations.display()))?;
     Ok(published)
 }
 
@@ -112,10 +117,13 @@ fn write_parts(
         model.save(&dir.join(MODEL_DIR))?.into_iter().map(|path| Path::new(MODEL_DIR).join(path)).collect();
     let (shards, inactive) = embed(publication, observe)?;
     let attributes = attribute_kinds(publication.dataset)?;
+    let shard_ads = shards.iter().map(|ads| ads.len() as u64).collect();
     for (shard, ads) in (0u32..).map(ShardId).zip(&shards) {
         write_shard(&dir.join(shard_file(shard)), model.dimension(), ads)?;
         paths.push(shard_file(shard).into());
     }
+    let recall = probes::write(publication, dir, shards, observe)?;
+    paths.push(PROBES.into());
     let users = users::write(publication, dir, created_at_ms, observe)?;
     paths.extend((0..publication.partitions).map(|p| users_file(turret_retrieval::ids::PartitionId(p)).into()));
 
@@ -137,15 +145,18 @@ fn write_parts(
         },
         dimension: model.dimension() as u32,
         metric: Metric::InnerProduct,
-        shard_ads: shards.iter().map(|ads| ads.len() as u64).collect(),
+        shard_ads,
         partition_users: users.of_partitions,
         attributes,
+        recall,
+        ads_until: Revision::NONE,
         files,
     };
     manifest.check()?;
     let mut text = serde_json::to_vec_pretty(&manifest)?;
     text.push(b'\n');
-    write_flushed(&dir.join(MANIFEST), &text)?;
+    let path = dir.join(MANIFEST);
+    write_flushed(&path, &text).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(Published { manifest, inactive, states: users.states, state_bytes: users.state_bytes })
 }
 
@@ -208,25 +219,4 @@ fn published_file(dir: &Path, path: &Path) -> anyhow::Result<PublishedFile> {
     let full = dir.join(path);
     let (sha256, bytes) = Digest::of_reader(File::open(&full)?).with_context(|| full.display().to_string())?;
     Ok(PublishedFile { path: path.to_string_lossy().into_owned(), bytes, sha256 })
-}
-
-fn write_flushed(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let write = || {
-        let mut file = File::create(path)?;
-        file.write_all(bytes)?;
-        file.sync_all()
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
-}
-
-/// Replaces a file in one step, flushed.
-fn replace(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let temporary = path.with_extension("tmp");
-    write_flushed(&temporary, bytes)?;
-    fs::rename(&temporary, path).with_context(|| format!("cannot replace {}", path.display()))?;
-    path.parent().map_or(Ok(()), sync_dir)
-}
-
-fn sync_dir(dir: &Path) -> anyhow::Result<()> {
-    File::open(dir).and_then(|dir| dir.sync_all()).with_context(|| format!("cannot flush {}", dir.display()))
 }

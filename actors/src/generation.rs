@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use turret_model::Model;
 use turret_retrieval::digest::Digest;
-use turret_retrieval::generation::{Manifest, ManifestError};
+use turret_retrieval::generation::{Manifest, ManifestError, Probes};
 use turret_retrieval::ids::{GenerationId, PartitionId, ShardId};
+
+use crate::durable::replace;
 
 /// The manifest's file name.
 pub const MANIFEST: &str = "manifest.json";
@@ -15,6 +17,11 @@ pub const MANIFEST: &str = "manifest.json";
 pub const CURRENT: &str = "CURRENT";
 /// A manifest larger than this is not one.
 const MANIFEST_BYTES_MAX: u64 = 4 << 20;
+
+/// The probes of a generation, relative to its directory.
+pub const PROBES: &str = "probes.json";
+/// Probes larger than this are none.
+const PROBES_BYTES_MAX: u64 = 64 << 20;
 
 /// The model's directory, relative to the generation's.
 pub const MODEL_DIR: &str = "model";
@@ -41,6 +48,14 @@ pub enum GenerationError {
     /// A file could not be read.
     #[error("{path}: {source}")]
     Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file could not be written.
+    #[error("{path}: {source}")]
+    Write {
         /// The file.
         path: PathBuf,
         /// What the system said.
@@ -119,7 +134,7 @@ impl Generation {
             .ok()
             .filter(|id| !id.as_str().contains('/') && !id.as_str().starts_with('.'))
             .ok_or_else(|| GenerationError::Malformed { path, rule: "names no generation".to_owned() })?;
-        Self::open(&generations.join(id.as_str()))
+        Self::of(generations, &id)
     }
 
     /// The generation in `dir`.
@@ -137,6 +152,40 @@ impl Generation {
         let manifest: Manifest = serde_json::from_slice(&text).map_err(|error| malformed(error.to_string()))?;
         manifest.check().map_err(|source| GenerationError::Manifest { path: path.clone(), source })?;
         Ok(Self { dir: dir.to_owned(), manifest: Arc::new(manifest) })
+    }
+
+    /// The generation `id` that lies beside this one.
+    ///
+    /// # Errors
+    /// When its manifest is absent or not sound.
+    pub fn beside(&self, id: &GenerationId) -> Result<Self, GenerationError> {
+        Self::of(self.dir.parent().unwrap_or(&self.dir), id)
+    }
+
+    /// The generation `id` of `generations`.
+    ///
+    /// # Errors
+    /// When its manifest is absent or not sound, or is that of another.
+    pub fn of(generations: &Path, id: &GenerationId) -> Result<Self, GenerationError> {
+        let malformed = |path: PathBuf, rule: String| GenerationError::Malformed { path, rule };
+        if id.as_str().contains('/') || id.as_str().starts_with('.') {
+            return Err(malformed(generations.to_owned(), format!("`{id}` is no generation's id")));
+        }
+        let found = Self::open(&generations.join(id.as_str()))?;
+        if found.manifest.id != *id {
+            let rule = format!("id: is {}, which is not the name of its directory", found.manifest.id);
+            return Err(malformed(found.dir.join(MANIFEST), rule));
+        }
+        Ok(found)
+    }
+
+    /// Makes this the active generation of its directory.
+    ///
+    /// # Errors
+    /// When the file [`CURRENT`] cannot be replaced.
+    pub fn make_current(&self) -> Result<(), GenerationError> {
+        let path = self.dir.with_file_name(CURRENT);
+        replace(&path, self.manifest.id.as_str().as_bytes()).map_err(|source| GenerationError::Write { path, source })
     }
 
     /// Reads every file whose path begins with `part` and compares its digest.
@@ -158,6 +207,21 @@ impl Generation {
             }
         }
         Ok(())
+    }
+
+    /// Reads the queries that its index was measured with.
+    ///
+    /// # Errors
+    /// When they are absent, or not those that were published.
+    pub fn probes(&self) -> Result<Probes, GenerationError> {
+        self.verify(PROBES)?;
+        let path = self.dir.join(PROBES);
+        let read = |source| GenerationError::Read { path: path.clone(), source };
+        let malformed = |rule: String| GenerationError::Malformed { path: path.clone(), rule };
+        if std::fs::metadata(&path).map_err(read)?.len() > PROBES_BYTES_MAX {
+            return Err(malformed(format!("is larger than {PROBES_BYTES_MAX} bytes")));
+        }
+        serde_json::from_slice(&std::fs::read(&path).map_err(read)?).map_err(|error| malformed(error.to_string()))
     }
 
     /// Loads the model, and checks that it is the one that the manifest names.

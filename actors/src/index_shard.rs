@@ -99,10 +99,6 @@ impl IndexShard {
     fn loaded(&self, index: Box<ShardIndex>, myself: &ActorRef<Msg>, state: &mut State) {
         let shard = self.shard.to_string();
         tracing::info!(shard, ads = index.len(), backend = ?index.backend(), "shard serves");
-        self.metrics
-            .index_generation
-            .with_label_values(&[&shard])
-            .set(self.generation.manifest.created_at_ms as f64 / 1e3);
         state.index = Some(Arc::from(index));
         ractor::pg::join(groups::index(self.shard, &self.generation.manifest.id), vec![myself.get_cell()]);
     }
@@ -147,8 +143,8 @@ impl IndexShard {
             Refusal::Unreadable(error.to_string())
         })?;
         let serving = &self.generation.manifest.id;
-        if ask.generation != *serving {
-            let (serving, asked) = (serving.to_string(), ask.generation.to_string());
+        if ask.query.generation != *serving {
+            let (serving, asked) = (serving.to_string(), ask.query.generation.to_string());
             return Err(Refusal::OtherVersion { serving, asked });
         }
         match &state.index {
@@ -160,9 +156,9 @@ impl IndexShard {
 
 fn run(index: &ShardIndex, ask: &SearchAsk) -> Result<SearchReply, Refusal> {
     let failed = |why: String| Refusal::Failed(why);
-    ask.vector.check(index.dimension()).map_err(|error| failed(format!("vector: {error}")))?;
-    let (vector, baseline) = (&ask.vector, ask.without_context.as_ref());
-    let search = Search { vector, baseline, k: ask.k as usize, filter: ask.filter.as_ref() };
+    let (vector, baseline) = (&ask.query.vector, ask.query.without_context.as_ref());
+    vector.check(index.dimension()).map_err(|error| failed(format!("vector: {error}")))?;
+    let search = Search { vector, baseline, k: ask.k as usize, filter: ask.filter.as_ref(), exact: ask.exact };
     let found = index.search(&search).map_err(|error| failed(error.to_string()))?;
     Ok(SearchReply { ads: found.ads, exhausted: found.exhausted, plan: found.plan, selectivity: found.selectivity })
 }

@@ -18,7 +18,9 @@ use turret_retrieval::vector::UnitVector;
 use crate::groups;
 use crate::metrics::Metrics;
 use crate::offload::{Offload, Panicked};
-use crate::protocol::{ENCODE_ROWS_MAX, EmbedAsk, Embedded, EncodeAsk, InferenceRequest, Refusal};
+use crate::protocol::{
+    ENCODE_ROWS_MAX, EmbedAsk, Embedded, EncodeAsk, EncodedHistory, InferenceRequest, QueryEmbedding, Refusal,
+};
 use crate::wire::{Inbox, Wire, note};
 
 pub mod batcher;
@@ -95,10 +97,10 @@ impl InferenceWorker {
             let (serving, asked) = (self.generation.to_string(), ask.generation.to_string());
             return send(reply, Err(Refusal::OtherVersion { serving, asked }));
         }
-        let dimension = self.model.dimension();
-        if let Some(state) = ask.state.as_ref().filter(|state| state.dimension() != dimension) {
-            let why = format!("state: rows of {} values where {dimension} are expected", state.dimension());
-            return send(reply, Err(Refusal::Failed(why)));
+        if let Some(state) = &ask.state
+            && let Err(refusal) = self.check(state)
+        {
+            return send(reply, Err(refusal));
         }
         let ends = state.started.elapsed() + Duration::from_micros(ask.remaining_us);
         if let Err((_, reply)) = state.batcher.push_online((ask, reply), ends) {
@@ -124,6 +126,18 @@ impl InferenceWorker {
         }
     }
 
+    /// A state that this encoder did not make says nothing here.
+    fn check(&self, state: &EncodedHistory) -> Result<(), Refusal> {
+        let (encoder, dimension) = (self.model.encoder_version(), self.model.dimension());
+        if state.encoder != *encoder {
+            return Err(Refusal::OtherVersion { serving: encoder.to_string(), asked: state.encoder.to_string() });
+        }
+        match state.sequence.dimension() {
+            found if found == dimension => Ok(()),
+            found => Err(Refusal::Failed(format!("state: rows of {found} values where {dimension} are expected"))),
+        }
+    }
+
     fn unreadable(&self, error: crate::wire::WireError) -> Refusal {
         self.metrics.wire_rejected.with_label_values(&["inference"]).inc();
         Refusal::Unreadable(error.to_string())
@@ -136,12 +150,12 @@ impl InferenceWorker {
             for (_, reply) in expired {
                 send(reply, Err(Refusal::Expired));
             }
-            let model = self.model.clone();
+            let (model, generation) = (self.model.clone(), self.generation.clone());
             match next {
                 Next::Idle => {}
                 Next::Online(rows) => {
                     self.metrics.batch_rows.with_label_values(&[Lane::Online.name()]).observe(rows.len() as f64);
-                    self.start(myself, state, move || embed_batch(&model, rows))?;
+                    self.start(myself, state, move || embed_batch(&model, &generation, rows))?;
                 }
                 Next::Refresh(job) => {
                     let rows = job.0.histories.len();
@@ -172,9 +186,9 @@ impl InferenceWorker {
 }
 
 /// Embeds all rows at once, and again without their context those that ask what it did.
-fn embed_batch(model: &Model, rows: Vec<EmbedRow>) {
+fn embed_batch(model: &Model, generation: &GenerationId, rows: Vec<EmbedRow>) {
     let states: Vec<Option<Vec<f32>>> =
-        rows.iter().map(|(ask, _)| ask.state.as_ref().map(SequenceState::values)).collect();
+        rows.iter().map(|(ask, _)| ask.state.as_ref().map(|state| state.sequence.values())).collect();
     let mut inputs: Vec<HeadInput<'_>> = rows.iter().zip(&states).map(|((ask, _), state)| input(ask, state)).collect();
     let is_used = |ask: &EmbedAsk| ask.context.as_ref().is_some_and(|context| model.context_is_usable(context));
     let used: Vec<bool> = rows.iter().map(|(ask, _)| is_used(ask)).collect();
@@ -194,7 +208,8 @@ fn embed_batch(model: &Model, rows: Vec<EmbedRow>) {
                 Some(bare) => Some(bare?),
                 None => ask.compares_without_context.then(|| vector.clone()),
             };
-            Ok(Embedded { vector, without_context, context_used })
+            let query = QueryEmbedding { generation: generation.clone(), vector, without_context };
+            Ok(Embedded { query, context_used })
         });
         send(reply, embedded);
     }

@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod clock;
+pub mod durable;
 pub mod generation;
 pub mod groups;
 pub mod index_shard;
@@ -19,7 +20,9 @@ pub mod protocol;
 pub mod refresh;
 pub mod restart;
 pub mod retrieve;
+pub mod rollout;
 pub mod routing;
+pub mod serving;
 pub mod supervisor;
 pub mod user_partition;
 pub mod users;

@@ -1,6 +1,7 @@
 //! Every metric of a node, in one struct; names occur here and nowhere else.
 //!
-//! Labels come from closed enums or from the configuration, never from users, ads or requests.
+//! Labels come from closed enums or from the configuration, never from users, ads or requests; and the generation that was
+//! compared last, alone.
 
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
@@ -37,6 +38,12 @@ pub struct Metrics {
     pub write_group_asks: Histogram,
     /// What was forgotten because it was old.
     pub retention: IntCounterVec,
+    /// What share of an exact scan's ads the answers have, by generation and selectivity.
+    pub shadow_recall: GaugeVec,
+    /// Answers that were compared with an exact scan.
+    pub shadow_compared: IntCounterVec,
+    /// Publications, by what came of them.
+    pub rollouts: IntCounterVec,
     /// Users refreshed.
     pub refresh_users: IntCounterVec,
     /// Rows in a batch of the inference worker.
@@ -82,6 +89,14 @@ impl Metrics {
             &["shard"],
         )?;
         registry.register(Box::new(index_generation.clone()))?;
+        let shadow_recall = GaugeVec::new(
+            Opts::new(
+                "turret_shadow_recall_at_k",
+                "Share of an exact scan's ads that sampled answers have, moving mean",
+            ),
+            &["generation", "selectivity"],
+        )?;
+        registry.register(Box::new(shadow_recall.clone()))?;
         let refresh_last_success = Gauge::new(
             "turret_refresh_last_success_timestamp_seconds",
             "When the last refresh ended without a failed partition, in seconds since 1970",
@@ -125,6 +140,13 @@ impl Metrics {
             user_lookups: counter("turret_user_lookups_total", "User look-ups by result", &["result"])?,
             write_group_asks,
             retention: counter("turret_user_retention_total", "What was forgotten because it was old", &["what"])?,
+            shadow_recall,
+            shadow_compared: counter(
+                "turret_shadow_compared_total",
+                "Answers that were compared with an exact scan",
+                &["selectivity"],
+            )?,
+            rollouts: counter("turret_rollouts_total", "Publications by what came of them", &["outcome"])?,
             refresh_users: counter("turret_user_refresh_users_total", "Users refreshed by result", &["result"])?,
             batch_rows: histogram("turret_inference_batch_rows", "Rows in one batch", &["lane"], ROW_BUCKETS)?,
             queue_rows: gauges("turret_inference_queue_rows", "Rows that wait", &["lane"])?,

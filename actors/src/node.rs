@@ -2,97 +2,39 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::rpc::CallResult;
-use ractor::{Actor, ActorCell, ActorRef, SpawnErr};
+use ractor::{Actor, ActorRef, BytesConvertable, RpcReplyPort, SpawnErr};
 use ractor_cluster::node::NodeConnectionMode;
 use ractor_cluster::{NodeServer, NodeServerMessage};
-use tokio::task::JoinHandle;
-use turret_index::IndexSettings;
-use turret_retrieval::ids::NodeName;
-use turret_retrieval::state::{Precision, StateError};
-use turret_store::{Retention, StoreSettings};
+use turret_retrieval::ids::{GenerationId, NodeName, PartitionId};
+use turret_retrieval::state::StateError;
 
-use crate::admin::{self, Admin, Placed};
-use crate::generation::{Generation, GenerationError, MODEL_DIR};
+use crate::admin::{self, Admin};
+use crate::generation::{Generation, GenerationError};
 use crate::groups;
-use crate::index_shard::IndexShard;
-use crate::inference_worker::InferenceWorker;
-use crate::inference_worker::batcher::BatcherSettings;
 use crate::membership::Membership;
 use crate::metrics::Metrics;
 use crate::offload::{Offload, OffloadError};
-use crate::placement::{partitions_of, shards_of};
+use crate::placement::Placement;
 use crate::protocol::{AdminRequest, NodeStatus, RefreshStarted, Refusal};
 use crate::refresh::Refresh;
-use crate::refresh::schedule::Schedule;
 use crate::restart::RestartPolicy;
 use crate::retrieve::Retriever;
+use crate::rollout::plan::RolloutPlan;
+use crate::rollout::{self, Rollout};
 use crate::routing::{self, Routing, RoutingReader};
+use crate::serving::{Root, Serving, ServingSettings, stop_all};
 use crate::supervisor::{Child, Supervisor};
 use crate::user_partition::UserPartition;
 use crate::users::Users;
 use crate::wire::{FRAME_BYTES_MAX, Inbox, Wire};
 
-/// What a node does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
-    /// Answers requests over HTTP.
-    Gateway,
-    /// Holds shards.
-    Index,
-    /// Holds user partitions.
-    Users,
-    /// Runs the model.
-    Inference,
-    /// Owns the refresh; exactly one node.
-    Control,
-}
+mod settings;
 
-/// One configured node.
-#[derive(Clone, Debug)]
-pub struct Member {
-    /// Its name.
-    pub name: NodeName,
-    /// What it does.
-    pub roles: Vec<Role>,
-    /// Where its cluster port listens; absent in a cluster of one.
-    pub cluster: Option<SocketAddr>,
-}
-
-/// What a node needs to know to start.
-#[derive(Clone, Debug)]
-pub struct NodeSettings {
-    /// This node; one of `members`.
-    pub name: NodeName,
-    /// Every configured node.
-    pub members: Vec<Member>,
-    /// The cluster's shared secret.
-    pub cookie: String,
-    /// This node's own directory.
-    pub data_dir: PathBuf,
-    /// How to index shards.
-    pub index: IndexSettings,
-    /// How to open user partitions.
-    pub store: StoreSettings,
-    /// How long they keep things.
-    pub retention: Retention,
-    /// How exactly they keep the states of a refresh.
-    pub state_precision: Precision,
-    /// When users with new events are encoded; of the control node.
-    pub refresh: Schedule,
-    /// The bounds of the inference queue.
-    pub inference: BatcherSettings,
-    /// Threads for searches, and how many searches may wait.
-    pub search_threads: usize,
-    /// How many searches may wait.
-    pub search_queue: usize,
-    /// Retrievals that may run at once on this gateway.
-    pub in_flight_max: usize,
-}
+pub use settings::{Member, NodeSettings, Role};
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
@@ -106,6 +48,12 @@ pub enum StartError {
     /// No threads.
     #[error(transparent)]
     Threads(#[from] OffloadError),
+    /// Starting a generation panicked.
+    #[error("starting a generation panicked")]
+    Panicked,
+    /// The node is being stopped.
+    #[error("the node is being stopped")]
+    Stopping,
     /// An actor did not start; the cluster port is taken, as a rule.
     #[error("actor did not start: {0}")]
     Spawn(#[from] SpawnErr),
@@ -119,13 +67,18 @@ pub struct Node {
     pub users: Users,
     name: NodeName,
     control: Option<NodeName>,
-    placed: Placed,
+    placement: Placement,
+    serving: Serving,
     routing: RoutingReader,
-    roots: tokio::sync::Mutex<Vec<(ActorCell, JoinHandle<()>)>>,
+    roots: tokio::sync::Mutex<Vec<Root>>,
 }
 
 /// Threads that write users and refresh states; they mostly wait for the disk.
 const STORE_THREADS: usize = 2;
+/// Shards and partitions that may wait to be loaded, of two generations.
+const LOADS_QUEUE: usize = 4_096;
+/// Plans and manifests that may wait to be read or written.
+const FILES_QUEUE: usize = 64;
 /// Jobs that may wait for them.
 const STORE_QUEUE: usize = 256;
 /// Walks over all users of a partition that may wait for their thread; a refresh has one for each partition.
@@ -136,108 +89,121 @@ const TRACES_QUEUE: usize = 16;
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Node {
-    /// Starts the tree. Returns when the actors run; they load and join by themselves, see [`Node::is_ready`].
+    /// Starts the tree over the generation that is `current`, or where a publication was cut off, over the one that its plan
+    /// names. Returns when the actors run; they load and join by themselves, see [`Node::is_ready`].
     ///
     /// # Errors
     /// When the generation is not sound, or the cluster port is taken.
-    pub async fn start(settings: NodeSettings, generation: Generation, metrics: Metrics) -> Result<Self, StartError> {
-        let placed = place(&settings, &generation);
-        // Without its model a node is of no use. A damaged shard or snapshot costs that alone; its actor finds out.
-        if placed.inference {
-            generation.verify(MODEL_DIR)?;
+    pub async fn start(settings: NodeSettings, current: Generation, metrics: Metrics) -> Result<Self, StartError> {
+        let resumed = rollout::resume(&settings.data_dir, current)?;
+        let generation = resumed.generation;
+        let standby = resumed.standby.as_ref().map(|standby| standby.manifest.clone());
+        let (table, routing) = routing::channel(generation.manifest.clone(), standby);
+        let placement = settings.placement();
+        let (searches, loads) = (
+            Offload::new("search", settings.search_threads, settings.search_queue)?,
+            Offload::new("load", 1, LOADS_QUEUE)?,
+        );
+        let serving = Serving::new(ServingSettings {
+            name: settings.name.clone(),
+            placement: placement.clone(),
+            index: settings.index.clone(),
+            inference: settings.inference,
+            state_precision: settings.state_precision,
+            searches,
+            loads: loads.clone(),
+            metrics: metrics.clone(),
+        });
+        // First, so that a model that is refused leaves no actor behind.
+        serving.start(&generation).await?;
+        let mut node = Self {
+            retriever: Retriever::new(routing.clone(), settings.in_flight_max, settings.shadow_every, metrics.clone()),
+            users: Users::new(routing.clone()),
+            name: settings.name.clone(),
+            control: settings.with(Role::Control).into_iter().next(),
+            placement,
+            serving,
+            routing,
+            roots: tokio::sync::Mutex::default(),
+        };
+        match node.start_roots(&settings, generation, table, loads, &metrics).await {
+            Ok(()) => Ok(node),
+            Err(error) => {
+                node.stop().await;
+                Err(error)
+            }
         }
-        let manifest = generation.manifest.clone();
-        let (table, routing) = routing::channel(manifest.clone());
-        let searches = Offload::new("search", settings.search_threads, settings.search_queue)?;
-        let reads = Offload::new("users", settings.search_threads, settings.search_queue)?;
-        let writes = Offload::new("store", STORE_THREADS, STORE_QUEUE)?;
-        let loads = Offload::new("load", 1, 4_096)?;
-        let scans = Offload::new("scan", 1, SCAN_QUEUE)?;
-        let traces = Offload::new("traces", 1, TRACES_QUEUE)?;
-        // Before the first actor starts, so that a model that is refused leaves none behind.
-        let worker = placed.inference.then(|| inference_worker(&settings, &generation, &metrics)).transpose()?;
-        let policy = RestartPolicy::STANDARD;
-        let mut roots = Vec::new();
+    }
 
-        let routing_actor = Routing { manifest: manifest.clone(), table };
-        let mut services =
-            vec![Child::new(groups::actor("routing", &settings.name), move || (routing_actor.clone(), ()))];
-        let control = member_with(&settings, Role::Control).map(|member| member.name.clone());
-        let refresh_name = (control.as_ref() == Some(&settings.name)).then(|| groups::actor("refresh", &settings.name));
-        if let Some(name) = refresh_name.clone() {
-            let refresh = Refresh { schedule: settings.refresh, routing: routing.clone(), metrics: metrics.clone() };
-            services.push(Child::new(name, move || (refresh.clone(), ())));
+    /// Starts what is not of one generation.
+    async fn start_roots(
+        &mut self,
+        settings: &NodeSettings,
+        generation: Generation,
+        table: tokio::sync::watch::Sender<Arc<routing::RoutingTable>>,
+        loads: Offload,
+        metrics: &Metrics,
+    ) -> Result<(), StartError> {
+        let name = |kind: &str| groups::actor(kind, &settings.name);
+        let roots = self.roots.get_mut();
+        let routing_actor = Routing { table, metrics: metrics.clone() };
+        let mut services = vec![Child::new(name("routing"), move || (routing_actor.clone(), ()))];
+        let files = Offload::new("files", 1, FILES_QUEUE)?;
+        let is_control = self.control.as_ref() == Some(&settings.name);
+        if is_control {
+            let refresh =
+                Refresh { schedule: settings.refresh, routing: self.routing.clone(), metrics: metrics.clone() };
+            services.push(Child::new(name("refresh"), move || (refresh.clone(), ())));
+            let rollout = Rollout {
+                settings: settings.rollout.clone(),
+                node: settings.name.clone(),
+                nodes: settings.members.len(),
+                journal: rollout::Journal::of(&settings.data_dir),
+                // Where others lie beside it.
+                first: generation.clone(),
+                placement: self.placement.clone(),
+                serving: self.serving.clone(),
+                retriever: self.retriever.clone(),
+                routing: self.routing.clone(),
+                loads: loads.clone(),
+                files: files.clone(),
+                metrics: metrics.clone(),
+            };
+            services.push(Child::new(name("rollout"), move || (rollout.clone(), ())));
         }
         let admin = Admin {
             name: settings.name.clone(),
-            placed: placed.clone(),
-            routing: routing.clone(),
-            refresh: refresh_name,
+            placement: self.placement.clone(),
+            routing: self.routing.clone(),
+            refresh: is_control.then(|| name("refresh")),
+            rollout: is_control.then(|| name("rollout")),
+            generation: generation.clone(),
+            files,
             metrics: metrics.clone(),
         };
-        services.push(Child::new(groups::actor("admin", &settings.name), move || (admin.clone(), ())));
-        if let Some(membership) = join(&settings, &metrics, &mut roots).await? {
-            let name = groups::actor("membership", &settings.name);
-            services.push(Child::new(name, move || (membership.clone(), ())));
+        services.push(Child::new(name("admin"), move || (admin.clone(), ())));
+        if let Some(membership) = join(settings, metrics, roots).await? {
+            services.push(Child::new(name("membership"), move || (membership.clone(), ())));
         }
-        let supervise = async |kind: &'static str, children: Vec<Child>| -> Result<_, SpawnErr> {
-            let name = groups::actor(&format!("{kind}_supervisor"), &settings.name);
-            let supervisor = Supervisor { kind, policy, metrics: metrics.clone() };
-            let (actor, ended) = Actor::spawn(Some(name), supervisor, children).await?;
+        let supervise = async |kind: &'static str, children: Vec<Child>| -> Result<Root, SpawnErr> {
+            let supervisor = Supervisor { kind, policy: RestartPolicy::STANDARD, metrics: metrics.clone() };
+            let (actor, ended) = Actor::spawn(Some(name(&format!("{kind}_supervisor"))), supervisor, children).await?;
             Ok((actor.get_cell(), ended))
         };
         roots.push(supervise("service", services).await?);
-
-        if let Some(worker) = worker {
-            let child = Child::new(groups::actor("inference-0", &settings.name), move || (worker.clone(), ()));
-            roots.push(supervise("inference_worker", vec![child]).await?);
-        }
-        let partitions = placed.partitions.iter().map(|partition| {
-            let actor = UserPartition {
-                partition: *partition,
-                dir: settings.data_dir.join(format!("users/{:04}", partition.0)),
-                settings: settings.store.clone(),
-                retention: settings.retention,
-                state_precision: settings.state_precision,
-                generation: generation.clone(),
-                reads: reads.clone(),
-                writes: writes.clone(),
-                loads: loads.clone(),
-                scans: scans.clone(),
-                traces: traces.clone(),
-                routing: routing.clone(),
-                metrics: metrics.clone(),
-            };
-            Child::new(groups::actor(&format!("users-{partition}"), &settings.name), move || (actor.clone(), ()))
-        });
-        roots.push(supervise("user_partition", partitions.collect()).await?);
-        let shards = placed.shards.iter().map(|shard| {
-            let actor = IndexShard {
-                shard: *shard,
-                generation: generation.clone(),
-                settings: settings.index.clone(),
-                searches: searches.clone(),
-                loads: loads.clone(),
-                metrics: metrics.clone(),
-            };
-            Child::new(groups::actor(&format!("index-{shard}"), &settings.name), move || (actor.clone(), ()))
-        });
-        roots.push(supervise("index_shard", shards.collect()).await?);
-
-        let retriever = Retriever::new(routing.clone(), settings.in_flight_max, metrics);
-        let roots = tokio::sync::Mutex::new(roots);
-        let users = Users::new(routing.clone());
-        Ok(Self { retriever, users, name: settings.name.clone(), control, placed, routing, roots })
+        let partitions = partitions(settings, &self.placement, &generation, &loads, &self.routing, metrics)?;
+        roots.push(supervise("user_partition", partitions).await?);
+        Ok(())
     }
 
     /// Whether everything placed on this node serves.
     pub fn is_ready(&self) -> bool {
-        self.placed.is_ready(&self.routing.table())
+        is_ready(&self.placement, &self.routing.table())
     }
 
     /// Waits until everything placed on this node serves.
     pub async fn ready(&self) {
-        self.routing.clone().wait_for(|table| self.placed.is_ready(table)).await;
+        self.routing.clone().wait_for(|table| is_ready(&self.placement, table)).await;
     }
 
     /// This node's name.
@@ -259,11 +225,21 @@ impl Node {
     /// # Errors
     /// Retryable, when the control node cannot be reached.
     pub async fn refresh(&self) -> Result<RefreshStarted, Refusal> {
-        let unreachable = || Refusal::Failed("the control node cannot be reached".to_owned());
+        self.ask_control(|reply| AdminRequest::Refresh(Wire::new(()), reply)).await
+    }
+
+    async fn ask_control<T>(
+        &self,
+        request: impl FnOnce(RpcReplyPort<Wire<Result<T, Refusal>>>) -> AdminRequest,
+    ) -> Result<T, Refusal>
+    where
+        T: Send + 'static,
+        Wire<Result<T, Refusal>>: BytesConvertable,
+    {
+        let unreachable = || Refusal::Unreachable("the control node cannot be reached".to_owned());
         let control = self.control.as_ref().ok_or_else(unreachable)?;
-        let refresh = |reply| -> admin::Msg { Inbox::Request(AdminRequest::Refresh(Wire::new(()), reply)) };
-        let asked = admin_actor(control).ok_or_else(unreachable)?.call(refresh, Some(ADMIN_TIMEOUT)).await;
-        match asked {
+        let message = |reply| -> admin::Msg { Inbox::Request(request(reply)) };
+        match admin_actor(control).ok_or_else(unreachable)?.call(message, Some(ADMIN_TIMEOUT)).await {
             Ok(CallResult::Success(answer)) => {
                 answer.open().map_err(|error| Refusal::Unreadable(error.to_string())).flatten()
             }
@@ -271,14 +247,26 @@ impl Node {
         }
     }
 
+    /// Has `generation` take the place of the one that serves.
+    ///
+    /// # Errors
+    /// When it cannot be published now, or the control node cannot be reached.
+    pub async fn publish(&self, generation: GenerationId) -> Result<RolloutPlan, Refusal> {
+        self.ask_control(|reply| AdminRequest::Publish(Wire::new(generation), reply)).await
+    }
+
+    /// Has the generation before serve again.
+    ///
+    /// # Errors
+    /// When there is none, or the control node cannot be reached.
+    pub async fn roll_back(&self) -> Result<RolloutPlan, Refusal> {
+        self.ask_control(|reply| AdminRequest::RollBack(Wire::new(()), reply)).await
+    }
+
     /// Stops every actor and waits until they have ended. A second call finds nothing left to stop.
     pub async fn stop(&self) {
-        let roots = std::mem::take(&mut *self.roots.lock().await);
-        for (root, ended) in roots.into_iter().rev() {
-            root.stop(Some("shutdown".to_owned()));
-            // A root that panicked has ended too.
-            drop(ended.await);
-        }
+        stop_all(std::mem::take(&mut *self.roots.lock().await)).await;
+        self.serving.close().await;
     }
 }
 
@@ -286,45 +274,49 @@ fn admin_actor(node: &NodeName) -> Option<ActorRef<admin::Msg>> {
     ractor::pg::get_members(&groups::admin(node)).into_iter().next().map(ActorRef::from)
 }
 
-fn member_with(settings: &NodeSettings, role: Role) -> Option<&Member> {
-    settings.members.iter().find(|member| member.roles.contains(&role))
+fn is_ready(placement: &Placement, table: &routing::RoutingTable) -> bool {
+    placement.of(&table.manifest).is_ready(table)
 }
 
-fn place(settings: &NodeSettings, generation: &Generation) -> Placed {
-    let names = |role| -> Vec<NodeName> {
-        let with = settings.members.iter().filter(|member| member.roles.contains(&role));
-        with.map(|member| member.name.clone()).collect()
-    };
-    let manifest = &generation.manifest;
-    Placed {
-        shards: shards_of(&settings.name, &names(Role::Index), manifest.shards()),
-        partitions: partitions_of(&settings.name, &names(Role::Users), manifest.partitions()),
-        inference: names(Role::Inference).contains(&settings.name),
-    }
-}
-
-/// The worker of this node, with its model and its thread.
-fn inference_worker(
+/// The user partitions of this node; their number is the same in all generations.
+fn partitions(
     settings: &NodeSettings,
+    placement: &Placement,
     generation: &Generation,
+    loads: &Offload,
+    routing: &RoutingReader,
     metrics: &Metrics,
-) -> Result<InferenceWorker, StartError> {
-    let model = generation.load_model()?;
-    settings.state_precision.check_fits(model.state_rows_max(), model.dimension())?;
-    Ok(InferenceWorker {
-        generation: generation.manifest.id.clone(),
-        model: Arc::new(model),
-        settings: settings.inference,
-        thread: Offload::new("inference", 1, 1)?,
-        metrics: metrics.clone(),
-    })
+) -> Result<Vec<Child>, OffloadError> {
+    let reads = Offload::new("users", settings.search_threads, settings.search_queue)?;
+    let writes = Offload::new("store", STORE_THREADS, STORE_QUEUE)?;
+    let scans = Offload::new("scan", 1, SCAN_QUEUE)?;
+    let traces = Offload::new("traces", 1, TRACES_QUEUE)?;
+    let child = |partition: PartitionId| {
+        let actor = UserPartition {
+            partition,
+            dir: settings.data_dir.join(format!("users/{:04}", partition.0)),
+            settings: settings.store.clone(),
+            retention: settings.retention,
+            state_precision: settings.state_precision,
+            generation: generation.clone(),
+            reads: reads.clone(),
+            writes: writes.clone(),
+            loads: loads.clone(),
+            scans: scans.clone(),
+            traces: traces.clone(),
+            routing: routing.clone(),
+            metrics: metrics.clone(),
+        };
+        Child::new(groups::actor(&format!("users-{partition}"), &settings.name), move || (actor.clone(), ()))
+    };
+    Ok(placement.of(&generation.manifest).partitions.into_iter().map(child).collect())
 }
 
 /// Starts the transport, where there are peers.
 async fn join(
     settings: &NodeSettings,
     metrics: &Metrics,
-    roots: &mut Vec<(ActorCell, JoinHandle<()>)>,
+    roots: &mut Vec<Root>,
 ) -> Result<Option<Membership>, StartError> {
     let own = settings.members.iter().find(|member| member.name == settings.name);
     let Some(address) = own.and_then(|member| member.cluster).filter(|_| settings.members.len() > 1) else {

@@ -3,8 +3,44 @@
 //! Rendezvous hashing over the *configured* members with the role, never over who is alive: a flapping heartbeat moves
 //! nothing. Every node computes the same placement from the same file.
 
+use turret_retrieval::generation::Manifest;
 use turret_retrieval::hashing::rendezvous;
 use turret_retrieval::ids::{NodeName, PartitionId, ShardId};
+
+/// Who holds what, of the configured nodes.
+#[derive(Clone, Debug)]
+pub struct Placement {
+    /// This node.
+    pub node: NodeName,
+    /// The nodes with the index role.
+    pub index: Vec<NodeName>,
+    /// Those with the users role.
+    pub users: Vec<NodeName>,
+    /// Those with the inference role.
+    pub inference: Vec<NodeName>,
+}
+
+/// What is placed on a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// Its shards.
+    pub shards: Vec<ShardId>,
+    /// Its user partitions.
+    pub partitions: Vec<PartitionId>,
+    /// Whether it runs the model.
+    pub inference: bool,
+}
+
+impl Placement {
+    /// What this node holds of a generation.
+    pub fn of(&self, manifest: &Manifest) -> Placed {
+        Placed {
+            shards: shards_of(&self.node, &self.index, manifest.shards()),
+            partitions: partitions_of(&self.node, &self.users, manifest.partitions()),
+            inference: self.inference.contains(&self.node),
+        }
+    }
+}
 
 /// The shards of `shards` in all that `node` holds, of the nodes with the index role.
 pub fn shards_of(node: &NodeName, index_nodes: &[NodeName], shards: u32) -> Vec<ShardId> {

@@ -16,6 +16,8 @@ use turret_retrieval::user::Demographics;
 use turret_retrieval::vector::UnitVector;
 use turret_store::{Profile, Write, Written};
 
+use crate::rollout::plan::RolloutPlan;
+use crate::rollout::tally::Counts;
 use crate::wire::Wire;
 
 /// Why an actor did not do what it was asked.
@@ -44,6 +46,12 @@ pub enum Refusal {
     /// The work failed.
     #[error("{0}")]
     Failed(String),
+    /// What was asked cannot be done as things stand. Asking again will not help until they change.
+    #[error("{0}")]
+    Conflict(String),
+    /// Who would have to do it cannot be reached. Retryable.
+    #[error("{0}")]
+    Unreachable(String),
 }
 
 /// What an index shard is asked.
@@ -57,18 +65,27 @@ pub enum IndexRequest {
 /// See [`IndexRequest::Search`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SearchAsk {
-    /// The generation that made `vector`; a shard of another refuses.
-    pub generation: GenerationId,
-    /// The query embedding.
-    pub vector: UnitVector,
-    /// The query embedding without the context, where the ads found are to be scored by it too.
-    pub without_context: Option<UnitVector>,
+    /// The query embedding; a shard of another generation refuses.
+    pub query: QueryEmbedding,
     /// How many ads, at most [`K_MAX`](turret_retrieval::topk::K_MAX).
     pub k: u32,
     /// Only ads that pass.
     pub filter: Option<Filter>,
+    /// Whether every ad that passes is to be compared, whatever a graph would say.
+    pub exact: bool,
     /// Microseconds left when this was sent.
     pub remaining_us: u64,
+}
+
+/// A query embedding, bound to the generation that made it: with nothing else may it be compared.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct QueryEmbedding {
+    /// The generation that made it.
+    pub generation: GenerationId,
+    /// The embedding.
+    pub vector: UnitVector,
+    /// The embedding of the same query without its context, where it was wanted; equal where no context was used.
+    pub without_context: Option<UnitVector>,
 }
 
 /// The best ads of one shard.
@@ -99,12 +116,18 @@ pub enum UserRequest {
     /// The snapshots on this node that hold one user.
     #[rpc]
     Traces(Wire<UserId>, RpcReplyPort<Wire<Result<Vec<Trace>, Refusal>>>),
-    /// How many users have new events.
+    /// How many users have events that their state by this encoder does not cover.
     #[rpc]
-    CountDirty(Wire<()>, RpcReplyPort<Wire<Result<u64, Refusal>>>),
+    CountDirty(Wire<EncoderVersion>, RpcReplyPort<Wire<Result<u64, Refusal>>>),
     /// Recomputes the states of the next users with new events.
     #[rpc]
     RefreshPage(Wire<RefreshPageAsk>, RpcReplyPort<Wire<Result<RefreshedPage, Refusal>>>),
+    /// Recomputes the states of these users, where they do not cover all events.
+    #[rpc]
+    RefreshUsers(Wire<RefreshUsersAsk>, RpcReplyPort<Wire<Result<RefreshedUsers, Refusal>>>),
+    /// Joins the users that a generation ships to the store; answered when they are on disk.
+    #[rpc]
+    Import(Wire<GenerationId>, RpcReplyPort<Wire<Result<(), Refusal>>>),
 }
 
 /// See [`UserRequest::View`].
@@ -125,11 +148,20 @@ pub struct UserView {
     pub state: Option<StateView>,
 }
 
+/// A sequence state, bound to the encoder that made it: no other model part may read it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EncodedHistory {
+    /// The encoder that made it.
+    pub encoder: EncoderVersion,
+    /// The encoder's output.
+    pub sequence: SequenceState,
+}
+
 /// A stored sequence state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StateView {
-    /// The encoder's output.
-    pub sequence: SequenceState,
+    /// The state.
+    pub history: EncodedHistory,
     /// When it was made, milliseconds since 1970-01-01 UTC by the clock of the node that made it.
     pub made_at_ms: i64,
     /// Whether it saw every event that is stored.
@@ -159,9 +191,41 @@ pub struct Trace {
     pub published_at_ms: i64,
 }
 
+/// Whose encoder makes states: one of the workers of this generation is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EncoderOf {
+    /// The generation.
+    pub generation: GenerationId,
+    /// Its encoder.
+    pub encoder: EncoderVersion,
+}
+
+/// See [`UserRequest::RefreshUsers`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RefreshUsersAsk {
+    /// Who encodes them.
+    pub by: EncoderOf,
+    /// At most [`REFRESH_USERS_MAX`].
+    pub users: Vec<UserId>,
+}
+
+/// The most users of one [`RefreshUsersAsk`].
+pub const REFRESH_USERS_MAX: usize = 256;
+
+/// What became of the users of a [`RefreshUsersAsk`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefreshedUsers {
+    /// Users whose state was recomputed and flushed.
+    pub refreshed: u32,
+    /// Those who have events, and no state that covers them all.
+    pub lacking: Vec<UserId>,
+}
+
 /// See [`UserRequest::RefreshPage`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RefreshPageAsk {
+    /// Who encodes them.
+    pub by: EncoderOf,
     /// Continue behind this user; from the first when absent.
     pub after: Option<UserId>,
     /// At most this many users are encoded.
@@ -193,8 +257,8 @@ pub enum InferenceRequest {
 pub struct EmbedAsk {
     /// The generation that the answer must be of.
     pub generation: GenerationId,
-    /// The sequence state, of that generation's encoder.
-    pub state: Option<SequenceState>,
+    /// The user's encoded history; one of another encoder is refused.
+    pub state: Option<EncodedHistory>,
     /// What the user is looking at.
     pub context: Option<Context>,
     /// Who the user is.
@@ -209,9 +273,7 @@ pub struct EmbedAsk {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Embedded {
     /// The embedding.
-    pub vector: UnitVector,
-    /// The embedding of the same query without its context, where it was wanted; equal where no context was used.
-    pub without_context: Option<UnitVector>,
+    pub query: QueryEmbedding,
     /// Whether the model knew anything of the context given.
     pub context_used: bool,
 }
@@ -243,6 +305,12 @@ pub enum AdminRequest {
     /// Starts a refresh, on the control node.
     #[rpc]
     Refresh(Wire<()>, RpcReplyPort<Wire<Result<RefreshStarted, Refusal>>>),
+    /// Has a generation take the place of the one that serves, on the control node.
+    #[rpc]
+    Publish(Wire<GenerationId>, RpcReplyPort<Wire<Result<RolloutPlan, Refusal>>>),
+    /// Has the one before serve again, on the control node.
+    #[rpc]
+    RollBack(Wire<()>, RpcReplyPort<Wire<Result<RolloutPlan, Refusal>>>),
 }
 
 /// What a node is doing.
@@ -262,6 +330,41 @@ pub struct NodeStatus {
     pub partitions: Vec<u32>,
     /// The refresh, where this is the control node.
     pub refresh: Option<RefreshStatus>,
+    /// The last or present publication, where this is the control node.
+    pub rollout: Option<RolloutStatus>,
+}
+
+/// The last or present publication.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RolloutStatus {
+    /// Where it is; absent before the first.
+    pub plan: Option<RolloutPlan>,
+    /// What the new generation was judged by so far.
+    pub gates: Vec<GateReport>,
+    /// What the requests of the old one came to, and of the new one while it is watched.
+    pub watch: Option<WatchReport>,
+}
+
+/// One thing that a generation is judged by before it serves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GateReport {
+    /// Which: `digests`, `memory`, `counts`, `probes`, `states` or `shadow`.
+    pub name: Box<str>,
+    /// Whether it may serve.
+    pub passed: bool,
+    /// The figures.
+    pub detail: String,
+}
+
+/// What a generation that is watched is compared by.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WatchReport {
+    /// The old one, since it was activated or the node started.
+    pub before: Counts,
+    /// The new one, since it was activated.
+    pub now: Counts,
+    /// Milliseconds until it need not be watched any more.
+    pub remaining_ms: u64,
 }
 
 /// The answer to a request for a refresh.

@@ -11,7 +11,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, Message, RpcReplyPort};
 
 use crate::clock::now_ms;
 use crate::metrics::Metrics;
-use crate::protocol::{RefreshPageAsk, RefreshStarted, RefreshStatus, UserRequest};
+use crate::protocol::{EncoderOf, RefreshPageAsk, RefreshStarted, RefreshStatus, UserRequest};
 use crate::routing::RoutingReader;
 use crate::user_partition;
 use crate::users::Users;
@@ -62,6 +62,8 @@ pub struct Refresh {
 pub struct State {
     run: u64,
     cursor: Option<Cursor>,
+    /// Whose states are made: those of the generation that serves, and of its standby where that has another encoder.
+    encoders: Vec<EncoderOf>,
     started_at_ms: i64,
     ended_at_ms: Option<i64>,
     dirty: Option<u64>,
@@ -119,21 +121,27 @@ impl Refresh {
         if state.is_running() {
             return false;
         }
+        let encoders = self.routing.table().encoders();
         *state = State {
             run: state.run + 1,
-            cursor: Some(Cursor::new(self.partitions())),
+            cursor: Some(Cursor::new(self.partitions() * encoders.len() as u32)),
+            encoders: encoders.clone(),
             started_at_ms: now_ms(),
             ..State::default()
         };
-        tracing::info!(run = state.run, "refresh started");
+        tracing::info!(run = state.run, encoders = encoders.len(), "refresh started");
         let (users, myself) = (Users::new(self.routing.clone()), myself.clone());
-        // Ends by its timeout.
+        // Ends by its timeouts.
         tokio::spawn(async move {
-            let dirty = users.count_dirty(COUNT_TIMEOUT).await;
-            if let Err(error) = &dirty {
-                tracing::warn!(%error, "users with new events could not be counted");
+            let mut dirty = Some(0);
+            for EncoderOf { encoder, .. } in encoders {
+                let counted = users.count_dirty(&encoder, COUNT_TIMEOUT).await;
+                if let Err(error) = &counted {
+                    tracing::warn!(%error, "users with new events could not be counted");
+                }
+                dirty = dirty.zip(counted.ok()).map(|(all, some)| all + some);
             }
-            drop(myself.cast(Msg::Counted(dirty.ok())));
+            drop(myself.cast(Msg::Counted(dirty)));
         });
         true
     }
@@ -148,7 +156,7 @@ impl Refresh {
             users_refreshed: cursor.refreshed,
             partitions_done: cursor.done,
             partitions_failed: cursor.failed,
-            partitions: self.partitions(),
+            partitions: cursor.partitions(),
         });
         drop(reply.send(status));
     }
@@ -175,10 +183,14 @@ impl Refresh {
             }
             Step::Ask { partition, after, wait } => {
                 let (own, myself) = (self.clone(), myself.clone());
+                // Partition by partition for one encoder, then for the next.
+                let (partitions, unit) = (self.partitions().max(1), partition.0);
+                let by = state.encoders[(unit / partitions) as usize % state.encoders.len()].clone();
                 // One page is asked for at a time.
                 tokio::spawn(async move {
                     tokio::time::sleep(wait).await;
-                    let event = own.ask(partition.0 as usize, RefreshPageAsk { after, users_max: PAGE_USERS }).await;
+                    let ask = RefreshPageAsk { by, after, users_max: PAGE_USERS };
+                    let event = own.ask((unit % partitions) as usize, ask).await;
                     // The actor may have ended meanwhile.
                     drop(myself.cast(Msg::Page(event)));
                 });
@@ -188,6 +200,10 @@ impl Refresh {
 
     async fn ask(&self, partition: usize, ask: RefreshPageAsk) -> PageEvent {
         let table = self.routing.table();
+        if !table.encoders().contains(&ask.by) {
+            // Retired meanwhile: nobody needs its states any more.
+            return PageEvent::Done { refreshed: 0, next: None };
+        }
         let Some(holder) = table.partitions.get(partition).and_then(|holders| holders.first()) else {
             return PageEvent::Failed;
         };

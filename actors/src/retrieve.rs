@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ractor::ActorRef;
 use ractor::rpc::CallResult;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -11,23 +10,28 @@ use turret_retrieval::budget::Budget;
 use turret_retrieval::context::Context;
 use turret_retrieval::coverage::Coverage;
 use turret_retrieval::filter::Filter;
-use turret_retrieval::hashing::partition_of;
-use turret_retrieval::ids::{EncoderVersion, UserId};
-use turret_retrieval::state::SequenceState;
+use turret_retrieval::generation::Manifest;
+use turret_retrieval::ids::{AdId, EncoderVersion, UserId};
 use turret_retrieval::tier::{History, Tier};
 use turret_retrieval::user::Demographics;
 
-use crate::clock::now_ms;
+use crate::inference_worker;
 use crate::metrics::Metrics;
-use crate::protocol::{EmbedAsk, Embedded, InferenceRequest, Refusal, UserRequest, UserView, ViewAsk};
+use crate::protocol::{EmbedAsk, Embedded, EncodedHistory, InferenceRequest, QueryEmbedding, Refusal};
+use crate::rollout::tally::End;
 use crate::routing::{RoutingReader, RoutingTable};
 use crate::wire::{Inbox, Wire};
-use crate::{inference_worker, user_partition};
 
 pub mod gather;
+mod history;
+pub mod recent;
 mod scatter;
+mod shadow;
 
 use gather::{Candidate, ShardPlan};
+use history::{LookedUp, judge, view};
+use recent::Recent;
+use shadow::Shadow;
 
 /// What is asked.
 #[derive(Clone, Debug)]
@@ -53,6 +57,8 @@ pub struct RetrieveRequest {
 /// What is answered.
 #[derive(Debug)]
 pub struct Answer {
+    /// The generation that it is of, all of it.
+    pub manifest: Arc<Manifest>,
     /// The ads, best first.
     pub candidates: Vec<Candidate>,
     /// Fewer than `k`, and no more exist that pass the filter.
@@ -122,18 +128,62 @@ pub enum Rejection {
 pub struct Retriever {
     routing: RoutingReader,
     permits: Arc<Semaphore>,
+    recent: Arc<Recent>,
+    shadow: Shadow,
     metrics: Metrics,
+}
+
+/// A generation that a request holds fast from its arrival to its answer, whatever is published meanwhile.
+pub struct Pinned {
+    table: Arc<RoutingTable>,
+    began: Instant,
+    end: Option<End>,
+}
+
+impl Pinned {
+    /// What is pinned.
+    pub fn manifest(&self) -> &Arc<Manifest> {
+        &self.table.manifest
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        self.table.tally.ended(self.end.map(|end| (end, self.began.elapsed())));
+    }
 }
 
 impl Retriever {
     /// At most `in_flight_max` retrievals run at once; the next is refused.
-    pub fn new(routing: RoutingReader, in_flight_max: usize, metrics: Metrics) -> Self {
-        Self { routing, permits: Arc::new(Semaphore::new(in_flight_max)), metrics }
+    /// One of every `shadow_every` answers is compared with that of an exact scan; 0 for none.
+    pub fn new(routing: RoutingReader, in_flight_max: usize, shadow_every: u64, metrics: Metrics) -> Self {
+        let shadow = Shadow::new(shadow_every, metrics.clone());
+        let permits = Arc::new(Semaphore::new(in_flight_max));
+        Self { routing, permits, recent: Arc::default(), shadow, metrics }
     }
 
     /// The routing table of now.
     pub fn table(&self) -> Arc<RoutingTable> {
         self.routing.table()
+    }
+
+    /// What was asked lately.
+    pub fn recent(&self) -> &Recent {
+        &self.recent
+    }
+
+    /// Holds the generation of now fast for one request.
+    pub fn pin(&self) -> Pinned {
+        let began = Instant::now();
+        loop {
+            let table = self.routing.table();
+            table.tally.began();
+            let pinned = Pinned { table, began, end: None };
+            // Where another has been activated between the two, the first may be stopped already.
+            if Arc::ptr_eq(&pinned.table.tally, &self.routing.table().tally) {
+                return pinned;
+            }
+        }
     }
 
     /// Retrieves the best ads within the request's budget.
@@ -143,34 +193,92 @@ impl Retriever {
     ///
     /// # Errors
     /// When nothing could be retrieved at all; see [`Rejection`].
-    pub async fn retrieve(&self, request: RetrieveRequest) -> Result<Answer, Rejection> {
+    pub async fn retrieve(&self, mut pinned: Pinned, request: RetrieveRequest) -> Result<Answer, Rejection> {
         let _permit = self.permits.try_acquire().map_err(|_| Rejection::Overloaded)?;
-        let table = self.routing.table();
+        self.recent.note(&request);
+        let answer = self.answer(&pinned.table, &request, true).await;
+        pinned.end = Some(match &answer {
+            Ok(answer) if !answer.coverage.is_full() => End::Failed,
+            Ok(answer) if answer.candidates.is_empty() => End::Empty,
+            Ok(_) => End::Answered,
+            Err(_) => End::Failed,
+        });
+        answer
+    }
+
+    /// The ads nearest to `query` in the generation of `table`, best first; of all shards, or none.
+    ///
+    /// # Errors
+    /// When a shard does not answer within `budget`.
+    pub(crate) async fn search(
+        &self,
+        table: &RoutingTable,
+        query: QueryEmbedding,
+        k: usize,
+        budget: Duration,
+    ) -> Result<Vec<AdId>, String> {
+        let request = RetrieveRequest {
+            user: None,
+            context: None,
+            demographics: Demographics::default(),
+            filter: None,
+            k,
+            budget: Budget::new(Instant::now().into_std(), budget),
+            max_state_age_ms: None,
+            compares_without_context: false,
+        };
+        let gather = scatter::scatter(table, &request, query, false).await.map_err(|error| error.to_string())?;
+        let gathered = gather.finish(k, &table.manifest.shard_ads);
+        if !gathered.coverage.is_full() {
+            return Err(gathered.coverage.reasons.join(", "));
+        }
+        Ok(gathered.candidates.into_iter().map(|candidate| candidate.hit.ad).collect())
+    }
+
+    /// Retrieves from the generation of `table`, whether or not it serves: for who compares. Nobody counts it.
+    ///
+    /// # Errors
+    /// As [`Self::retrieve`].
+    pub async fn rehearse(&self, table: &Arc<RoutingTable>, request: &RetrieveRequest) -> Result<Answer, Rejection> {
+        self.answer(table, request, false).await
+    }
+
+    async fn answer(
+        &self,
+        table: &Arc<RoutingTable>,
+        request: &RetrieveRequest,
+        is_live: bool,
+    ) -> Result<Answer, Rejection> {
         let mut timings = Timings::default();
 
         let started = Instant::now();
-        let looked_up = self.look_up(&table, &request).await;
+        let looked_up = self.look_up(table, request).await;
         timings.state = self.observe("user", started);
-        let (state, mut user_state) = judge(&looked_up, &request, &table.manifest.versions.encoder);
+        let (state, mut user_state) = judge(&looked_up, request);
         let stored = looked_up.view.map(|view| view.demographics).unwrap_or_default();
         let demographics = request.demographics.clone().or(&stored);
         let demographics_known = !demographics.is_unknown();
 
         let started = Instant::now();
-        let query = self.embed(&table, &request, state, demographics).await?;
+        let Embedded { query, context_used } = self.embed(table, request, state, demographics).await?;
         timings.inference = self.observe("embed", started);
-        user_state.context_used = query.context_used;
-        user_state.tier = Tier::of(user_state.history, query.context_used, demographics_known);
+        user_state.context_used = context_used;
+        user_state.tier = Tier::of(user_state.history, context_used, demographics_known);
 
         let started = Instant::now();
-        let gather = scatter::scatter(&table, &request, query).await?;
+        let due = if is_live { self.shadow.due().map(|permit| (permit, query.clone())) } else { None };
+        let gather = scatter::scatter(table, request, query, false).await?;
         timings.scatter = self.observe("scatter", started);
 
         let started = Instant::now();
         let gathered = gather.finish(request.k, &table.manifest.shard_ads);
         timings.merge = self.observe("merge", started);
         self.metrics.coverage.observe(gathered.coverage.documents);
+        if let Some((permit, query)) = due.filter(|_| gathered.coverage.is_full()) {
+            self.shadow.compare(permit, table.clone(), request.clone(), query, &gathered);
+        }
         Ok(Answer {
+            manifest: table.manifest.clone(),
             candidates: gathered.candidates,
             exhausted: gathered.exhausted,
             coverage: gathered.coverage,
@@ -199,7 +307,7 @@ impl Retriever {
         &self,
         table: &RoutingTable,
         request: &RetrieveRequest,
-        state: Option<SequenceState>,
+        state: Option<EncodedHistory>,
         demographics: Demographics,
     ) -> Result<Embedded, Rejection> {
         let mut why = "none is known".to_owned();
@@ -251,64 +359,4 @@ const TIMER_TICK: Duration = Duration::from_millis(1);
 /// as the caller's ends, and either may be first.
 fn is_late(asked: Instant, patience: Duration) -> bool {
     asked.elapsed() + TIMER_TICK >= patience
-}
-
-#[derive(Default)]
-struct LookedUp {
-    view: Option<UserView>,
-    reason: Option<&'static str>,
-}
-
-fn holder<'a>(table: &'a RoutingTable, user: &UserId) -> Option<&'a ActorRef<user_partition::Msg>> {
-    let partition = partition_of(user, table.manifest.partitions());
-    table.partitions.get(partition.0 as usize)?.first()
-}
-
-async fn view(table: &RoutingTable, user: &UserId, budget: Budget) -> Result<Option<UserView>, &'static str> {
-    let holder = holder(table, user).ok_or("partition_absent")?;
-    // A late state makes the answer less personal; a late answer is none at all. So at most a third of the time.
-    let patience = budget.remaining(Instant::now().into_std()) / 3;
-    let ask = ViewAsk { user: user.clone(), encoder: table.manifest.versions.encoder.clone() };
-    let view = |reply| -> user_partition::Msg { Inbox::Request(UserRequest::View(Wire::new(ask), reply)) };
-    let asked = Instant::now();
-    match holder.call(view, Some(patience)).await {
-        Ok(CallResult::Success(answer)) => match answer.open() {
-            Ok(Ok(view)) => Ok(view),
-            Ok(Err(Refusal::Overloaded)) => Err("partition_overloaded"),
-            Ok(Err(_)) | Err(_) => Err("partition_failed"),
-        },
-        Ok(CallResult::Timeout) => Err("partition_timeout"),
-        Ok(CallResult::SenderError) if is_late(asked, patience) => Err("partition_timeout"),
-        Ok(CallResult::SenderError) | Err(_) => Err("partition_failed"),
-    }
-}
-
-/// What the stored state is worth for this request.
-fn judge(
-    looked_up: &LookedUp,
-    request: &RetrieveRequest,
-    encoder: &EncoderVersion,
-) -> (Option<SequenceState>, UserState) {
-    let mut user_state = UserState {
-        history: History::None,
-        context_used: false,
-        tier: Tier::Cold,
-        age_ms: None,
-        encoder: None,
-        reason: looked_up.reason,
-    };
-    let Some(state) = looked_up.view.as_ref().and_then(|view| view.state.as_ref()) else {
-        return (None, user_state);
-    };
-    // A state from the future is as old as one of now: clocks differ.
-    let age_ms = (now_ms() - state.made_at_ms).max(0);
-    if request.max_state_age_ms.is_some_and(|max| age_ms > max) {
-        user_state.reason = Some("state_too_old");
-        return (None, user_state);
-    }
-    // A state depends on the events alone: while there is no newer one, making it again would change nothing.
-    user_state.history = if state.is_current { History::Fresh } else { History::Stale };
-    user_state.age_ms = Some(age_ms);
-    user_state.encoder = Some(encoder.clone());
-    (Some(state.sequence.clone()), user_state)
 }

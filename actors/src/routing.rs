@@ -5,17 +5,24 @@
 
 use std::sync::Arc;
 
-use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, Message, SupervisionEvent};
+use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, Message, RpcReplyPort, SupervisionEvent};
 use tokio::sync::watch;
 use turret_retrieval::generation::Manifest;
-use turret_retrieval::ids::{PartitionId, ShardId};
+use turret_retrieval::ids::{GenerationId, PartitionId, ShardId};
 
+use crate::metrics::Metrics;
+use crate::protocol::EncoderOf;
+use crate::rollout::tally::Tally;
 use crate::{groups, index_shard, inference_worker, user_partition};
 
 /// Who serves what, at one moment. Members of this node come first in every list.
 pub struct RoutingTable {
     /// The generation that is routed to.
     pub manifest: Arc<Manifest>,
+    /// The one that must be ready to take its place; nobody is routed to it.
+    pub standby: Option<Arc<Manifest>>,
+    /// What the requests come to that are routed by this table.
+    pub tally: Arc<Tally>,
     /// The replicas of each shard.
     pub shards: Vec<Vec<ActorRef<index_shard::Msg>>>,
     /// The holder of each user partition.
@@ -26,8 +33,10 @@ pub struct RoutingTable {
 
 impl RoutingTable {
     /// Nothing serves yet.
-    pub fn empty(manifest: Arc<Manifest>) -> Self {
+    pub fn empty(manifest: Arc<Manifest>, standby: Option<Arc<Manifest>>) -> Self {
         Self {
+            standby,
+            tally: Arc::default(),
             shards: (0..manifest.shards()).map(|_| Vec::new()).collect(),
             partitions: (0..manifest.partitions()).map(|_| Vec::new()).collect(),
             inference: Vec::new(),
@@ -35,16 +44,40 @@ impl RoutingTable {
         }
     }
 
+    /// Whose states users need: the encoder that serves, and the standby's where it is another.
+    pub fn encoders(&self) -> Vec<EncoderOf> {
+        let mut encoders: Vec<EncoderOf> = Vec::new();
+        for manifest in [Some(&self.manifest), self.standby.as_ref()].into_iter().flatten() {
+            let encoder = &manifest.versions.encoder;
+            if encoders.iter().all(|known| known.encoder != *encoder) {
+                encoders.push(EncoderOf { generation: manifest.id.clone(), encoder: encoder.clone() });
+            }
+        }
+        encoders
+    }
+
+    /// What the process groups say now of a generation that nobody is routed to.
+    pub fn beside(manifest: Arc<Manifest>) -> Self {
+        Self::read(manifest, None, Arc::default())
+    }
+
     /// What the process groups say now.
-    fn read(manifest: Arc<Manifest>) -> Self {
+    fn read(manifest: Arc<Manifest>, standby: Option<Arc<Manifest>>, tally: Arc<Tally>) -> Self {
         let generation = &manifest.id;
         Self {
+            standby,
+            tally,
             shards: (0..manifest.shards()).map(|s| members(groups::index(ShardId(s), generation))).collect(),
             partitions: (0..manifest.partitions()).map(|p| members(groups::users(PartitionId(p)))).collect(),
-            inference: members(groups::inference(generation)),
+            inference: workers(generation),
             manifest,
         }
     }
+}
+
+/// The inference workers of a generation, those of this node first.
+pub fn workers(generation: &GenerationId) -> Vec<ActorRef<inference_worker::Msg>> {
+    members(groups::inference(generation))
 }
 
 /// The members of a group, those of this node first, then by name.
@@ -80,56 +113,111 @@ impl RoutingReader {
 }
 
 /// A channel for the table, before the actor starts.
-pub fn channel(manifest: Arc<Manifest>) -> (watch::Sender<Arc<RoutingTable>>, RoutingReader) {
-    let (sender, receiver) = watch::channel(Arc::new(RoutingTable::empty(manifest)));
+pub fn channel(
+    manifest: Arc<Manifest>,
+    standby: Option<Arc<Manifest>>,
+) -> (watch::Sender<Arc<RoutingTable>>, RoutingReader) {
+    let (sender, receiver) = watch::channel(Arc::new(RoutingTable::empty(manifest, standby)));
     (sender, RoutingReader(receiver))
 }
 
-/// A note to read the groups once more.
-pub struct Reread;
+/// What this actor receives, from this node only.
+pub enum Msg {
+    /// Read the groups once more.
+    Reread,
+    /// Route to a generation from now on, with another as its standby; answered when the table says so.
+    Serve(Arc<Manifest>, Option<Arc<Manifest>>, RpcReplyPort<()>),
+}
 
-impl Message for Reread {}
+impl Message for Msg {}
 
-/// See the module.
+/// See the module. The generation is that of the table, so that a restarted actor goes on with it.
 #[derive(Clone)]
 pub struct Routing {
-    /// The generation to route to.
-    pub manifest: Arc<Manifest>,
     /// Where the table is published.
     pub table: watch::Sender<Arc<RoutingTable>>,
+    /// The node's metrics.
+    pub metrics: Metrics,
 }
 
 impl Actor for Routing {
-    type Msg = Reread;
+    type Msg = Msg;
     type State = ();
     type Arguments = ();
 
-    async fn pre_start(&self, myself: ActorRef<Reread>, (): ()) -> Result<(), ActorProcessingErr> {
-        let manifest = &self.manifest;
-        let shards = (0..manifest.shards()).map(|shard| groups::index(ShardId(shard), &manifest.id));
-        let partitions = (0..manifest.partitions()).map(|partition| groups::users(PartitionId(partition)));
-        for group in shards.chain(partitions).chain([groups::inference(&manifest.id)]) {
+    async fn pre_start(&self, myself: ActorRef<Msg>, (): ()) -> Result<(), ActorProcessingErr> {
+        let manifest = self.current().manifest.clone();
+        for partition in (0..manifest.partitions()).map(PartitionId) {
+            ractor::pg::monitor(groups::users(partition), myself.get_cell());
+        }
+        for group in groups_of(&manifest) {
             ractor::pg::monitor(group, myself.get_cell());
         }
         // What joined before the monitors stood is read now.
-        myself.cast(Reread)?;
+        myself.cast(Msg::Reread)?;
         Ok(())
     }
 
-    async fn handle(&self, _: ActorRef<Reread>, Reread: Reread, (): &mut ()) -> Result<(), ActorProcessingErr> {
-        self.table.send_replace(Arc::new(RoutingTable::read(self.manifest.clone())));
+    async fn handle(&self, myself: ActorRef<Msg>, message: Msg, (): &mut ()) -> Result<(), ActorProcessingErr> {
+        match message {
+            Msg::Reread => self.reread(),
+            Msg::Serve(manifest, standby, reply) => {
+                self.serve(manifest, standby, &myself);
+                drop(reply.send(()));
+            }
+        }
         Ok(())
     }
 
     async fn handle_supervisor_evt(
         &self,
-        _: ActorRef<Reread>,
+        _: ActorRef<Msg>,
         event: SupervisionEvent,
         (): &mut (),
     ) -> Result<(), ActorProcessingErr> {
         if matches!(event, SupervisionEvent::ProcessGroupChanged(_)) {
-            self.table.send_replace(Arc::new(RoutingTable::read(self.manifest.clone())));
+            self.reread();
         }
         Ok(())
     }
+}
+
+impl Routing {
+    fn current(&self) -> Arc<RoutingTable> {
+        self.table.borrow().clone()
+    }
+
+    fn reread(&self) {
+        let old = self.current();
+        self.publish(RoutingTable::read(old.manifest.clone(), old.standby.clone(), old.tally.clone()));
+    }
+
+    fn serve(&self, manifest: Arc<Manifest>, standby: Option<Arc<Manifest>>, myself: &ActorRef<Msg>) {
+        let old = self.current();
+        let tally = if old.manifest.id == manifest.id {
+            old.tally.clone()
+        } else {
+            groups_of(&old.manifest).for_each(|group| ractor::pg::demonitor(group, myself.get_id()));
+            groups_of(&manifest).for_each(|group| ractor::pg::monitor(group, myself.get_cell()));
+            tracing::info!(generation = %manifest.id, before = %old.manifest.id, "another generation is routed to");
+            Arc::default()
+        };
+        self.publish(RoutingTable::read(manifest, standby, tally));
+    }
+
+    fn publish(&self, table: RoutingTable) {
+        let created_s = table.manifest.created_at_ms as f64 / 1e3;
+        for (shard, replicas) in table.shards.iter().enumerate() {
+            if replicas.iter().any(|replica| is_local(&replica.get_cell())) {
+                self.metrics.index_generation.with_label_values(&[&shard.to_string()]).set(created_s);
+            }
+        }
+        self.table.send_replace(Arc::new(table));
+    }
+}
+
+/// The groups that are a generation's alone.
+fn groups_of(manifest: &Manifest) -> impl Iterator<Item = String> {
+    let shards = (0..manifest.shards()).map(|shard| groups::index(ShardId(shard), &manifest.id));
+    shards.chain([groups::inference(&manifest.id)])
 }

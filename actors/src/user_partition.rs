@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, BytesConvertable, RpcReplyPort};
-use turret_retrieval::ids::{PartitionId, UserId};
+use turret_retrieval::ids::{EncoderVersion, GenerationId, PartitionId, UserId};
 use turret_retrieval::state::Precision;
 use turret_store::{Change, PartitionStore, Profile, Retention, StoreSettings};
 
@@ -20,7 +20,8 @@ use crate::groups;
 use crate::metrics::Metrics;
 use crate::offload::{Offload, Panicked};
 use crate::protocol::{
-    RefreshPageAsk, RefreshedPage, Refusal, StateView, Trace, UserRequest, UserView, ViewAsk, WriteAsk, WriteReply,
+    EncodedHistory, REFRESH_USERS_MAX, RefreshPageAsk, RefreshUsersAsk, RefreshedPage, RefreshedUsers, Refusal,
+    StateView, Trace, UserRequest, UserView, ViewAsk, WriteAsk, WriteReply,
 };
 use crate::routing::RoutingReader;
 use crate::wire::{Inbox, Wire, note};
@@ -66,7 +67,7 @@ pub struct UserPartition {
     pub retention: Retention,
     /// How exactly a refresh keeps states.
     pub state_precision: Precision,
-    /// The generation whose snapshot is imported first, and whose encoder a refresh asks.
+    /// The generation whose snapshot is imported first; others lie beside it.
     pub generation: Generation,
     /// Where requests read the store.
     pub reads: Offload,
@@ -78,7 +79,7 @@ pub struct UserPartition {
     pub scans: Offload,
     /// Where snapshots are searched, which may be large.
     pub traces: Offload,
-    /// Where the refresh finds an inference worker.
+    /// Whose states must be kept.
     pub routing: RoutingReader,
     /// The node's metrics.
     pub metrics: Metrics,
@@ -122,6 +123,8 @@ impl Actor for UserPartition {
             Inbox::Request(UserRequest::Traces(user, reply)) => self.traces(user, reply, &myself, state),
             Inbox::Request(UserRequest::CountDirty(ask, reply)) => self.count_dirty(ask, reply, &myself, state),
             Inbox::Request(UserRequest::RefreshPage(ask, reply)) => self.refresh_page(ask, reply, &myself, state),
+            Inbox::Request(UserRequest::RefreshUsers(ask, reply)) => self.refresh_users(ask, reply, state),
+            Inbox::Request(UserRequest::Import(ask, reply)) => self.import(ask, reply, &myself, state),
             Inbox::Note(Note::Opened(store)) => self.opened(store, &myself, state),
             Inbox::Note(Note::OpenFailed(why)) => return Err(why.into()),
             Inbox::Note(Note::StorePanicked) => return Err("work on the store panicked".into()),
@@ -142,16 +145,31 @@ impl UserPartition {
     fn open(&self) -> Result<PartitionStore, String> {
         let store =
             PartitionStore::open(&self.dir, self.settings.clone(), now_ms()).map_err(|error| error.to_string())?;
-        let id = &self.generation.manifest.id;
-        if !store.has_imported(id).map_err(|error| error.to_string())? {
-            let file = users_file(self.partition);
-            self.generation.verify(&file).map_err(|error| error.to_string())?;
-            let mut go_on = |_: u64| std::ops::ControlFlow::Continue(());
-            store
-                .import_snapshot(&self.generation.dir.join(file), id, now_ms(), &mut go_on)
-                .map_err(|error| error.to_string())?;
-        }
+        self.import_from(&store, &self.generation)?;
         Ok(store)
+    }
+
+    /// Has the store keep the states of the encoders that are routed to, and of `encoder`.
+    fn keep_states_of(&self, store: &PartitionStore, encoder: &EncoderVersion) {
+        let mut encoders: Vec<EncoderVersion> =
+            self.routing.table().encoders().into_iter().map(|by| by.encoder).collect();
+        if !encoders.contains(encoder) {
+            encoders.push(encoder.clone());
+        }
+        store.keep_states_of(encoders);
+    }
+
+    /// Blocking: makes sure that the store holds the users that `generation` ships.
+    fn import_from(&self, store: &PartitionStore, generation: &Generation) -> Result<(), String> {
+        self.keep_states_of(store, &generation.manifest.versions.encoder);
+        let id = &generation.manifest.id;
+        if store.has_imported(id).map_err(|error| error.to_string())? {
+            return Ok(());
+        }
+        let file = users_file(self.partition);
+        generation.verify(&file).map_err(|error| error.to_string())?;
+        let mut go_on = |_: u64| std::ops::ControlFlow::Continue(());
+        store.import_snapshot(&generation.dir.join(file), id, now_ms(), &mut go_on).map_err(|error| error.to_string())
     }
 
     fn opened(&self, store: Box<PartitionStore>, myself: &ActorRef<Msg>, state: &mut State) {
@@ -169,8 +187,8 @@ impl UserPartition {
                 let is_current = view.is_current();
                 let state = |state: turret_store::StoredState| StateView {
                     is_current,
-                    sequence: state.sequence,
                     made_at_ms: state.made_at_ms,
+                    history: EncodedHistory { encoder: state.encoder, sequence: state.sequence },
                 };
                 UserView { demographics: view.demographics, state: view.state.map(state) }
             }))
@@ -219,10 +237,19 @@ impl UserPartition {
         });
     }
 
-    fn count_dirty(&self, ask: Wire<()>, reply: Reply<u64>, myself: &ActorRef<Msg>, state: &State) {
-        let encoder = self.generation.manifest.versions.encoder.clone();
-        self.on_store(&self.scans, (ask, reply), myself, state, move |store, ()| {
+    fn count_dirty(&self, ask: Wire<EncoderVersion>, reply: Reply<u64>, myself: &ActorRef<Msg>, state: &State) {
+        self.on_store(&self.scans, (ask, reply), myself, state, move |store, encoder| {
             store.count_dirty(&encoder).map_err(|error| Refusal::Failed(error.to_string()))
+        });
+    }
+
+    /// Of a generation that lies beside the one that the node started with.
+    fn import(&self, ask: Wire<GenerationId>, reply: Reply<()>, myself: &ActorRef<Msg>, state: &State) {
+        let own = self.clone();
+        self.on_store(&self.loads, (ask, reply), myself, state, move |store, id| {
+            let failed = |error: &dyn std::fmt::Display| Refusal::Failed(error.to_string());
+            let generation = own.generation.beside(&id).map_err(|error| failed(&error))?;
+            own.import_from(store, &generation).map_err(|why| failed(&why))
         });
     }
 
@@ -255,6 +282,22 @@ impl UserPartition {
             }
             answer(reply, result);
             note(&myself, Note::PageDone);
+        });
+    }
+
+    /// Bounded by the users of one ask; the worker's queue bounds how many are encoded at once.
+    fn refresh_users(&self, ask: Wire<RefreshUsersAsk>, reply: Reply<RefreshedUsers>, state: &State) {
+        let (ask, store) = match self.admit(ask, state) {
+            Ok(admitted) => admitted,
+            Err(refusal) => return answer(reply, Err(refusal)),
+        };
+        if ask.users.len() > REFRESH_USERS_MAX {
+            let why = format!("{} users, the limit is {REFRESH_USERS_MAX}", ask.users.len());
+            return answer(reply, Err(Refusal::Failed(why)));
+        }
+        let own = self.clone();
+        tokio::spawn(async move {
+            answer(reply, page::refresh_users(&own, store, ask).await);
         });
     }
 

@@ -7,10 +7,12 @@ use futures_util::future::try_join_all;
 use ractor::rpc::CallResult;
 use ractor::{ActorRef, BytesConvertable, RpcReplyPort};
 use turret_retrieval::hashing::partition_of;
-use turret_retrieval::ids::{PartitionId, UserId};
+use turret_retrieval::ids::{EncoderVersion, GenerationId, PartitionId, UserId};
 use turret_store::{Change, Profile, Write, Written};
 
-use crate::protocol::{Refusal, Trace, UserRequest, WriteAsk, WriteReply};
+use crate::protocol::{
+    EncoderOf, REFRESH_USERS_MAX, RefreshUsersAsk, Refusal, Trace, UserRequest, WriteAsk, WriteReply,
+};
 use crate::routing::{RoutingReader, RoutingTable};
 use crate::user_partition;
 use crate::wire::{Inbox, Wire};
@@ -103,16 +105,56 @@ impl Users {
         ask_partition(&table, partition, timeout, |reply| UserRequest::Traces(ask, reply)).await
     }
 
-    /// How many users have new events, in all partitions.
+    /// How many users have events that their state by `encoder` does not cover, in all partitions.
     ///
     /// # Errors
     /// When one of the partitions is absent, refuses, or does not answer in time.
-    pub async fn count_dirty(&self, timeout: Duration) -> Result<u64, Unavailable> {
+    pub async fn count_dirty(&self, encoder: &EncoderVersion, timeout: Duration) -> Result<u64, Unavailable> {
         let table = self.routing.table();
         let counts = (0..table.manifest.partitions()).map(PartitionId).map(|partition| {
-            ask_partition(&table, partition, timeout, |reply| UserRequest::CountDirty(Wire::new(()), reply))
+            let ask = Wire::new(encoder.clone());
+            ask_partition(&table, partition, timeout, |reply| UserRequest::CountDirty(ask, reply))
         });
         Ok(try_join_all(counts).await?.into_iter().sum())
+    }
+
+    /// Has every partition join the users that `generation` ships to its store.
+    ///
+    /// # Errors
+    /// When one of the partitions is absent, refuses, or does not answer in time.
+    pub async fn import(&self, generation: &GenerationId, timeout: Duration) -> Result<(), Unavailable> {
+        let table = self.routing.table();
+        let imports = (0..table.manifest.partitions()).map(PartitionId).map(|partition| {
+            let ask = Wire::new(generation.clone());
+            ask_partition(&table, partition, timeout, |reply| UserRequest::Import(ask, reply))
+        });
+        try_join_all(imports).await.map(drop)
+    }
+
+    /// Has states made for `users`, where theirs do not cover all events; those who lack one all the same.
+    ///
+    /// # Errors
+    /// When one of the partitions is absent, refuses, or does not answer in time.
+    pub async fn refresh(
+        &self,
+        users: &[UserId],
+        by: &EncoderOf,
+        timeout: Duration,
+    ) -> Result<Vec<UserId>, Unavailable> {
+        let table = self.routing.table();
+        let mut by_partition: BTreeMap<PartitionId, Vec<UserId>> = BTreeMap::new();
+        for user in users {
+            by_partition.entry(partition_of(user, table.manifest.partitions())).or_default().push(user.clone());
+        }
+        let mut lacking = Vec::new();
+        for (partition, users) in by_partition {
+            for users in users.chunks(REFRESH_USERS_MAX) {
+                let ask = Wire::new(RefreshUsersAsk { by: by.clone(), users: users.to_vec() });
+                let request = |reply| UserRequest::RefreshUsers(ask, reply);
+                lacking.extend(ask_partition(&table, partition, timeout, request).await?.lacking);
+            }
+        }
+        Ok(lacking)
     }
 }
 

@@ -43,6 +43,9 @@ fn catalogue() -> String {
         user_lookups,
         write_group_asks,
         retention,
+        shadow_recall,
+        shadow_compared,
+        rollouts,
         refresh_users,
         batch_rows,
         queue_rows,
@@ -52,16 +55,27 @@ fn catalogue() -> String {
         wire_rejected,
         ready,
     } = Metrics::new(&registry).expect("a new registry knows none of the names");
-    let counters: [&IntCounterVec; 6] =
-        [&requests, &user_lookups, &retention, &refresh_users, &actor_restarts, &wire_rejected];
+    let counters: [&IntCounterVec; 8] = [
+        &requests,
+        &user_lookups,
+        &retention,
+        &shadow_compared,
+        &rollouts,
+        &refresh_users,
+        &actor_restarts,
+        &wire_rejected,
+    ];
     let gauges: [&IntGaugeVec; 3] = [&searches_in_flight, &queue_rows, &peers];
     let histograms: [&HistogramVec; 4] = [&request_duration, &stage_duration, &search_duration, &batch_rows];
     counters.iter().for_each(|counter| counter.with_label_values(&labels(*counter)).inc());
     gauges.iter().for_each(|gauge| gauge.with_label_values(&labels(*gauge)).set(1));
     histograms.iter().for_each(|histogram| histogram.with_label_values(&labels(*histogram)).observe(1.0));
-    index_generation.with_label_values(&labels(&index_generation)).set(1.0);
+    for gauge in [&index_generation, &shadow_recall] {
+        gauge.with_label_values(&labels(gauge)).set(1.0);
+    }
 
-    let alone: [&dyn Collector; 5] = [&coverage, &write_group_asks, &index_generation, &refresh_last_success, &ready];
+    let alone: [&dyn Collector; 6] =
+        [&coverage, &write_group_asks, &index_generation, &shadow_recall, &refresh_last_success, &ready];
     let counters = counters.iter().map(|counter| line(*counter, &registry));
     let gauges = gauges.iter().map(|gauge| line(*gauge, &registry));
     let histograms = histograms.iter().map(|histogram| line(*histogram, &registry));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::Interrupted;
+use super::{Interrupted, tell};
 
 /// Set by the first Ctrl-C.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
@@ -58,6 +58,11 @@ impl Bar {
             self.0.set_message(message());
         }
         if INTERRUPTED.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    /// Prints a line above the bar.
+    pub(super) fn above(&self, line: &str) {
+        self.0.suspend(|| tell(line));
     }
 
     /// Ends the work, successful or not.

@@ -1,46 +1,113 @@
 //! `turret publish`.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
+use serde_json::json;
+use turret_actors::generation::Generation;
+use turret_actors::node::Role;
 use turret_model::Model;
+use turret_retrieval::ids::GenerationId;
 
 use super::data::source_of;
+use super::operator::{Operator, is_nobody};
 use super::progress::{Bar, watch_interrupts};
 use super::train::{Kind, model_dir, read};
-use super::{ConfigArgument, UsageError, say, say_json};
+use super::{ConfigArgument, UsageError, block_on, say, say_json};
 use crate::config::Config;
 use crate::publish::{Publication, Published, Step};
 
-/// Makes a generation of the contextual model and makes it the current one
+mod rollout;
+
+/// Makes a generation of the contextual model and has the running node serve it
 ///
-/// Embeds every active ad, encodes every user, shards and partitions both, and writes a manifest with the digest of
-/// every file. Nodes serve the current generation from their next start on. A publication that is broken off leaves the
-/// generation that was current as it was.
+/// Embeds every active ad, encodes every user, shards and partitions both, measures what the index finds, and writes a
+/// manifest with the digest of every file. A running node then starts it beside the one that serves, judges it (digests,
+/// memory, number of ads, probes, states of recent users, recent requests answered by both), lets it serve, watches it,
+/// and goes back by itself where it does worse. No request is lost, and none is answered by parts of both. Ctrl-C ends the
+/// watching, not the publication; before the node was asked, it leaves everything as it was.
+///
+/// Where no node answers, the generation becomes the current one, and nodes serve it from their next start on; so do all
+/// nodes of a cluster of several.
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigArgument,
-    /// Print the manifest as JSON
+    /// Have the generation before serve again; while one is being published, that is given up
+    #[arg(long, conflicts_with = "generation")]
+    rollback: bool,
+    /// Publish one that has been made before, such as one that was rolled back
+    #[arg(long, value_name = "ID", value_parser = GenerationId::new)]
+    generation: Option<GenerationId>,
+    /// The admin address of the node, where it is not that of the configuration's control node
+    #[arg(long, value_name = "URL")]
+    admin: Option<String>,
+    /// Do not wait for what becomes of it
+    #[arg(long)]
+    detach: bool,
+    /// Print the manifest, and what became of it, as JSON
     #[arg(long)]
     json: bool,
 }
 
+/// For one answer of the node.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
 pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
     let config = Config::load(&arguments.config.path).map_err(UsageError::Config)?;
-    let source = source_of(&config)?;
+    let control = config.nodes.iter().find(|node| node.roles.contains(&Role::Control));
+    let control = control.map(|node| format!("http://{}", node.admin));
+    let admin = arguments.admin.clone().or(control).context("the configuration has a control node")?;
+    let operator = Operator::of(&admin, TIMEOUT)?;
+    if arguments.rollback {
+        return block_on(async {
+            let plan = operator.post("/admin/rollback", &json!({})).await?;
+            rollout::follow(&operator, plan, &arguments, None).await
+        })?;
+    }
+    let generation = match &arguments.generation {
+        Some(id) => Generation::of(&config.generations, id)?,
+        None => make(&config, arguments.json)?,
+    };
+    let id = &generation.manifest.id;
+    let started = if config.nodes.len() > 1 {
+        None
+    } else {
+        match block_on(operator.post("/admin/publish", &json!({ "generation": id })))? {
+            Ok(plan) => Some(plan),
+            Err(error) if is_nobody(&error) => None,
+            Err(error) => return Err(error.context(format!("generation {id} is made and does not serve"))),
+        }
+    };
+    match started {
+        Some(plan) => block_on(rollout::follow(&operator, plan, &arguments, Some(&generation.manifest)))?,
+        None => {
+            generation.make_current()?;
+            if arguments.json {
+                return say_json(&*generation.manifest);
+            }
+            say(format!("no node was asked: {id} is served from the next start on"));
+            Ok(())
+        }
+    }
+}
+
+/// Makes a generation of the model and the data of `config`.
+fn make(config: &Config, quiet: bool) -> anyhow::Result<Generation> {
+    let source = source_of(config)?;
     watch_interrupts()?;
     let dir = model_dir(&config.models, Kind::Contextual);
     let model =
         Model::load(&dir).with_context(|| format!("no model in {}: run `turret train` first", dir.display()))?;
     let dataset = read(&source)?;
-    let published = publish(&config, &dataset, &model)?;
-    if arguments.json {
-        return say_json(&published.manifest);
+    let published = publish(config, &dataset, &model)?;
+    if !quiet {
+        say(summary(config, &published));
     }
-    say(summary(&config, &published));
-    Ok(())
+    Ok(Generation::of(&config.generations, &published.manifest.id)?)
 }
 
-/// Publishes with a bar.
+/// Makes a generation, with a bar; it does not serve yet.
 pub(super) fn publish(
     config: &Config,
     dataset: &turret_retrieval::dataset::Dataset,
@@ -54,11 +121,13 @@ pub(super) fn publish(
         partitions: config.users.partitions,
         events_per_user_max: config.users.settings.events_per_user_max,
         state_precision: config.users.state_precision,
+        index: &config.index.settings,
     };
-    let bar = Bar::new("publishing", "rows");
+    let bar = Bar::new("publish", "");
     let published = crate::publish::publish(&publication, &mut |step| match step {
         Step::Ads(done, total) => bar.at(done, total, || "ads embedded".to_owned()),
         Step::Users(done, total) => bar.at(done, total, || "users encoded".to_owned()),
+        Step::Index(done, total) => bar.at(done, total, || "ads indexed, to measure what is found".to_owned()),
     });
     bar.end(published)
 }
@@ -76,10 +145,12 @@ pub(super) fn summary(config: &Config, published: &Published) -> String {
         states => format!(" (states of {} bytes on average)", published.state_bytes / states),
     };
     format!(
-        "{}: {} ads in {} shards{left_out}, {users} users in {} partitions{states}, {} + {} → {}",
+        "{}: {} ads in {} shards{left_out}, recall@{} of the index {:.4}, {users} users in {} partitions{states}, {} + {} → {}",
         manifest.id,
         manifest.ads(),
         manifest.shards(),
+        manifest.recall.k,
+        manifest.recall.recall,
         manifest.partitions(),
         manifest.versions.encoder,
         manifest.versions.head,

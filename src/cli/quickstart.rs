@@ -184,6 +184,7 @@ fn generation(config: &Config, dataset: &Dataset, model: &Model, narrator: Narra
         }
     }
     let published = publish::publish(config, dataset, model)?;
+    Generation::of(&config.generations, &published.manifest.id)?.make_current()?;
     narrator.say(format!("generation    {}", publish::summary(config, &published)));
     Ok(())
 }

@@ -6,6 +6,7 @@ use anyhow::{Context as _, bail};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::operator::Operator;
 use super::progress::Bar;
 use super::{block_on, say, say_json};
 
@@ -56,10 +57,8 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
 }
 
 async fn refresh(arguments: &Arguments) -> anyhow::Result<()> {
-    let client = reqwest::Client::builder().timeout(TIMEOUT).build()?;
-    let base = arguments.admin.trim_end_matches('/');
-    let asked = format!("{base}/admin/refresh?dry_run={}", arguments.dry_run);
-    let answer = answer(client.post(&asked), &asked).await?;
+    let operator = Operator::of(&arguments.admin, TIMEOUT)?;
+    let answer = operator.post(&format!("/admin/refresh?dry_run={}", arguments.dry_run), &json!({})).await?;
     if arguments.dry_run {
         let users = answer["users_dirty"].as_u64().context("the node's answer has no users_dirty")?;
         return tell(arguments, &answer, format!("{users} users have new events"));
@@ -70,7 +69,7 @@ async fn refresh(arguments: &Arguments) -> anyhow::Result<()> {
         return tell(arguments, &answer, format!("refresh {run} {how}"));
     }
     let bar = Bar::new("refresh", "users");
-    let watching = watch(&client, base, run, &bar);
+    let watching = watch(&operator, run, &bar);
     let ended = tokio::select! {
         ended = watching => ended,
         _ = tokio::signal::ctrl_c() => Err(super::Interrupted.into()),
@@ -106,15 +105,11 @@ fn tell(arguments: &Arguments, figures: &Value, text: String) -> anyhow::Result<
 }
 
 /// Looks until the run has ended, or another has begun after it.
-async fn watch(client: &reqwest::Client, base: &str, run: u64, bar: &Bar) -> anyhow::Result<Status> {
-    let url = format!("{base}/admin/status");
+async fn watch(operator: &Operator, run: u64, bar: &Bar) -> anyhow::Result<Status> {
     let (mut lost, mut started_at_ms) = (0, None);
     loop {
-        let cluster = answer(client.get(&url), &url).await?;
-        let nodes = cluster["nodes"].as_array().map_or(&[][..], Vec::as_slice);
-        let control = nodes.iter().map(|node| &node["refresh"]).find(|refresh| !refresh.is_null());
-        if let Some(status) = control {
-            let status = Status::deserialize(status).context("the control node's status")?;
+        if let Some(status) = operator.control("refresh").await? {
+            let status = Status::deserialize(&status).context("the control node's status")?;
             // A control node that was started again counts from 1.
             if status.run != run || *started_at_ms.get_or_insert(status.started_at_ms) != status.started_at_ms {
                 bail!("refresh {run} was cut off; the control node was started again");
@@ -134,16 +129,4 @@ async fn watch(client: &reqwest::Client, base: &str, run: u64, bar: &Bar) -> any
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
-}
-
-/// The JSON that a node answers with.
-async fn answer(request: reqwest::RequestBuilder, url: &str) -> anyhow::Result<Value> {
-    let sent = request.send().await.map_err(reqwest::Error::without_url);
-    let response = sent.with_context(|| format!("no node answers at {url}"))?;
-    let status = response.status();
-    let body: Value = response.json().await.with_context(|| format!("{url}: the answer is not JSON"))?;
-    if !status.is_success() {
-        bail!("{url}: {}", body["detail"].as_str().unwrap_or(status.as_str()));
-    }
-    Ok(body)
 }

@@ -51,12 +51,13 @@ async fn answer(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<(&'static str, AnswerBody), Problem> {
     let body: RetrieveBody = read(body)?;
-    let manifest = gateway.node.retriever.table().manifest.clone();
-    let request = validate(&body, &manifest, arrival, gateway.deadline_ms)?;
-    let answer = gateway.node.retriever.retrieve(request).await?;
+    // From here on one generation, whatever is published meanwhile.
+    let pinned = gateway.node.retriever.pin();
+    let request = validate(&body, pinned.manifest(), arrival, gateway.deadline_ms)?;
+    let answer = gateway.node.retriever.retrieve(pinned, request).await?;
     let outcome = outcome(&answer);
     let coverage = answer.coverage.clone();
-    let answer = AnswerBody::new(&body, answer, &manifest, arrival.elapsed());
+    let answer = AnswerBody::new(&body, answer, arrival.elapsed());
     check_coverage(body.min_coverage, &coverage, &answer)?;
     Ok((outcome, answer))
 }

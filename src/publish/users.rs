@@ -76,7 +76,7 @@ pub(super) fn write(
 }
 
 /// The latest events of a user, oldest first.
-fn latest(dataset: &Dataset, user: u32, events_max: usize) -> Vec<Event> {
+pub(super) fn latest(dataset: &Dataset, user: u32, events_max: usize) -> Vec<Event> {
     let rows = dataset.events_of(user);
     let event = |row: &Row| Event {
         item_id: dataset.items[row.item as usize].id.clone(),

@@ -12,7 +12,7 @@ const LINES_MAX: usize = 400;
 const NO_NAMES: [&str; 8] = ["common", "helper", "helpers", "manager", "misc", "util", "utilities", "utils"];
 
 /// Policy that stands beside its actor and is tried without a runtime. The file says so in its first line.
-const PURE: [&str; 7] = [
+const PURE: [&str; 10] = [
     "actors/src/inference_worker/batcher.rs",
     "actors/src/membership/view.rs",
     "actors/src/placement.rs",
@@ -20,6 +20,9 @@ const PURE: [&str; 7] = [
     "actors/src/refresh/schedule.rs",
     "actors/src/restart.rs",
     "actors/src/retrieve/gather.rs",
+    "actors/src/rollout/plan.rs",
+    "actors/src/rollout/tally.rs",
+    "actors/src/rollout/verdict.rs",
 ];
 
 /// Where the metrics of a node are listed; a test of the actors renders it.

@@ -61,6 +61,11 @@ impl Cursor {
         Self { partitions, partition: 0, after: None, failures: 0, refreshed: 0, done: 0, failed: 0 }
     }
 
+    /// How many partitions there are to do.
+    pub fn partitions(&self) -> u32 {
+        self.partitions
+    }
+
     /// What to do first, or now.
     pub fn step(&self) -> Step {
         if self.partition >= self.partitions {

@@ -13,32 +13,33 @@ use turret_retrieval::ids::ShardId;
 use super::gather::{Gather, outcome_of};
 use super::{Rejection, RetrieveRequest, is_late};
 use crate::index_shard;
-use crate::protocol::{Embedded, IndexRequest, SearchAsk, SearchReply};
+use crate::protocol::{IndexRequest, QueryEmbedding, SearchAsk, SearchReply};
 use crate::routing::RoutingTable;
 use crate::wire::{Inbox, Wire};
 
 /// Time kept back for the merge and the answer.
 const RESERVE: Duration = Duration::from_micros(500);
 
-/// Asks one replica of every shard and gathers until all have answered or the budget, less a reserve, is gone.
+/// Asks one replica of every shard and gathers until all have answered or the budget, less a reserve, is gone. Where it is
+/// `exact`, every ad that passes is compared.
 ///
 /// # Errors
 /// When nothing of the budget is left to ask with.
 pub(super) async fn scatter(
     table: &RoutingTable,
     request: &RetrieveRequest,
-    query: Embedded,
+    query: QueryEmbedding,
+    exact: bool,
 ) -> Result<Gather, Rejection> {
     let patience = request.budget.remaining(Instant::now().into_std()).saturating_sub(RESERVE);
     if patience.is_zero() {
         return Err(Rejection::DeadlineExceeded { stage: "scatter" });
     }
     let ask = SearchAsk {
-        generation: table.manifest.id.clone(),
-        vector: query.vector,
-        without_context: query.without_context,
+        query,
         k: request.k as u32,
         filter: request.filter.clone(),
+        exact,
         remaining_us: patience.as_micros() as u64,
     };
     let mut gather = Gather::new(table.manifest.shards());

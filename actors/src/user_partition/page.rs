@@ -5,13 +5,17 @@ use std::time::Duration;
 
 use ractor::rpc::CallResult;
 use turret_retrieval::state::SequenceState;
-use turret_store::{PartitionStore, StoredState};
+use turret_store::{Dirty, PartitionStore, StoredState};
 
 use super::UserPartition;
 use crate::clock::now_ms;
 use crate::inference_worker;
 use crate::offload::Panicked;
-use crate::protocol::{ENCODE_ROWS_MAX, EncodeAsk, InferenceRequest, RefreshPageAsk, RefreshedPage, Refusal};
+use crate::protocol::{
+    ENCODE_ROWS_MAX, EncodeAsk, EncoderOf, InferenceRequest, RefreshPageAsk, RefreshUsersAsk, RefreshedPage,
+    RefreshedUsers, Refusal,
+};
+use crate::routing::workers;
 use crate::wire::{Inbox, Wire};
 
 /// How long one chunk may wait for an inference worker that is busy with online work.
@@ -28,21 +32,42 @@ pub(super) async fn refresh(
     ask: RefreshPageAsk,
 ) -> Result<RefreshedPage, Refusal> {
     let limit = ask.users_max.clamp(1, PAGE_USERS_MAX) as usize;
-    let (reader, encoder) = (store.clone(), own.generation.manifest.versions.encoder.clone());
-    let page = own
-        .writes
-        .run(move || reader.dirty_users(&encoder, ask.after.as_ref(), limit))
-        .await
-        .map_err(panicked)?
-        .map_err(|error| Refusal::Failed(error.to_string()))?;
+    let encoder = ask.by.encoder.clone();
+    let page = on_store(own, &store, move |store| store.dirty_users(&encoder, ask.after.as_ref(), limit)).await?;
     for user in &page.damaged {
         tracing::error!(%user, partition = %own.partition, "records cannot be read; not refreshed");
     }
+    let refreshed = encode_and_put(own, &store, &ask.by, &page.users).await?;
+    Ok(RefreshedPage { refreshed, next: page.next })
+}
+
+/// Recomputes the states of users who are named, where they do not cover all events.
+pub(super) async fn refresh_users(
+    own: &UserPartition,
+    store: Arc<PartitionStore>,
+    ask: RefreshUsersAsk,
+) -> Result<RefreshedUsers, Refusal> {
+    let (encoder, users) = (ask.by.encoder.clone(), ask.users.clone());
+    let dirty = on_store(own, &store, move |store| store.dirty_among(&encoder, &users)).await?;
+    let refreshed = encode_and_put(own, &store, &ask.by, &dirty).await?;
+    // Once more: an event that came meanwhile makes a state old, and one that was erased needs none.
+    let encoder = ask.by.encoder.clone();
+    let lacking = on_store(own, &store, move |store| store.dirty_among(&encoder, &ask.users)).await?;
+    Ok(RefreshedUsers { refreshed, lacking: lacking.into_iter().map(|dirty| dirty.user).collect() })
+}
+
+async fn encode_and_put(
+    own: &UserPartition,
+    store: &Arc<PartitionStore>,
+    by: &EncoderOf,
+    users: &[Dirty],
+) -> Result<u32, Refusal> {
+    own.keep_states_of(store, &by.encoder);
     let mut refreshed = 0;
-    for users in page.users.chunks(ENCODE_ROWS_MAX) {
+    for users in users.chunks(ENCODE_ROWS_MAX) {
         let histories = users.iter().map(|user| user.events.clone()).collect();
-        let encoder = own.generation.manifest.versions.encoder.clone();
-        let sequences = encode(own, EncodeAsk { encoder, histories, precision: own.state_precision }).await?;
+        let ask = EncodeAsk { encoder: by.encoder.clone(), histories, precision: own.state_precision };
+        let sequences = encode(by, ask).await?;
         if sequences.len() != users.len() {
             return Err(Refusal::Failed(format!("{} states for {} users", sequences.len(), users.len())));
         }
@@ -52,7 +77,7 @@ pub(super) async fn refresh(
             .zip(sequences)
             .filter_map(|(dirty, sequence)| {
                 let state = StoredState {
-                    encoder: own.generation.manifest.versions.encoder.clone(),
+                    encoder: by.encoder.clone(),
                     made_at_ms,
                     covers_until_ms: dirty.events.last().map_or(0, |event| event.timestamp_ms),
                     covers: dirty.log_at,
@@ -61,24 +86,31 @@ pub(super) async fn refresh(
                 Some((dirty.user.clone(), state))
             })
             .collect::<Vec<_>>();
-        let writer = store.clone();
-        refreshed += own
-            .writes
-            .run(move || writer.put_states(&states))
-            .await
-            .map_err(panicked)?
-            .map_err(|error| Refusal::Failed(error.to_string()))?;
+        refreshed += on_store(own, store, move |store| store.put_states(&states)).await?;
     }
-    Ok(RefreshedPage { refreshed, next: page.next })
+    Ok(refreshed)
 }
 
-async fn encode(own: &UserPartition, ask: EncodeAsk) -> Result<Vec<Option<SequenceState>>, Refusal> {
-    let worker = own
-        .routing
-        .table()
-        .inference
-        .first()
-        .cloned()
+/// Runs `work` where users are written.
+async fn on_store<T, E>(
+    own: &UserPartition,
+    store: &Arc<PartitionStore>,
+    work: impl FnOnce(&PartitionStore) -> Result<T, E> + Send + 'static,
+) -> Result<T, Refusal>
+where
+    T: Send + 'static,
+    E: std::fmt::Display + Send + 'static,
+{
+    let store = store.clone();
+    let done = own.writes.run(move || work(&store)).await;
+    let failed = |error: &dyn std::fmt::Display| Refusal::Failed(error.to_string());
+    done.map_err(|Panicked| failed(&"work on the store panicked"))?.map_err(|error| failed(&error))
+}
+
+async fn encode(by: &EncoderOf, ask: EncodeAsk) -> Result<Vec<Option<SequenceState>>, Refusal> {
+    let worker = workers(&by.generation)
+        .into_iter()
+        .next()
         .ok_or_else(|| Refusal::Failed("no inference worker serves this generation".to_owned()))?;
     let call = worker.call(
         |reply| -> inference_worker::Msg { Inbox::Request(InferenceRequest::Encode(Wire::new(ask), reply)) },
@@ -92,8 +124,4 @@ async fn encode(own: &UserPartition, ask: EncodeAsk) -> Result<Vec<Option<Sequen
             Err(Refusal::Failed("the inference worker did not answer".to_owned()))
         }
     }
-}
-
-fn panicked(_: Panicked) -> Refusal {
-    Refusal::Failed("work on the store panicked".to_owned())
 }

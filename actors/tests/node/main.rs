@@ -6,6 +6,7 @@
 mod answers;
 mod inference;
 mod refusals;
+mod rollout;
 mod services;
 mod shards;
 mod start;

@@ -3,8 +3,8 @@
 use ractor::rpc::CallResult;
 use ractor::{ActorRef, BytesConvertable, Message, RpcReplyPort};
 use turret_actors::protocol::{
-    AdminRequest, ENCODE_ROWS_MAX, EmbedAsk, Embedded, EncodeAsk, IndexRequest, InferenceRequest, RefreshPageAsk,
-    Refusal, SearchAsk, SearchReply, UserRequest, ViewAsk, WriteAsk,
+    AdminRequest, ENCODE_ROWS_MAX, EmbedAsk, Embedded, EncodeAsk, EncodedHistory, IndexRequest, InferenceRequest,
+    QueryEmbedding, RefreshPageAsk, RefreshUsersAsk, Refusal, SearchAsk, SearchReply, UserRequest, ViewAsk, WriteAsk,
 };
 use turret_actors::wire::{Inbox, WIRE_VERSION, Wire};
 use turret_actors::{admin, groups};
@@ -35,13 +35,16 @@ where
 
 fn search_ask(world: &World) -> SearchAsk {
     SearchAsk {
-        generation: world.generation.manifest.id.clone(),
-        vector: direction(MODEL.dimension()),
-        without_context: None,
+        query: query(world, direction(MODEL.dimension())),
         k: 5,
         filter: None,
+        exact: false,
         remaining_us: 5_000_000,
     }
+}
+
+fn query(world: &World, vector: UnitVector) -> QueryEmbedding {
+    QueryEmbedding { generation: world.generation.manifest.id.clone(), vector, without_context: None }
 }
 
 fn embed_ask(world: &World) -> EmbedAsk {
@@ -95,7 +98,8 @@ fn a_query_of_another_generation_is_refused() {
         let other = GenerationId::new("g-other").unwrap();
         let (serving, asked) = (world.generation.manifest.id.to_string(), other.to_string());
         let refusal = Refusal::OtherVersion { serving, asked };
-        let searched = search(world, Wire::new(SearchAsk { generation: other.clone(), ..search_ask(world) })).await;
+        let query = QueryEmbedding { generation: other.clone(), ..query(world, direction(MODEL.dimension())) };
+        let searched = search(world, Wire::new(SearchAsk { query, ..search_ask(world) })).await;
         assert_eq!(searched, Err(refusal.clone()));
         let embedded = embed(world, Wire::new(EmbedAsk { generation: other, ..embed_ask(world) })).await;
         assert_eq!(embedded, Err(refusal));
@@ -137,14 +141,22 @@ fn bytes_that_are_no_message_are_refused_and_counted() {
             unreadable(call(partition, |reply| UserRequest::Profile(user, reply)).await);
             let user = Wire::<UserId>::from_bytes(bytes.clone());
             unreadable(call(partition, |reply| UserRequest::Traces(user, reply)).await);
-            let page = Wire::<RefreshPageAsk>::from_bytes(bytes);
+            let page = Wire::<RefreshPageAsk>::from_bytes(bytes.clone());
             unreadable(call(partition, |reply| UserRequest::RefreshPage(page, reply)).await);
+            let users = Wire::<RefreshUsersAsk>::from_bytes(bytes.clone());
+            unreadable(call(partition, |reply| UserRequest::RefreshUsers(users, reply)).await);
+            let import = Wire::<GenerationId>::from_bytes(bytes.clone());
+            unreadable(call(partition, |reply| UserRequest::Import(import, reply)).await);
+            let publish = Wire::<GenerationId>::from_bytes(bytes);
+            unreadable(call(&admin, |reply| AdminRequest::Publish(publish, reply)).await);
         }
-        for (reason, kinds) in [("admin", 1), ("index", 1), ("inference", 2), ("users", 5)] {
+        for (reason, kinds) in [("admin", 2), ("index", 1), ("inference", 2), ("users", 7)] {
             let counted = world.metrics.wire_rejected.with_label_values(&[reason]).get();
             assert_eq!(counted, kinds * garbage.len() as u64, "{reason}");
         }
-        assert_eq!(world.status().await.refresh.unwrap().run, 0, "a refresh was started by garbage");
+        let status = world.status().await;
+        assert_eq!(status.refresh.unwrap().run, 0, "a refresh was started by garbage");
+        assert_eq!(status.rollout.unwrap().plan, None, "a publication was started by garbage");
         is_unharmed(world).await;
     });
 }
@@ -160,12 +172,13 @@ fn a_search_that_breaks_a_rule_is_refused_with_the_rule() {
         let (zero, many) = (SearchAsk { k: 0, ..sound.clone() }, SearchAsk { k: K_MAX as u32 + 1, ..sound.clone() });
         check(zero, "k 0 is not in").await;
         check(many, "k 2001 is not in").await;
-        let of = |vector| SearchAsk { vector, ..sound.clone() };
+        let of = |vector| SearchAsk { query: query(world, vector), ..sound.clone() };
         check(of(direction(MODEL.dimension() + 1)), "dimension 17 where 16 is expected").await;
         check(of(forged(&[0.0; 16])), "length is zero").await;
         check(of(forged(&[f32::NAN; 16])), "component 0 is not finite").await;
         check(of(forged(&[])), "dimension 0 where 16 is expected").await;
-        let beside = SearchAsk { without_context: Some(forged(&[f32::NAN; 16])), ..sound.clone() };
+        let without_context = Some(forged(&[f32::NAN; 16]));
+        let beside = SearchAsk { query: QueryEmbedding { without_context, ..sound.query.clone() }, ..sound.clone() };
         check(beside, "baseline: component 0 is not finite").await;
         let late = search(world, Wire::new(SearchAsk { remaining_us: 0, ..sound })).await;
         assert_eq!(late, Err(Refusal::Expired));
@@ -176,8 +189,12 @@ fn a_search_that_breaks_a_rule_is_refused_with_the_rule() {
 #[test]
 fn a_state_that_is_none_is_refused_and_harms_no_other_row() {
     with_node(async |world| {
+        let of_encoder = |encoder: &EncoderVersion, sequence| {
+            let state = Some(EncodedHistory { encoder: encoder.clone(), sequence });
+            EmbedAsk { state, ..embed_ask(world) }
+        };
         let check = async |state: SequenceState, rule: &str| {
-            let bad = embed(world, Wire::new(EmbedAsk { state: Some(state), ..embed_ask(world) }));
+            let bad = embed(world, Wire::new(of_encoder(MODEL.encoder_version(), state)));
             let good = embed(world, Wire::new(embed_ask(world)));
             let (bad, good) = futures_util::future::join(bad, good).await;
             assert!(good.is_ok(), "{good:?}");
@@ -195,7 +212,12 @@ fn a_state_that_is_none_is_refused_and_harms_no_other_row() {
         let none = SequenceState::from_bytes([0xff; 64].into(), 16, Precision::F32).unwrap();
         check(none, "is not finite").await;
 
-        let encoder = MODEL.encoder_version().clone();
+        let (encoder, other) = (MODEL.encoder_version().clone(), EncoderVersion::new("enc-other").unwrap());
+        let sound = SequenceState::new(&[0.5; 16], 16, Precision::F16).unwrap();
+        let old = embed(world, Wire::new(of_encoder(&other, sound.clone()))).await;
+        let (serving, asked) = (encoder.to_string(), other.to_string());
+        assert_eq!(old, Err(Refusal::OtherVersion { serving, asked }), "an old state in a new head");
+        assert!(embed(world, Wire::new(of_encoder(&encoder, sound))).await.is_ok());
         let many = encode(world, Wire::new(encode_ask(encoder.clone(), ENCODE_ROWS_MAX + 1))).await;
         assert_eq!(many, Err(Refusal::Failed("17 histories, the limit is 16".to_owned())));
         let empty = encode(world, Wire::new(encode_ask(encoder, ENCODE_ROWS_MAX))).await;

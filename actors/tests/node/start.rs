@@ -13,7 +13,7 @@ use turret_retrieval::tier::History;
 
 use turret_store::Appended;
 
-use crate::world::published::{AFTER_MS, publish, write_manifest};
+use crate::world::published::{AFTER_MS, MODEL, publish, write_manifest};
 use crate::world::{alone, append, ask, retrieve, settings, with_node};
 
 /// Why a node does not start from `generation`. Whatever it has started by then must have ended.
@@ -32,7 +32,7 @@ async fn refused(dir: &TempDir, generation: Generation) -> GenerationError {
 fn a_node_does_not_start_from_a_model_that_was_not_published() {
     alone(async || {
         let dir = TempDir::new().unwrap();
-        let generation = publish(dir.path(), "g-test");
+        let generation = publish(dir.path(), "g-test", &MODEL);
         for file in ["model/tensors.safetensors", "model/catalogue.postcard"] {
             let path = generation.dir.join(file);
             let sound = fs::read(&path).unwrap();
@@ -57,7 +57,7 @@ fn a_manifest_that_is_none_is_refused_with_the_file_and_the_rule() {
     let dir = TempDir::new().unwrap();
     let open = || Generation::current(dir.path()).err().expect("it is refused").to_string();
     assert!(open().contains("no generation is published here"));
-    let generation = publish(dir.path(), "g-test");
+    let generation = publish(dir.path(), "g-test", &MODEL);
 
     let manifest = generation.dir.join(MANIFEST);
     let check = |text: &str, rule: &str| {
@@ -68,9 +68,9 @@ fn a_manifest_that_is_none_is_refused_with_the_file_and_the_rule() {
     let sound = fs::read_to_string(&manifest).unwrap();
     check("", "EOF");
     check(&sound[..sound.len() / 2], "EOF");
-    check(&sound.replace("\"format\": 1", "\"format\": 2"), "format: is not one that this build reads");
+    check(&sound.replace("\"format\": 2", "\"format\": 1"), "format: is not one that this build reads");
     check(&sound.replace("shards/0001.shard", "../0001.shard"), "must stay inside the generation's directory");
-    check(&sound.replace("\"format\": 1", "\"surprise\": 1"), "unknown field");
+    check(&sound.replace("\"format\": 2", "\"surprise\": 1"), "unknown field");
     check(&sound.replace("\"dimension\": 16", "\"dimension\": 0"), "dimension: is not in 1..=4096");
     check(&format!("{sound}{}", " ".repeat(4 << 20)), "is larger than 4194304 bytes");
     fs::write(&manifest, &sound).unwrap();

@@ -128,7 +128,7 @@ fn a_refresh_covers_new_events_and_a_second_one_does_nothing() {
         assert_eq!(world.append(USER, events.clone()).await, Appended { known: 3, ..Appended::default() });
         assert_eq!(world.append(newcomer, events.clone()).await.added, 3);
         assert_eq!((history_of(USER).await, history_of(newcomer).await), (History::Stale, History::None));
-        assert_eq!(view(world, USER).await.unwrap().state.unwrap().sequence, before.sequence);
+        assert_eq!(view(world, USER).await.unwrap().state.unwrap().history, before.history);
 
         let done = refresh(world, 2).await;
         assert_eq!((done.users_refreshed, done.partitions_done, done.partitions_failed), (2, PARTITIONS, 0));
@@ -138,12 +138,12 @@ fn a_refresh_covers_new_events_and_a_second_one_does_nothing() {
             let all = [published, events.clone()].concat();
             let expected = MODEL.encode(&[&all]).unwrap().remove(0);
             assert!(state.is_current);
-            let found = state.sequence.values();
+            let found = state.history.sequence.values();
             assert_eq!(found.len(), expected.len());
             let off = |(a, b): (&f32, &f32)| (a - b).abs();
             assert!(found.iter().zip(&expected).map(off).all(|off| off < STATE_TOLERANCE), "user {user}");
         }
-        assert_ne!(view(world, USER).await.unwrap().state.unwrap().sequence, before.sequence);
+        assert_ne!(view(world, USER).await.unwrap().state.unwrap().history, before.history);
 
         let after = view(world, USER).await;
         assert_eq!(refresh(world, 3).await.users_refreshed, 0);

@@ -17,6 +17,8 @@ use turret_actors::node::{Member, Node, NodeSettings, Role};
 use turret_actors::protocol::NodeStatus;
 use turret_actors::refresh::schedule::Schedule;
 use turret_actors::retrieve::{Answer, Rejection, RetrieveRequest, Retriever};
+use turret_actors::rollout::RolloutSettings;
+use turret_actors::rollout::verdict::WatchBounds;
 use turret_actors::users::{Unavailable, Users};
 use turret_index::{Backend, IndexSettings};
 use turret_retrieval::budget::Budget;
@@ -47,10 +49,18 @@ pub(crate) struct World {
 
 /// Runs `test` with a node that is ready, and stops the node whatever becomes of the test.
 pub(crate) fn with_node(test: impl AsyncFnOnce(&World)) {
+    with_node_set(|_| {}, test);
+}
+
+/// The same with other settings.
+pub(crate) fn with_node_set(set: impl FnOnce(&mut NodeSettings), test: impl AsyncFnOnce(&World)) {
     alone(async || {
         let dir = TempDir::new().unwrap();
-        let generation = published::publish(dir.path(), "g-test");
-        let world = World::start(dir, generation).await;
+        let generation = published::publish(dir.path(), "g-test", &published::MODEL);
+        generation.make_current().unwrap();
+        let mut settings = settings(&dir);
+        set(&mut settings);
+        let world = World::start(dir, settings, generation).await;
         let ready = async || timeout(WAIT_MAX, world.node.ready()).await.expect("the node is not ready");
         let ran = AssertUnwindSafe(async {
             ready().await;
@@ -97,6 +107,15 @@ pub(crate) fn settings(dir: &TempDir) -> NodeSettings {
         search_threads: 2,
         search_queue: 64,
         in_flight_max: 32,
+        shadow_every: 0,
+        rollout: RolloutSettings {
+            ads_change_max: 0.5,
+            probe_recall_min: 0.99,
+            states_share_min: 1.0,
+            shadow_requests: 16,
+            watch: Duration::from_millis(300),
+            bounds: WatchBounds { failed_rise_max: 0.02, empty_rise_max: 0.05, p99_ratio_max: 100.0 },
+        },
     }
 }
 
@@ -122,7 +141,9 @@ pub(crate) fn looking_at(item: u64) -> Context {
 
 /// What `retriever` answers; a retrieval that outlives its deadline hangs.
 pub(crate) async fn retrieve(retriever: &Retriever, request: RetrieveRequest) -> Result<Answer, Rejection> {
-    timeout(DEADLINE + Duration::from_secs(2), retriever.retrieve(request)).await.expect("a retrieval hangs")
+    timeout(DEADLINE + Duration::from_secs(2), retriever.retrieve(retriever.pin(), request))
+        .await
+        .expect("a retrieval hangs")
 }
 
 /// Waits until `counter` has grown by `more`.
@@ -152,8 +173,8 @@ pub(crate) async fn append(users: &Users, user: u64, events: Vec<Event>) -> Resu
 }
 
 impl World {
-    async fn start(dir: TempDir, generation: Generation) -> Self {
-        let (metrics, settings) = (Metrics::new(&Registry::new()).unwrap(), settings(&dir));
+    async fn start(dir: TempDir, settings: NodeSettings, generation: Generation) -> Self {
+        let metrics = Metrics::new(&Registry::new()).unwrap();
         let node = Node::start(settings.clone(), generation.clone(), metrics.clone()).await.unwrap();
         Self { node, metrics, generation, settings, _dir: dir }
     }

@@ -55,6 +55,8 @@ pub struct Search<'a> {
     pub k: usize,
     /// Only ads that pass.
     pub filter: Option<&'a Filter>,
+    /// Whether every ad that passes is compared, whatever a graph would say: what the graph is measured against.
+    pub exact: bool,
 }
 
 /// An ad that was found.
@@ -238,9 +240,13 @@ impl ShardIndex {
             None => None,
         };
         let count = passing.as_ref().map(|rows| rows.len() as usize);
-        let step = self.planner.plan(self.len(), count, search.k);
         // All rows pass: nothing need be looked up.
         let passing = passing.filter(|rows| (rows.len() as usize) < self.len());
+        let step = match (search.exact, &passing) {
+            (false, _) => self.planner.plan(self.len(), count, search.k),
+            (true, Some(_)) => Step::ExactPostings,
+            (true, None) => Step::Exact,
+        };
         let (rows, plan, distances) = self.take(step, search, passing.as_ref())?;
         Ok(Found {
             ads: rows.iter().map(|row| self.found(row, search.baseline)).collect(),

@@ -48,6 +48,18 @@ pub enum Filter {
     },
 }
 
+impl Filter {
+    /// How many conditions and values it is made of: what it takes to keep one.
+    pub fn size(&self) -> usize {
+        1 + match self {
+            Self::And(parts) | Self::Or(parts) => parts.iter().map(Self::size).sum(),
+            Self::Not(part) => part.size(),
+            Self::AnyOf { values, .. } => values.len(),
+            Self::Between { .. } => 0,
+        }
+    }
+}
+
 /// A range of numbers; an absent end is open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct NumberRange {

@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::ids::{EncoderVersion, GenerationId};
+use crate::ids::{AdId, EncoderVersion, GenerationId};
 use crate::item::AttributeKind;
+use crate::revision::Revision;
+use crate::vector::UnitVector;
 
 /// The layout of [`Manifest`] that this build writes and reads.
-pub const MANIFEST_FORMAT: u32 = 1;
+pub const MANIFEST_FORMAT: u32 = 2;
 
 /// What a published generation is made of. Immutable once written.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,8 +35,44 @@ pub struct Manifest {
     pub partition_users: Vec<u64>,
     /// The attributes that filters may name.
     pub attributes: BTreeMap<Box<str>, AttributeKind>,
+    /// What its index finds of its probes.
+    pub recall: BuiltRecall,
+    /// The position in the journal of live ads up to which they are in the index.
+    pub ads_until: Revision,
     /// Every file of the generation but this one.
     pub files: Vec<File>,
+}
+
+/// What an index was measured at when it was built.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BuiltRecall {
+    /// How many ads each probe asked for.
+    pub k: u32,
+    /// How many probes there were.
+    pub probes: u32,
+    /// The share of an exact scan's ads that it found, of all probes.
+    pub recall: f64,
+}
+
+/// Queries with what an exact scan finds, to judge a loaded index by.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Probes {
+    /// How many ads each asks for.
+    pub k: u32,
+    /// The queries.
+    pub probes: Vec<Probe>,
+}
+
+/// One of [`Probes`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Probe {
+    /// The query embedding.
+    pub vector: UnitVector,
+    /// The best ads of all shards, best first.
+    pub ads: Vec<AdId>,
 }
 
 /// Versions are digests: equal versions are equal bytes.
@@ -96,7 +134,7 @@ impl Manifest {
     pub fn check(&self) -> Result<(), ManifestError> {
         let fail = |field, rule| Err(ManifestError { field, rule });
         if self.format != MANIFEST_FORMAT {
-            return fail("format", "is not one that this build reads");
+            return fail("format", "is not one that this build reads; publish again");
         }
         if self.dimension == 0 || self.dimension > 4096 {
             return fail("dimension", "is not in 1..=4096");

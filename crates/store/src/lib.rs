@@ -4,6 +4,7 @@
 //! sled. It is synchronous, knows no actor and no model: a sequence state is bytes with the version that made them.
 
 mod blobs;
+mod dirty;
 mod event_log;
 mod import;
 mod migrate;
@@ -14,10 +15,11 @@ mod snapshot;
 mod states;
 mod writes;
 
+pub use dirty::{Dirty, DirtyPage};
 pub use import::ImportError;
 pub use partition::{
-    Dirty, DirtyPage, ErasureMark, OpenError, PartitionStore, Profile, ReadError, StateProfile, StoreSettings,
-    StoreStats, UserView, WriteError,
+    ErasureMark, OpenError, PartitionStore, Profile, ReadError, StateProfile, StoreSettings, StoreStats, UserView,
+    WriteError,
 };
 pub use record::RecordError;
 pub use retention::{Retention, Swept};

@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
-use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLockReadGuard};
@@ -19,7 +18,7 @@ use turret_retrieval::user::Demographics;
 use crate::StoredState;
 use crate::blobs::Blobs;
 use crate::event_log::Bounds;
-use crate::record::{LogRecord, RecordError, StateRecord, UserRecord, decode, decode_user, encode};
+use crate::record::{LogRecord, RecordError, StateRecord, UserRecord, decode, decode_user};
 
 /// The most bytes in the log of one user: sixteen of them fit into one message of a refresh.
 const LOG_BYTES_MAX: usize = 48 << 10;
@@ -57,6 +56,7 @@ pub struct PartitionStore {
     has_failed: Mutex<bool>,
     // Held while a user is read, changed and written.
     changing: Mutex<()>,
+    pub(crate) kept_encoders: Mutex<Vec<EncoderVersion>>,
     settings: StoreSettings,
 }
 
@@ -82,17 +82,6 @@ impl UserView {
     pub fn is_current(&self) -> bool {
         self.state.as_ref().is_some_and(|state| state.covers >= self.log_at)
     }
-}
-
-/// A user whose state does not cover all events.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Dirty {
-    /// Who.
-    pub user: UserId,
-    /// The log, oldest first.
-    pub events: Vec<Event>,
-    /// What a state made of these events covers.
-    pub log_at: Revision,
 }
 
 /// All that stands in the store of a user, but the events themselves.
@@ -132,17 +121,6 @@ pub struct ErasureMark {
     pub at_ms: i64,
     /// Events of this time and before are ignored.
     pub watermark_ms: i64,
-}
-
-/// Some of the users whose states must be made again.
-#[derive(Clone, Debug, PartialEq)]
-pub struct DirtyPage {
-    /// In the order of their ids.
-    pub users: Vec<Dirty>,
-    /// Where the next page starts, after this user; none at the end.
-    pub next: Option<UserId>,
-    /// Users passed over because a record of theirs cannot be read.
-    pub damaged: Vec<UserId>,
 }
 
 /// What a partition holds.
@@ -207,9 +185,22 @@ impl PartitionStore {
         let (users, logs, imports) = (tree("users")?, tree("logs")?, tree("imports")?);
         let parts = tree("parts")?;
         let file = File::open(dir.join("db")).map_err(|error| fail(sled::Error::Io(error)))?;
-        let (has_failed, changing) = (Mutex::default(), Mutex::default());
+        let (has_failed, changing, kept_encoders) = (Mutex::default(), Mutex::default(), Mutex::default());
         let (blobs, users_count) = (Blobs::of(dir), AtomicU64::new(0));
-        let store = Self { db, file, blobs, users, logs, parts, imports, users_count, has_failed, changing, settings };
+        let store = Self {
+            db,
+            file,
+            blobs,
+            users,
+            logs,
+            parts,
+            imports,
+            users_count,
+            has_failed,
+            changing,
+            kept_encoders,
+            settings,
+        };
         store.migrate(now_ms).map_err(|source| OpenError { path: dir.to_owned(), source })?;
         store.users_count.store(store.count_users().map_err(fail)?, Ordering::Relaxed);
         Ok(store)
@@ -262,69 +253,6 @@ impl PartitionStore {
     pub fn events(&self, user: &UserId) -> Result<Vec<Event>, ReadError> {
         let key = user.as_str().as_bytes();
         self.record(key)?.map_or(Ok(Vec::new()), |record| self.log(key, &record))
-    }
-
-    /// The next users, after `after`, whose state by `encoder` is missing or does not cover all their events.
-    ///
-    /// At most `limit`; looks at a bounded number of users, so a page may be empty and still have a next one.
-    ///
-    /// A user whose records cannot be read is passed over, so that the others are not kept waiting.
-    ///
-    /// # Errors
-    /// When sled cannot read.
-    pub fn dirty_users(
-        &self,
-        encoder: &EncoderVersion,
-        after: Option<&UserId>,
-        limit: usize,
-    ) -> Result<DirtyPage, ReadError> {
-        let start = after.map_or(Bound::Unbounded, |user| Bound::Excluded(user.as_str().as_bytes()));
-        let mut page = DirtyPage { users: Vec::new(), next: None, damaged: Vec::new() };
-        for (scanned, entry) in self.users.range::<&[u8], _>((start, Bound::Unbounded)).enumerate() {
-            let (key, bytes) = entry?;
-            let user = id_of(&key)?;
-            match self.dirty(&user, &bytes, encoder) {
-                Ok(dirty) => page.users.extend(dirty),
-                Err(ReadError::Record { .. }) => page.damaged.push(user.clone()),
-                Err(error @ ReadError::Disk(_)) => return Err(error),
-            }
-            if page.users.len() >= limit || scanned + 1 >= SCAN_MAX {
-                page.next = Some(user);
-                break;
-            }
-        }
-        Ok(page)
-    }
-
-    /// How many users' states by `encoder` are missing or do not cover all their events. Looks at every user.
-    ///
-    /// # Errors
-    /// When sled cannot read.
-    pub fn count_dirty(&self, encoder: &EncoderVersion) -> Result<u64, ReadError> {
-        let mut count = 0;
-        for bytes in self.users.iter().values() {
-            count += u64::from(decode_user(&bytes?).is_ok_and(|record| record.is_dirty(encoder)));
-        }
-        Ok(count)
-    }
-
-    /// What a refresh needs of a user whose state by `encoder` does not cover all events.
-    fn dirty(&self, user: &UserId, record: &[u8], encoder: &EncoderVersion) -> Result<Option<Dirty>, ReadError> {
-        let key = user.as_str().as_bytes();
-        if !decode_user(record).map_err(|source| damaged(key, source))?.is_dirty(encoder) {
-            return Ok(None);
-        }
-        // Once more, while nobody writes: a record is written before its log, and what is between the two is not to be read.
-        let _changing = self.changing();
-        let Some(mut record) = self.record(key)?.filter(|record| record.is_dirty(encoder)) else { return Ok(None) };
-        let events = self.log(key, &record)?;
-        if events.is_empty() {
-            // The first log of this user was cut off behind its record.
-            record.log_at = Revision::NONE;
-            self.users.insert(key, encode(&record))?;
-            return Ok(None);
-        }
-        Ok(Some(Dirty { user: user.clone(), events, log_at: record.log_at }))
     }
 
     /// The record of the user `key`.

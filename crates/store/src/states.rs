@@ -4,7 +4,7 @@
 //! does not flush. So only the beginning of a state stands in its user's record, and the rest in parts beside it: a last
 //! hidden state is all in the record, the states of every event are not.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use turret_retrieval::ids::{EncoderVersion, UserId};
 use turret_retrieval::revision::Revision;
@@ -14,7 +14,7 @@ use crate::StoredState;
 use crate::partition::{Changing, PartitionStore, ReadError, WriteError, damaged};
 use crate::record::{PART_BYTES_MAX, RecordError, StateRecord, UserRecord, encode};
 
-/// Encoder versions whose states are kept: the one that serves, and the next.
+/// Encoder versions whose states are kept of a user: the one that serves, and the next.
 const ENCODERS_MAX: usize = 2;
 /// How often a state is read that is replaced meanwhile: a replacement takes far longer than a read.
 const READS_MAX: usize = 4;
@@ -22,11 +22,17 @@ const READS_MAX: usize = 4;
 const SEPARATOR: u8 = 0;
 
 impl PartitionStore {
-    /// Stores states with one flush, and forgets those of the oldest encoder beyond the second. Returns how many were
-    /// stored.
+    /// Says whose states must be kept: the encoder that serves, and the one that is to. Beyond the second, those of others
+    /// go first.
+    pub fn keep_states_of(&self, encoders: Vec<EncoderVersion>) {
+        *self.kept_encoders.lock().unwrap_or_else(PoisonError::into_inner) = encoders;
+    }
+
+    /// Stores states with one flush, and forgets those of the oldest encoder beyond the second that need not be kept. Returns
+    /// how many were stored.
     ///
     /// A state is passed over where a better one of its encoder is there, or where its user was erased or forgotten after
-    /// the events were read that it was made of.
+    /// the events were read that it was made of; and one that need not be kept, where it would take the place of one that must.
     ///
     /// # Errors
     /// When something cannot be written; states before it may have been.
@@ -63,7 +69,11 @@ impl PartitionStore {
         let is_better = before
             .as_ref()
             .is_none_or(|kept| rank(state.covers, state.made_at_ms) > rank(kept.covers, kept.made_at_ms));
-        if is_erased || !is_better {
+        let kept_encoders = self.kept_encoders.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let must_be_kept = |encoder: &EncoderVersion| kept_encoders.contains(encoder);
+        let is_in_the_way = !must_be_kept(&state.encoder)
+            && record.states.iter().filter(|kept| must_be_kept(&kept.encoder)).count() >= ENCODERS_MAX;
+        if is_erased || !is_better || is_in_the_way {
             return Ok(false);
         }
         let next = StateRecord::of(state, before.as_ref().is_some_and(|before| !before.odd));
@@ -71,7 +81,7 @@ impl PartitionStore {
             self.parts.insert(part_key(key, &next, number), next.encode_part(part))?;
         }
         record.states.retain(|kept| kept.encoder != state.encoder);
-        record.states.sort_by_key(|kept| -kept.made_at_ms);
+        record.states.sort_by_key(|kept| (!must_be_kept(&kept.encoder), -kept.made_at_ms));
         let beyond = record.states.split_off(record.states.len().min(ENCODERS_MAX - 1));
         record.states.insert(0, next);
         self.users.insert(key, encode(record))?;

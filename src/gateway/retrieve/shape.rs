@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 use turret_actors::retrieve::Answer;
 use turret_retrieval::context::{Context, Surface};
 use turret_retrieval::coverage::Coverage;
-use turret_retrieval::generation::Manifest;
 use turret_retrieval::ids::{AdId, RequestId, UserId};
 use turret_retrieval::tier::{History, Tier};
 use turret_retrieval::user::Demographics;
@@ -115,7 +114,8 @@ struct TimingsBody {
 }
 
 impl AnswerBody {
-    pub(super) fn new(body: &RetrieveBody, answer: Answer, manifest: &Manifest, total: Duration) -> Self {
+    pub(super) fn new(body: &RetrieveBody, answer: Answer, total: Duration) -> Self {
+        let manifest = &answer.manifest;
         let user = answer.user_state;
         let us = |duration: Duration| duration.as_micros() as u64;
         let is_whole = answer.coverage.is_full() && user.reason.is_none();

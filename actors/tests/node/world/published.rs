@@ -8,23 +8,27 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use turret_actors::generation::{CURRENT, Generation, MANIFEST, MODEL_DIR, shard_file, users_file};
+use turret_actors::generation::{CURRENT, Generation, MANIFEST, MODEL_DIR, PROBES, shard_file, users_file};
 use turret_actors::inference_worker::encode;
 use turret_index::{ShardAd, write_shard};
 use turret_model::{
-    Attention, EventWeights, Fusion, HistoryGap, Model, ModelKind, ModelSettings, Objective, Split, SyntheticContext,
-    TrainingSettings, train,
+    Attention, EventWeights, Fusion, HeadInput, HistoryGap, Model, ModelKind, ModelSettings, Objective, Split,
+    SyntheticContext, TrainingSettings, train,
 };
 use turret_retrieval::dataset::{Clock, Dataset, Row};
 use turret_retrieval::digest::Digest;
 use turret_retrieval::event::{Event, EventType};
-use turret_retrieval::generation::{File as PublishedFile, MANIFEST_FORMAT, Manifest, Metric, Versions};
+use turret_retrieval::generation::{
+    BuiltRecall, File as PublishedFile, MANIFEST_FORMAT, Manifest, Metric, Probe, Probes, Versions,
+};
 use turret_retrieval::hashing::{partition_of, shard_of};
 use turret_retrieval::ids::{AdId, AdvertiserId, GenerationId, InterestId, ItemId, PartitionId, ShardId, UserId};
 use turret_retrieval::item::{Ad, Attribute, AttributeKind, Interest, Item};
 use turret_retrieval::revision::Revision;
 use turret_retrieval::state::Precision;
+use turret_retrieval::topk::Hit;
 use turret_retrieval::user::{Demographics, User};
+use turret_retrieval::vector::{UnitVector, dot};
 use turret_store::{SnapshotUser, SnapshotWriter, StoredState};
 
 /// How many ads there are; each promotes the item of its number.
@@ -52,16 +56,26 @@ pub(crate) static MODEL: LazyLock<Model> = LazyLock::new(|| {
     trained.expect("the data set suits the settings").0
 });
 
-/// Publishes a generation called `id` under `generations` and makes it the current one.
-pub(crate) fn publish(generations: &Path, id: &str) -> Generation {
+/// Another one, as a later training would give it.
+pub(crate) static NEXT_MODEL: LazyLock<Model> = LazyLock::new(|| {
+    let split = Split::temporal(AFTER_MS, AFTER_MS + 1);
+    let settings = TrainingSettings { seed: 4, ..training_settings() };
+    let trained = train(&*DATASET, &split, &model_settings(), &settings, &mut |_| ControlFlow::Continue(()));
+    trained.expect("the data set suits the settings").0
+});
+
+/// Makes a generation of `model` called `id` under `generations`; the first one is the current one.
+pub(crate) fn publish(generations: &Path, id: &str, model: &Model) -> Generation {
     let dir = generations.join(id);
     for part in ["shards", "users"] {
         fs::create_dir_all(dir.join(part)).unwrap();
     }
     let mut paths: Vec<PathBuf> =
-        MODEL.save(&dir.join(MODEL_DIR)).unwrap().into_iter().map(|path| Path::new(MODEL_DIR).join(path)).collect();
-    let shard_ads = write_ads(&dir);
-    let partition_users = write_users(&dir);
+        model.save(&dir.join(MODEL_DIR)).unwrap().into_iter().map(|path| Path::new(MODEL_DIR).join(path)).collect();
+    let shard_ads = write_ads(&dir, model);
+    let partition_users = write_users(&dir, model);
+    write_probes(&dir, model);
+    paths.push(PROBES.into());
     paths.extend((0..SHARDS).map(|shard| shard_file(ShardId(shard)).into()));
     paths.extend((0..PARTITIONS).map(|partition| users_file(PartitionId(partition)).into()));
     let manifest = Manifest {
@@ -69,24 +83,50 @@ pub(crate) fn publish(generations: &Path, id: &str) -> Generation {
         id: GenerationId::new(id).unwrap(),
         created_at_ms: now_ms(),
         versions: Versions {
-            encoder: MODEL.encoder_version().clone(),
-            head: MODEL.head_version().into(),
-            ad_tower: MODEL.ad_tower_version().into(),
+            encoder: model.encoder_version().clone(),
+            head: model.head_version().into(),
+            ad_tower: model.ad_tower_version().into(),
             index: "index-of-a-test".into(),
-            feature_schema: MODEL.feature_schema().clone(),
+            feature_schema: model.feature_schema().clone(),
         },
-        dimension: MODEL.dimension() as u32,
+        dimension: model.dimension() as u32,
         metric: Metric::InnerProduct,
         shard_ads,
         partition_users,
         attributes: [("advertiser_id", AttributeKind::Keyword), ("status", AttributeKind::Keyword)]
             .map(|(name, kind)| (name.into(), kind))
             .into(),
+        recall: BuiltRecall { k: PROBE_K, probes: PROBE_USERS as u32, recall: 1.0 },
+        ads_until: Revision::NONE,
         files: paths.iter().map(|path| published_file(&dir, path)).collect(),
     };
     write_manifest(&dir, &manifest);
-    fs::write(generations.join(CURRENT), id).unwrap();
-    Generation::current(generations).unwrap()
+    let generation = Generation::open(&dir).unwrap();
+    if !generations.join(CURRENT).exists() {
+        generation.make_current().unwrap();
+    }
+    generation
+}
+
+/// Ads that the probes ask for, and the users whose demographics they are of.
+const PROBE_K: u32 = 10;
+const PROBE_USERS: u64 = 8;
+
+fn write_probes(dir: &Path, model: &Model) {
+    let known: Vec<Demographics> = (0..PROBE_USERS).map(demographics).collect();
+    let inputs: Vec<HeadInput<'_>> =
+        known.iter().map(|demographics| HeadInput { state: None, context: None, demographics }).collect();
+    let items: Vec<&Item> = DATASET.items.iter().collect();
+    let embeddings = model.embed_items(&items).unwrap();
+    let probe = |vector: UnitVector| {
+        let score =
+            |(ad, item): (&Ad, &UnitVector)| Hit { ad: ad.id.clone(), score: dot(vector.as_slice(), item.as_slice()) };
+        let mut hits: Vec<Hit> = DATASET.ads.iter().zip(&embeddings).map(score).collect();
+        hits.sort();
+        Probe { ads: hits.into_iter().take(PROBE_K as usize).map(|hit| hit.ad).collect(), vector }
+    };
+    let probes = model.embed_queries(&inputs).unwrap().into_iter().map(probe).collect();
+    fs::write(dir.join(PROBES), serde_json::to_vec(&Probes { k: PROBE_K, probes }).unwrap()).unwrap();
 }
 
 /// Writes the manifest of the generation in `dir`.
@@ -153,27 +193,27 @@ fn demographics(user: u64) -> Demographics {
     Demographics { age: Some(20 + (user % 40) as u8), country: Some("BR".into()), gender: Some(gender.into()) }
 }
 
-fn write_ads(dir: &Path) -> Vec<u64> {
+fn write_ads(dir: &Path, model: &Model) -> Vec<u64> {
     let items: Vec<&Item> = DATASET.items.iter().collect();
-    let embeddings = MODEL.embed_items(&items).unwrap();
+    let embeddings = model.embed_items(&items).unwrap();
     let mut shards: Vec<Vec<ShardAd>> = (0..SHARDS).map(|_| Vec::new()).collect();
     for (ad, embedding) in DATASET.ads.iter().zip(embeddings) {
         shards[shard_of(&ad.id, SHARDS).0 as usize].push(ShardAd { ad: ad.clone(), embedding });
     }
     for (shard, ads) in (0..).map(ShardId).zip(&shards) {
-        write_shard(&dir.join(shard_file(shard)), MODEL.dimension(), ads).unwrap();
+        write_shard(&dir.join(shard_file(shard)), model.dimension(), ads).unwrap();
     }
     shards.iter().map(|ads| ads.len() as u64).collect()
 }
 
-fn write_users(dir: &Path) -> Vec<u64> {
+fn write_users(dir: &Path, model: &Model) -> Vec<u64> {
     let create = |partition| SnapshotWriter::create(&dir.join(users_file(PartitionId(partition)))).unwrap();
     let mut writers: Vec<SnapshotWriter> = (0..PARTITIONS).map(create).collect();
     for user in 0..USERS {
         let events = history(user);
-        let sequence = encode(&MODEL, &[&events], Precision::F16).unwrap().remove(0);
+        let sequence = encode(model, &[&events], Precision::F16).unwrap().remove(0);
         let state = sequence.zip(events.last()).map(|(sequence, last)| StoredState {
-            encoder: MODEL.encoder_version().clone(),
+            encoder: model.encoder_version().clone(),
             made_at_ms: now_ms(),
             covers_until_ms: last.timestamp_ms,
             covers: Revision::NONE,

@@ -5,6 +5,8 @@ use turret_retrieval::ids::{GenerationId, ItemId};
 use turret_retrieval::state::{Precision, SequenceState};
 
 use super::*;
+use crate::DirtyPage;
+use crate::record::encode;
 use crate::snapshot::{SnapshotUser, SnapshotWriter};
 use crate::writes::{Appended, Change, Write, Written};
 

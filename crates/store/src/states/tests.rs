@@ -57,6 +57,24 @@ fn the_parts_of_a_forgotten_state_go_with_it() {
 }
 
 #[test]
+fn the_states_that_must_be_kept_outlive_newer_ones_of_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let user = UserId::from(1);
+    let put = |encoder, made_at_ms| store.put_states(&[(user.clone(), state(encoder, made_at_ms, 33))]).unwrap();
+    let found = |encoder| found(&store, &user, encoder).unwrap().map(|found| found.made_at_ms);
+    store.keep_states_of(vec![EncoderVersion::from(1)]);
+    // The second is tried and given up, the third takes its place although it is older.
+    assert_eq!((put(1, 10), put(2, 30), put(3, 20)), (1, 1, 1));
+    assert_eq!((found(1), found(2), found(3)), (Some(10), None, Some(20)));
+    // What comes late of the second is in the way of both.
+    store.keep_states_of(vec![EncoderVersion::from(1), EncoderVersion::from(3)]);
+    assert_eq!(put(2, 40), 0);
+    assert_eq!((put(1, 50), found(1), found(2), found(3)), (1, Some(50), None, Some(20)));
+    assert_eq!(store.parts.len(), 2 * usize::from(StateRecord::of(&state(1, 1, 33), false).parts()));
+}
+
+#[test]
 fn parts_that_do_not_belong_together_are_never_joined() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());

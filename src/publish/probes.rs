@@ -1,0 +1,99 @@
+//! What the index finds, measured when it is made: queries of some of the users, asked of every shard as a node will index
+//! it, and of an exact scan.
+
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use turret_actors::durable::write_flushed;
+use turret_actors::generation::PROBES;
+use turret_index::{Search, ShardAd, ShardIndex, Stage};
+use turret_model::HeadInput;
+use turret_retrieval::event::Event;
+use turret_retrieval::generation::{BuiltRecall, Probe, Probes};
+use turret_retrieval::ids::AdId;
+use turret_retrieval::merge::merge;
+use turret_retrieval::topk::Hit;
+use turret_retrieval::vector::UnitVector;
+
+use super::users::latest;
+use super::{Publication, Step};
+
+/// The most queries.
+const PROBES_MAX: usize = 128;
+/// Ads that each asks for.
+const K: usize = 100;
+
+/// Writes the probes of a generation whose shards hold `shards`, and says what the index finds of them.
+pub(super) fn write(
+    publication: &Publication<'_>,
+    dir: &Path,
+    shards: Vec<Vec<ShardAd>>,
+    observe: &mut dyn FnMut(Step) -> ControlFlow<()>,
+) -> anyhow::Result<BuiltRecall> {
+    let queries = queries(publication)?;
+    let total: u64 = shards.iter().map(|ads| ads.len() as u64).sum();
+    let k = K.min(total.max(1) as usize);
+    let mut found: Vec<Vec<Vec<(Hit, ())>>> = queries.iter().map(|_| Vec::new()).collect();
+    let mut exact = found.clone();
+    let mut before = 0;
+    for ads in shards {
+        let count = ads.len() as u64;
+        let mut go_on = |progress: turret_index::Progress| match progress.stage {
+            Stage::Read => ControlFlow::Continue(()),
+            Stage::Graph => observe(Step::Index(before + progress.done, total)),
+        };
+        let index = ShardIndex::build(publication.model.dimension(), ads, publication.index, &mut go_on)?;
+        for ((query, found), scanned) in queries.iter().zip(&mut found).zip(&mut exact) {
+            for (list, exact) in [(found, false), (scanned, true)] {
+                let search = Search { vector: query, baseline: None, k, filter: None, exact };
+                list.push(index.search(&search)?.ads.into_iter().map(|ad| (ad.hit, ())).collect());
+            }
+        }
+        before += count;
+        if observe(Step::Index(before, total)).is_break() {
+            bail!("publication was broken off");
+        }
+    }
+    let best =
+        |lists: &[Vec<(Hit, ())>]| -> Vec<AdId> { merge(lists, k).into_iter().map(|(hit, ())| hit.ad).collect() };
+    let (mut hits, mut wanted) = (0, 0);
+    let mut probes = Vec::with_capacity(queries.len());
+    for ((vector, found), exact) in queries.into_iter().zip(&found).zip(&exact) {
+        let (found, ads) = (best(found).into_iter().collect::<HashSet<AdId>>(), best(exact));
+        hits += ads.iter().filter(|ad| found.contains(ad)).count();
+        wanted += ads.len();
+        probes.push(Probe { vector, ads });
+    }
+    let recall = BuiltRecall {
+        k: k as u32,
+        probes: probes.len() as u32,
+        recall: if wanted == 0 { 1.0 } else { hits as f64 / wanted as f64 },
+    };
+    let path = dir.join(PROBES);
+    let text = serde_json::to_vec(&Probes { k: k as u32, probes })?;
+    write_flushed(&path, &text).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(recall)
+}
+
+/// Query embeddings of users spread evenly over all, without a context.
+fn queries(publication: &Publication<'_>) -> anyhow::Result<Vec<UnitVector>> {
+    let (dataset, model) = (publication.dataset, publication.model);
+    let every = dataset.users.len().div_ceil(PROBES_MAX).max(1);
+    let users: Vec<u32> = (0..dataset.users.len() as u32).step_by(every).collect();
+    let histories: Vec<Vec<Event>> =
+        users.iter().map(|user| latest(dataset, *user, publication.events_per_user_max)).collect();
+    let slices: Vec<&[Event]> = histories.iter().map(Vec::as_slice).collect();
+    let states = model.encode(&slices)?;
+    let inputs: Vec<HeadInput<'_>> = users
+        .iter()
+        .zip(&states)
+        .map(|(user, state)| HeadInput {
+            state: Some(&state[..]).filter(|state| !state.is_empty()),
+            context: None,
+            demographics: &dataset.users[*user as usize].demographics,
+        })
+        .collect();
+    Ok(model.embed_queries(&inputs)?)
+}
