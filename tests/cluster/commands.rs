@@ -48,7 +48,7 @@ const COMMANDS: [(&[&str], &[&str]); 15] = [
     (&["model", "tensors"], &["--config", "--kind", "--for", "--json", "contextual", "history-only"]),
     (&["model", "import"], &["--config", "--kind", "--for", "--weights", "--out", "--json", "safetensors"]),
     (&["evaluate"], &["--config", "--out", "--by-tier", "--json"]),
-    (&["publish"], &["--config", "--json"]),
+    (&["publish"], &["--config", "--rollback", "--generation", "--admin", "--detach", "--json"]),
     (&["serve"], &["--config", "--node"]),
     (&["refresh"], &["--admin", "--dry-run", "--detach", "--json"]),
     (

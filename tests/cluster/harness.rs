@@ -15,7 +15,7 @@ use turret_retrieval::ids::{NodeName, PartitionId, ShardId};
 
 use crate::client::{Reply, get, post, try_send};
 use crate::process::{Process, Signal, text, wait_until};
-use crate::world::{World, world};
+use crate::world::{World, config_between, world};
 
 /// For a node to load, for peers to join, and for a lost one to come back.
 pub(crate) const READY_TIME: Duration = Duration::from_secs(60);
@@ -63,6 +63,30 @@ impl Cluster {
             }
         }
         panic!("no free ports were found in {ATTEMPTS} attempts");
+    }
+
+    /// One node over a copy of the world's generations, in a configuration that trains and publishes too: what is published
+    /// there, no other test meets. `more` stands in the configuration as it is.
+    pub(crate) fn of_its_own(name: &'static str, more: &str) -> Self {
+        for _ in 0..ATTEMPTS {
+            let mut cluster = Self::configured(&[name], Path::new("generations"));
+            let dir = cluster.dir.path();
+            copy_all(&world().generations(), &dir.join("generations"));
+            let nodes = fs::read_to_string(&cluster.config).unwrap();
+            let nodes = &nodes[nodes.find("\n[[nodes]]").expect("the file has nodes")..];
+            fs::write(&cluster.config, format!("{}{more}{nodes}", config_between(&world().dir, dir))).unwrap();
+            cluster.restart(0);
+            if cluster.came_up() {
+                cluster.wait_joined();
+                return cluster;
+            }
+        }
+        panic!("no free ports were found in {ATTEMPTS} attempts");
+    }
+
+    /// The directory of its configuration and its data.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     /// A configuration on free ports, and no process yet.
@@ -224,6 +248,19 @@ impl Node {
         let is_up = |peer: &Value| peer["reachable"] == true && peer["ready"] == true;
         let answers_for = |user: String| self.ask(&request_of(&user)).expect(200).json()["status"] == "full";
         peers.iter().all(is_up) && world().user_of_each_partition().into_iter().all(answers_for)
+    }
+}
+
+/// Copies a directory and what is below it.
+fn copy_all(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_all(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
     }
 }
 

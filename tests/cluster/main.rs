@@ -11,6 +11,7 @@ mod commands;
 mod harness;
 mod outage;
 mod process;
+mod publish;
 mod scrape;
 mod training;
 mod users;

@@ -159,7 +159,12 @@ fn make(dir: &Path) {
 
 /// A configuration that trains and publishes in `dir`, on the marketplace there. Small enough to train in a second.
 pub(crate) fn config_of(dir: &Path) -> String {
-    let dir = text(dir);
+    config_between(dir, dir)
+}
+
+/// The same, where the marketplace is that of `from`.
+pub(crate) fn config_between(from: &Path, dir: &Path) -> String {
+    let (from, dir) = (text(from), text(dir));
     format!(
         r#"
 data_dir = "{dir}"
@@ -167,7 +172,7 @@ generations = "{dir}/generations"
 models = "{dir}/models"
 
 [data]
-dir = "{dir}/marketplace"
+dir = "{from}/marketplace"
 
 [split]
 kind = "temporal"
