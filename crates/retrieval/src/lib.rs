@@ -15,6 +15,7 @@ pub mod generation;
 pub mod hashing;
 pub mod ids;
 pub mod item;
+pub mod live_ad;
 pub mod merge;
 pub mod revision;
 pub mod state;

@@ -54,7 +54,7 @@ impl PartitionStore {
             match self.dirty(&user, &bytes, encoder) {
                 Ok(dirty) => page.users.extend(dirty),
                 Err(ReadError::Record { .. }) => page.damaged.push(user.clone()),
-                Err(error @ ReadError::Disk(_)) => return Err(error),
+                Err(error @ (ReadError::Disk(_) | ReadError::Ad { .. })) => return Err(error),
             }
             if page.users.len() >= limit || scanned + 1 >= SCAN_MAX {
                 page.next = Some(user);

@@ -1,10 +1,12 @@
 //! User state on sled: event logs, sequence states, demographics.
 //!
-//! Owns the store of one user partition and the snapshot that a generation ships for it. It is the only importer of
+//! Owns the store of one user partition, the snapshot that a generation ships for it, and the journal of live ads. It is the only importer of
 //! sled. It is synchronous, knows no actor and no model: a sequence state is bytes with the version that made them.
 
+mod ad_journal;
 mod blobs;
 mod dirty;
+mod disk;
 mod event_log;
 mod import;
 mod migrate;
@@ -15,6 +17,7 @@ mod snapshot;
 mod states;
 mod writes;
 
+pub use ad_journal::AdJournal;
 pub use dirty::{Dirty, DirtyPage};
 pub use import::ImportError;
 pub use partition::{

@@ -40,10 +40,10 @@ impl PartitionStore {
     /// Rewrites what earlier versions wrote, as of `now_ms`. What cannot be read stays as it is, or is a state that a
     /// refresh makes again.
     pub(crate) fn migrate(&self, now_ms: i64) -> Result<(), WriteError> {
-        if !self.db.tree_names().iter().any(|name| **name == *STATES.as_bytes()) {
+        if !self.disk.db.tree_names().iter().any(|name| **name == *STATES.as_bytes()) {
             return Ok(());
         }
-        let (states, parts) = (self.db.open_tree(STATES)?, self.db.open_tree(STATE_PARTS)?);
+        let (states, parts) = (self.disk.db.open_tree(STATES)?, self.disk.db.open_tree(STATE_PARTS)?);
         for entry in &self.logs {
             let (key, bytes) = entry?;
             if let Some((version, events)) = bytes.split_first().filter(|(version, _)| BEFORE.contains(version)) {
@@ -66,8 +66,8 @@ impl PartitionStore {
         }
         self.flush()?;
         // The tree by which the work is known goes last.
-        self.db.drop_tree(STATE_PARTS)?;
-        self.db.drop_tree(STATES)?;
+        self.disk.db.drop_tree(STATE_PARTS)?;
+        self.disk.db.drop_tree(STATES)?;
         self.flush()
     }
 }

@@ -2,21 +2,20 @@
 
 use std::collections::HashSet;
 use std::ffi::OsString;
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLockReadGuard};
 
 use serde::{Deserialize, Serialize};
-use sled::{Db, Tree};
+use sled::Tree;
 use turret_retrieval::event::Event;
 use turret_retrieval::ids::{EncoderVersion, UserId};
 use turret_retrieval::revision::Revision;
 use turret_retrieval::user::Demographics;
 
 use crate::StoredState;
-use crate::blobs::Blobs;
+use crate::disk::Disk;
 use crate::event_log::Bounds;
 use crate::record::{LogRecord, RecordError, StateRecord, UserRecord, decode, decode_user};
 
@@ -43,17 +42,12 @@ pub struct StoreSettings {
 /// that a state is never taken for newer than it is; a state's parts before the record that names them; an erased record before
 /// what it no longer names. A log whose record says that there is none is none.
 pub struct PartitionStore {
-    pub(crate) db: Db,
-    // sled's own flush does not wait for the drive; this handle of its log does.
-    file: File,
-    pub(crate) blobs: Blobs,
+    pub(crate) disk: Disk,
     pub(crate) users: Tree,
     pub(crate) logs: Tree,
     pub(crate) parts: Tree,
     pub(crate) imports: Tree,
     pub(crate) users_count: AtomicU64,
-    // Whether a flush has; held while one is going on.
-    has_failed: Mutex<bool>,
     // Held while a user is read, changed and written.
     changing: Mutex<()>,
     pub(crate) kept_encoders: Mutex<Vec<EncoderVersion>>,
@@ -138,6 +132,12 @@ pub struct OpenError {
     source: WriteError,
 }
 
+impl OpenError {
+    pub(crate) fn of(dir: &Path, source: WriteError) -> Self {
+        Self { path: dir.to_owned(), source }
+    }
+}
+
 /// Why something cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
@@ -149,6 +149,14 @@ pub enum ReadError {
     Record {
         /// Whose.
         user: String,
+        /// What is wrong.
+        source: RecordError,
+    },
+    /// The entry of an ad is not what was written.
+    #[error("ad {ad}: {source}")]
+    Ad {
+        /// Whose.
+        ad: String,
         /// What is wrong.
         source: RecordError,
     },
@@ -178,30 +186,15 @@ impl PartitionStore {
     /// # Errors
     /// When another process has it open, or it cannot be read.
     pub fn open(dir: &Path, settings: StoreSettings, now_ms: i64) -> Result<Self, OpenError> {
-        let fail = |source| OpenError { path: dir.to_owned(), source: WriteError::Disk(source) };
-        let config = sled::Config::new().path(dir).cache_capacity(settings.cache_bytes).flush_every_ms(None);
-        let db = config.open().map_err(fail)?;
-        let tree = |name: &str| db.open_tree(name).map_err(fail);
+        let fail = |source| OpenError::of(dir, WriteError::Disk(source));
+        let disk = Disk::open(dir, settings.cache_bytes).map_err(fail)?;
+        let tree = |name: &str| disk.db.open_tree(name).map_err(fail);
         let (users, logs, imports) = (tree("users")?, tree("logs")?, tree("imports")?);
         let parts = tree("parts")?;
-        let file = File::open(dir.join("db")).map_err(|error| fail(sled::Error::Io(error)))?;
-        let (has_failed, changing, kept_encoders) = (Mutex::default(), Mutex::default(), Mutex::default());
-        let (blobs, users_count) = (Blobs::of(dir), AtomicU64::new(0));
-        let store = Self {
-            db,
-            file,
-            blobs,
-            users,
-            logs,
-            parts,
-            imports,
-            users_count,
-            has_failed,
-            changing,
-            kept_encoders,
-            settings,
-        };
-        store.migrate(now_ms).map_err(|source| OpenError { path: dir.to_owned(), source })?;
+        let (changing, kept_encoders) = (Mutex::default(), Mutex::default());
+        let users_count = AtomicU64::new(0);
+        let store = Self { disk, users, logs, parts, imports, users_count, changing, kept_encoders, settings };
+        store.migrate(now_ms).map_err(|source| OpenError::of(dir, source))?;
         store.users_count.store(store.count_users().map_err(fail)?, Ordering::Relaxed);
         Ok(store)
     }
@@ -264,7 +257,7 @@ impl PartitionStore {
     pub(crate) fn changing(&self) -> Changing<'_> {
         // A change that panicked has written all it would write, or a beginning that is sound.
         let alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        Changing { _alone: alone, _writing: self.blobs.writing() }
+        Changing { _alone: alone, _writing: self.disk.writing() }
     }
 
     /// The events of the user `key`, whose record is given.
@@ -287,16 +280,7 @@ impl PartitionStore {
 
     /// Everything written before this call is on the disk when it returns.
     pub(crate) fn flush(&self) -> Result<(), WriteError> {
-        // One at a time: the system tells of a lost write once, and the next call would succeed over what is not on the disk.
-        let mut has_failed = self.has_failed.lock().unwrap_or_else(PoisonError::into_inner);
-        if *has_failed {
-            return Err(WriteError::Poisoned);
-        }
-        let flushed = self.db.flush().map_err(WriteError::Disk);
-        let flushed = flushed.and_then(|_| self.blobs.flush().map_err(WriteError::Flush));
-        let flushed = flushed.and_then(|_| self.file.sync_data().map_err(WriteError::Flush));
-        *has_failed = flushed.is_err();
-        flushed
+        self.disk.flush()
     }
 }
 

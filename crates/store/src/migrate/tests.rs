@@ -60,7 +60,12 @@ fn what_version_2_left_is_read_and_rewritten() {
             Event { item_id: ItemId::from(5), event_type: EventType::Checkout, timestamp_ms: 1_000, event_id: None };
         assert_eq!(store.events(&UserId::new("u1").unwrap()).unwrap(), [event]);
         assert!(
-            !store.db.tree_names().iter().any(|name| **name == *STATES.as_bytes() || **name == *STATE_PARTS.as_bytes())
+            !store
+                .disk
+                .db
+                .tree_names()
+                .iter()
+                .any(|name| **name == *STATES.as_bytes() || **name == *STATE_PARTS.as_bytes())
         );
     }
 }

@@ -95,7 +95,7 @@ fn pages_that_sled_keeps_in_files_of_their_own_are_flushed_with_the_rest() {
         for user in 0..40 {
             let event = |at: i64| Event { item_id: item_id.clone(), ..event(0, round * 100 + at) };
             append(&store, &UserId::from(user), &(0..25).map(event).collect::<Vec<_>>()).unwrap();
-            assert_eq!(store.blobs.flush().unwrap(), 0, "acknowledged before it was flushed");
+            assert_eq!(store.disk.blobs.flush().unwrap(), 0, "acknowledged before it was flushed");
         }
         files += std::fs::read_dir(dir.path().join("blobs")).unwrap().count();
     }

@@ -1,0 +1,50 @@
+//! A sled database whose acknowledged writes are on the disk.
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::fs::File;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError, RwLockReadGuard};
+
+use sled::Db;
+
+use crate::blobs::Blobs;
+use crate::partition::WriteError;
+
+/// See the module.
+pub(crate) struct Disk {
+    pub(crate) db: Db,
+    // sled's own flush does not wait for the drive; this handle of its log does.
+    file: File,
+    pub(crate) blobs: Blobs,
+    // Whether a flush has; held while one is going on.
+    has_failed: Mutex<bool>,
+}
+
+impl Disk {
+    /// Opens the database in `dir`, or makes it.
+    pub(crate) fn open(dir: &Path, cache_bytes: u64) -> sled::Result<Self> {
+        let db = sled::Config::new().path(dir).cache_capacity(cache_bytes).flush_every_ms(None).open()?;
+        let file = File::open(dir.join("db"))?;
+        Ok(Self { db, file, blobs: Blobs::of(dir), has_failed: Mutex::default() })
+    }
+
+    /// Held by whoever writes, until the write has returned.
+    pub(crate) fn writing(&self) -> RwLockReadGuard<'_, HashSet<OsString>> {
+        self.blobs.writing()
+    }
+
+    /// Everything written before this call is on the disk when it returns.
+    pub(crate) fn flush(&self) -> Result<(), WriteError> {
+        // One at a time: the system tells of a lost write once, and the next call would succeed over what is not on the disk.
+        let mut has_failed = self.has_failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if *has_failed {
+            return Err(WriteError::Poisoned);
+        }
+        let flushed = self.db.flush().map_err(WriteError::Disk);
+        let flushed = flushed.and_then(|_| self.blobs.flush().map_err(WriteError::Flush));
+        let flushed = flushed.and_then(|_| self.file.sync_data().map_err(WriteError::Flush));
+        *has_failed = flushed.is_err();
+        flushed
+    }
+}
