@@ -59,6 +59,11 @@ impl Attributes {
         rows
     }
 
+    /// Every row.
+    pub(crate) fn all(&self) -> &RoaringBitmap {
+        &self.all
+    }
+
     /// The memory that the postings take, in bytes, about.
     pub(crate) fn bytes(&self) -> usize {
         let column_bytes = |column: &Column| match column {

@@ -11,6 +11,7 @@ mod exact;
 mod fixtures;
 mod format;
 mod graph;
+mod live;
 mod planner;
 mod rows;
 mod settings;
@@ -18,6 +19,7 @@ mod shard;
 
 pub use format::{ReadError, WriteError, read_shard, write_shard};
 pub use graph::GraphError;
+pub use live::{CHANGED_ADS_MAX, ChangeError, LiveShard, ShardChange, ShardContent};
 pub use planner::Plan;
 pub use rows::{ADS_MAX, DIMENSION_MAX, RowsError, ShardAd, ShardRows, UnitError};
 pub use settings::{Backend, IndexSettings};

@@ -69,6 +69,11 @@ impl Planner {
         }
     }
 
+    /// The planner of a shard that has nothing but its rows.
+    pub(crate) fn exact() -> Self {
+        Self { backend: Backend::Exact, is_free: false, exact_below_ads: 0, search_list: 1 }
+    }
+
     /// [`Backend::Exact`] or [`Backend::DiskAnn`].
     pub(crate) fn backend(&self) -> Backend {
         self.backend

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use turret_retrieval::item::{Ad, Attribute, AttributeKind};
 use turret_retrieval::vector::{UnitVector, VectorError};
 
@@ -14,7 +15,7 @@ pub const DIMENSION_MAX: usize = 4_096;
 const LENGTH_TOLERANCE: f64 = 1e-3;
 
 /// One ad with its embedding.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ShardAd {
     /// The ad.
     pub ad: Ad,

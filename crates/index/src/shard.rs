@@ -204,18 +204,27 @@ impl ShardIndex {
         settings: &IndexSettings,
         observe: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Self, GraphError> {
-        let ShardRows { dimension, vectors, ads, kinds } = rows;
-        let planner = Planner::new(settings, ads.len());
-        let total = ads.len() as u64;
+        let planner = Planner::new(settings, rows.len());
+        let total = rows.len() as u64;
         let mut observe_rows = |done: usize| observe(Progress { stage: Stage::Graph, done: done as u64, total });
         let graph = match planner.backend() {
-            Backend::DiskAnn => Some(Graph::build(&vectors, dimension, settings, &mut observe_rows)?),
+            Backend::DiskAnn => Some(Graph::build(&rows.vectors, rows.dimension, settings, &mut observe_rows)?),
             Backend::Exact | Backend::Auto => None,
         };
+        Ok(Self::of(rows, graph, planner))
+    }
+
+    /// An index of rows that are all compared with every query.
+    pub(crate) fn scanned(rows: ShardRows) -> Self {
+        Self::of(rows, None, Planner::exact())
+    }
+
+    fn of(rows: ShardRows, graph: Option<Graph>, planner: Planner) -> Self {
+        let ShardRows { dimension, vectors, ads, kinds } = rows;
         let attributes = Attributes::new(&ads, &kinds);
         let list = |ad: turret_retrieval::item::Ad| ListedAd { advertiser: ad.advertiser().map(Into::into), id: ad.id };
         let ads = ads.into_iter().map(list).collect();
-        Ok(Self { dimension, vectors, ads, kinds, attributes, graph, planner })
+        Self { dimension, vectors, ads, kinds, attributes, graph, planner }
     }
 
     /// The best `k` ads that pass the filter.
@@ -225,6 +234,11 @@ impl ShardIndex {
     /// # Errors
     /// When `search` breaks a rule; asking again will not help.
     pub fn search(&self, search: &Search<'_>) -> Result<Found, SearchError> {
+        self.search_without(search, &RoaringBitmap::new())
+    }
+
+    /// The same, as if the rows of `hidden` were not there.
+    pub(crate) fn search_without(&self, search: &Search<'_>, hidden: &RoaringBitmap) -> Result<Found, SearchError> {
         if !(1..=K_MAX).contains(&search.k) {
             return Err(SearchError::K { found: search.k });
         }
@@ -239,6 +253,12 @@ impl ShardIndex {
             }
             None => None,
         };
+        let visible = self.len() - hidden.len() as usize;
+        let (is_filtered, passing) = match passing {
+            Some(passing) => (true, Some(passing - hidden)),
+            None if hidden.is_empty() => (false, None),
+            None => (false, Some(self.attributes.all() - hidden)),
+        };
         let count = passing.as_ref().map(|rows| rows.len() as usize);
         // All rows pass: nothing need be looked up.
         let passing = passing.filter(|rows| (rows.len() as usize) < self.len());
@@ -252,7 +272,7 @@ impl ShardIndex {
             ads: rows.iter().map(|row| self.found(row, search.baseline)).collect(),
             exhausted: count.unwrap_or(self.len()) < search.k,
             plan,
-            selectivity: count.map(|count| count as f64 / self.len().max(1) as f64),
+            selectivity: count.filter(|_| is_filtered).map(|count| count as f64 / visible.max(1) as f64),
             distances,
         })
     }
@@ -319,6 +339,11 @@ impl ShardIndex {
             advertiser: ad.advertiser.clone(),
             baseline_score: baseline.map(|baseline| dot(baseline.as_slice(), vector)),
         }
+    }
+
+    /// The row of an ad, where it is of this shard.
+    pub(crate) fn row_of(&self, id: &AdId) -> Option<u32> {
+        self.ads.binary_search_by(|ad| ad.id.cmp(id)).ok().map(|row| row as u32)
     }
 
     /// How many ads there are.
