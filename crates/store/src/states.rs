@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use turret_retrieval::ids::{EncoderVersion, UserId};
+use turret_retrieval::kept::STATES_MAX;
 use turret_retrieval::revision::Revision;
 use turret_retrieval::state::SequenceState;
 
@@ -14,8 +15,6 @@ use crate::StoredState;
 use crate::partition::{Changing, PartitionStore, ReadError, WriteError, damaged};
 use crate::record::{PART_BYTES_MAX, RecordError, StateRecord, UserRecord, encode};
 
-/// Encoder versions whose states are kept: the one that serves, and the next.
-const ENCODERS_MAX: usize = 2;
 /// How often a state is read that is replaced meanwhile: a replacement takes far longer than a read.
 const READS_MAX: usize = 4;
 /// Between a user and an encoder in a key, and before the number of a part; ids hold no control characters.
@@ -72,7 +71,7 @@ impl PartitionStore {
         }
         record.states.retain(|kept| kept.encoder != state.encoder);
         record.states.sort_by_key(|kept| -kept.made_at_ms);
-        let beyond = record.states.split_off(record.states.len().min(ENCODERS_MAX - 1));
+        let beyond = record.states.split_off(record.states.len().min(STATES_MAX - 1));
         record.states.insert(0, next);
         self.users.insert(key, encode(record))?;
         before.iter().chain(&beyond).try_for_each(|old| self.forget_parts(key, old))?;
