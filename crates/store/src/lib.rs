@@ -5,21 +5,25 @@
 
 mod blobs;
 mod event_log;
+mod export;
 mod import;
 mod migrate;
 mod partition;
 mod record;
+mod restore;
 mod retention;
 mod snapshot;
 mod states;
 mod writes;
 
+pub use export::KeptPage;
 pub use import::ImportError;
 pub use partition::{
     Dirty, DirtyPage, ErasureMark, OpenError, PartitionStore, Profile, ReadError, StateProfile, StoreSettings,
     StoreStats, UserView, WriteError,
 };
 pub use record::RecordError;
+pub use restore::RestoreError;
 pub use retention::{Retention, Swept};
 pub use snapshot::{SnapshotError, SnapshotUser, SnapshotWriter, snapshot_holds};
 pub use turret_retrieval::kept::StoredState;

@@ -22,7 +22,7 @@ use crate::event_log::Bounds;
 use crate::record::{LogRecord, RecordError, StateRecord, UserRecord, decode, decode_user, encode};
 
 /// The most bytes in the log of one user: sixteen of them fit into one message of a refresh.
-const LOG_BYTES_MAX: usize = 48 << 10;
+pub(crate) const LOG_BYTES_MAX: usize = 48 << 10;
 /// Users looked at for one page of a walk over all of them.
 pub(crate) const SCAN_MAX: usize = 20_000;
 
@@ -158,6 +158,15 @@ pub struct StoreStats {
 pub struct OpenError {
     path: PathBuf,
     source: WriteError,
+}
+
+impl OpenError {
+    /// Whether another process has it open, or this one: it can be opened when that one has closed it.
+    pub fn is_in_use(&self) -> bool {
+        let WriteError::Disk(sled::Error::Io(error)) = &self.source else { return false };
+        // sled has no kind of error for it.
+        error.to_string().contains("could not acquire lock")
+    }
 }
 
 /// Why something cannot be read.

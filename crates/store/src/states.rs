@@ -52,7 +52,7 @@ impl PartitionStore {
         record: &mut UserRecord,
         key: &[u8],
         state: &StoredState,
-        _: &Changing<'_>,
+        changing: &Changing<'_>,
     ) -> Result<bool, WriteError> {
         // What an erased user did may be in it, or one who has been forgotten: then there is no such position any more.
         let is_erased = record.erased.is_some_and(|erased| state.covers < erased.at) || state.covers > record.log_at;
@@ -66,9 +66,7 @@ impl PartitionStore {
             return Ok(false);
         }
         let next = StateRecord::of(state, before.as_ref().is_some_and(|before| !before.odd));
-        for (number, part) in (0..).zip(state.sequence.bytes()[next.first.len()..].chunks(PART_BYTES_MAX)) {
-            self.parts.insert(part_key(key, &next, number), next.encode_part(part))?;
-        }
+        self.put_parts(key, &next, state, changing)?;
         record.states.retain(|kept| kept.encoder != state.encoder);
         record.states.sort_by_key(|kept| -kept.made_at_ms);
         let beyond = record.states.split_off(record.states.len().min(STATES_MAX - 1));
@@ -76,6 +74,20 @@ impl PartitionStore {
         self.users.insert(key, encode(record))?;
         before.iter().chain(&beyond).try_for_each(|old| self.forget_parts(key, old))?;
         Ok(true)
+    }
+
+    /// Writes what of `state` does not stand in `kept`, its record.
+    pub(crate) fn put_parts(
+        &self,
+        key: &[u8],
+        kept: &StateRecord,
+        state: &StoredState,
+        _: &Changing<'_>,
+    ) -> Result<(), WriteError> {
+        for (number, part) in (0..).zip(state.sequence.bytes()[kept.first.len()..].chunks(PART_BYTES_MAX)) {
+            self.parts.insert(part_key(key, kept, number), kept.encode_part(part))?;
+        }
+        Ok(())
     }
 
     /// Removes the parts of a state that is no more in its user's record.
@@ -86,8 +98,14 @@ impl PartitionStore {
         Ok(())
     }
 
-    /// The state of `record`, which is that of the user `key`, by `encoder`. None where a part is missing or of another
-    /// writing: the record has been replaced meanwhile, or is torn.
+    /// The state of the user `key` whose record is `state`. None where a part is missing or of another writing: the record has
+    /// been replaced meanwhile, or is torn.
+    pub(crate) fn stored(&self, key: &[u8], state: &StateRecord) -> Result<Option<StoredState>, ReadError> {
+        let Some(bytes) = self.joined(key, state)? else { return Ok(None) };
+        let sequence = SequenceState::from_bytes(bytes, state.dimension as usize, state.precision);
+        Ok(Some(state.with(sequence.map_err(|_| damaged(key, RecordError::Malformed))?)))
+    }
+
     fn joined(&self, key: &[u8], state: &StateRecord) -> Result<Option<Arc<[u8]>>, ReadError> {
         let mut bytes = Vec::with_capacity(state.bytes as usize);
         bytes.extend_from_slice(&state.first);
@@ -111,10 +129,9 @@ impl PartitionStore {
         for _ in 0..READS_MAX {
             let Some(record) = self.record(key)? else { return Ok(None) };
             let Some(state) = record.state(encoder) else { return Ok(Some((record, None))) };
-            let Some(bytes) = self.joined(key, state)? else { continue };
-            let sequence = SequenceState::from_bytes(bytes, state.dimension as usize, state.precision);
-            let state = state.with(sequence.map_err(|_| damaged(key, RecordError::Malformed))?);
-            return Ok(Some((record, Some(state))));
+            if let Some(state) = self.stored(key, state)? {
+                return Ok(Some((record, Some(state))));
+            }
         }
         Err(damaged(key, RecordError::Torn))
     }
