@@ -27,6 +27,7 @@ mod study;
 mod synth;
 mod table;
 mod train;
+mod users;
 
 /// Personal, contextual ad retrieval: train a two-tower model, publish it, serve it from a cluster of actors
 #[derive(Parser)]
@@ -68,6 +69,8 @@ enum Command {
     Refresh(refresh::Arguments),
     Retrieve(retrieve::Arguments),
     Load(load::Arguments),
+    #[command(subcommand)]
+    Users(users::Command),
     #[command(subcommand)]
     Config(config::Command),
 }
@@ -115,6 +118,7 @@ pub fn main() -> ExitCode {
         Command::Refresh(arguments) => refresh::run(arguments),
         Command::Retrieve(arguments) => retrieve::run(arguments),
         Command::Load(arguments) => load::run(arguments),
+        Command::Users(command) => users::run(command),
         Command::Config(command) => config::run(command),
     };
     let Err(error) = done else { return ExitCode::SUCCESS };

@@ -295,7 +295,7 @@ fn index(section: Section<'_>) -> IndexConfig {
 }
 
 fn users(section: Section<'_>) -> UsersConfig {
-    let precisions = [Precision::F32, Precision::F16, Precision::Int8].map(|precision| (precision.name(), precision));
+    let precisions = Precision::ALL.map(|precision| (precision.name(), precision));
     let config = UsersConfig {
         partitions: section.size("partitions", 4, 1..=1_024) as u32,
         settings: StoreSettings {

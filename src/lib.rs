@@ -6,6 +6,7 @@ pub mod cli;
 pub mod config;
 pub mod funnel;
 pub mod gateway;
+pub mod partition_files;
 pub mod provenance;
 pub mod publish;
 pub mod report;

@@ -10,7 +10,7 @@ use turret_actors::node::Node;
 use turret_retrieval::ids::NodeName;
 
 use super::{ConfigArgument, UsageError, block_on};
-use crate::config::Config;
+use crate::config::{Config, NodeConfig};
 use crate::gateway::{Gateway, Listeners};
 
 /// Runs one node of the cluster until Ctrl-C
@@ -28,18 +28,19 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
     let config = Config::load(&arguments.config.path).map_err(UsageError::Config)?;
-    let name = choose(&config, arguments.node.as_deref())?;
-    block_on(serve(&config, &name))?
+    let own = choose(&config, arguments.node.as_deref())?;
+    block_on(serve(&config, &own.name))?
 }
 
-fn choose(config: &Config, asked: Option<&str>) -> anyhow::Result<NodeName> {
+/// The node that `asked` names, or the only one.
+pub(super) fn choose<'a>(config: &'a Config, asked: Option<&str>) -> anyhow::Result<&'a NodeConfig> {
     let names: Vec<&str> = config.nodes.iter().map(|node| node.name.as_str()).collect();
     let usage = |text: String| Err(UsageError::Argument(text).into());
     match (asked, &config.nodes[..]) {
-        (None, [only]) => Ok(only.name.clone()),
+        (None, [only]) => Ok(only),
         (None, _) => usage(format!("--node is needed: the file has nodes {}", names.join(", "))),
         (Some(asked), nodes) => match nodes.iter().find(|node| node.name.as_str() == asked) {
-            Some(node) => Ok(node.name.clone()),
+            Some(node) => Ok(node),
             None => usage(format!("--node: `{asked}` is not one of {}", names.join(", "))),
         },
     }

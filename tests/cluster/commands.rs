@@ -15,7 +15,7 @@ use crate::process::{Finished, Signal, text, turret};
 use crate::world::world;
 
 /// Every command, with what its help must speak of.
-const COMMANDS: [(&[&str], &[&str]); 15] = [
+const COMMANDS: [(&[&str], &[&str]); 18] = [
     (
         &[],
         &[
@@ -30,6 +30,7 @@ const COMMANDS: [(&[&str], &[&str]); 15] = [
             "refresh",
             "retrieve",
             "load",
+            "users",
             "config",
             "--version",
         ],
@@ -56,6 +57,9 @@ const COMMANDS: [(&[&str], &[&str]); 15] = [
         &["--url", "--user", "--surface", "--interest", "--subject", "-k", "--filter", "--deadline-ms", "--json"],
     ),
     (&["load"], &["--url", "--requests", "--rate", "--duration-s", "--in-flight-max", "--events-rate", "--json"]),
+    (&["users"], &["export", "import"]),
+    (&["users", "export"], &["--config", "--node", "--out", "--json", "must be stopped"]),
+    (&["users", "import"], &["--config", "--node", "--from", "--json", "must be stopped"]),
     (&["config", "check"], &["<FILE>"]),
 ];
 

@@ -10,6 +10,7 @@ mod client;
 mod commands;
 mod harness;
 mod outage;
+mod partitions;
 mod process;
 mod publish;
 mod scrape;

@@ -1,4 +1,5 @@
-//! Data sets: the schema of events, items, ads and users, reading them from Parquet, checking them, making them up.
+//! Data sets: the schema of events, items, ads and users, reading them from Parquet, checking them, making them up; and
+//! the files of user partitions.
 //!
 //! Owns every byte that is Parquet or Arrow: no other crate imports either. What leaves this crate is the vocabulary
 //! of `turret-retrieval`. A data set is read by one row-validating reader: [`read()`] stops at its first fault,
@@ -19,6 +20,7 @@ mod intern;
 mod items;
 mod lists;
 pub mod marketplace;
+mod partition_file;
 mod parts;
 mod profile;
 mod progress;
@@ -30,6 +32,7 @@ mod users;
 
 pub use check::{FAULTS_LISTED_MAX, Report, check};
 pub use fault::{Fault, ReadError};
+pub use partition_file::{PartitionHeader, PartitionReader, PartitionWriteError, PartitionWriter, USERS_PER_BATCH};
 pub use parts::{EVENTS_PER_PART, PartedLog, PartingError, PartsPlan};
 pub use profile::{Advertising, Demography, Interests, Profile, Quantiles, Span};
 pub use progress::Progress;

@@ -192,17 +192,21 @@ impl<'s> Table<'s> {
 /// Runs the Parquet decoder on bytes from outside, where it may not only fail but, on damaged ones, panic.
 ///
 /// A reader that panicked is dropped without another use, so no broken state is seen.
-fn decode<T>(
+pub(crate) fn decode<T>(
     work: impl FnOnce() -> Result<T, Box<dyn Error + Send + Sync>>,
 ) -> Result<T, Box<dyn Error + Send + Sync>> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err("the bytes are damaged".into()))
 }
 
-fn next(batches: &mut ParquetRecordBatchReader) -> Option<Result<RecordBatch, Box<dyn Error + Send + Sync>>> {
+/// The next rows; none at the end.
+pub(crate) fn next(
+    batches: &mut ParquetRecordBatchReader,
+) -> Option<Result<RecordBatch, Box<dyn Error + Send + Sync>>> {
     decode(|| Ok(batches.next().transpose()?)).transpose()
 }
 
-fn open(path: &Path) -> Result<(File, ArrowReaderMetadata), String> {
+/// Opens a Parquet file of at most [`ROWS_MAX`] rows, and reads its footer; an error says what is wrong.
+pub(crate) fn open(path: &Path) -> Result<(File, ArrowReaderMetadata), String> {
     let handle = File::open(path).map_err(|error| format!("cannot be opened: {error}"))?;
     let about = handle.metadata().map_err(|error| format!("cannot be opened: {error}"))?;
     if !about.is_file() {

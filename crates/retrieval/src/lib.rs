@@ -1,6 +1,6 @@
 //! The vocabulary of Turret: what every other crate means by an ad, a query, a hit, a generation.
 //!
-//! Owns ids, events, items and ads, the interned data set, vectors, sequence states, revisions, filters, top-k and merge, hashing and placement,
+//! Owns ids, events, items and ads, the interned data set, vectors, sequence states, what is kept of a user, revisions, filters, top-k and merge, hashing and placement,
 //! request budgets, coverage, tiers and the generation manifest. Everything here is synchronous, pure and total:
 //! no files, no clocks of its own, no threads, and nothing of Turret is imported.
 
@@ -15,6 +15,7 @@ pub mod generation;
 pub mod hashing;
 pub mod ids;
 pub mod item;
+pub mod kept;
 pub mod live_ad;
 pub mod merge;
 pub mod revision;

@@ -26,6 +26,9 @@ pub enum Precision {
 }
 
 impl Precision {
+    /// Every precision, the most exact first.
+    pub const ALL: [Self; 3] = [Self::F32, Self::F16, Self::Int8];
+
     /// The bytes of one row of `dimension` values.
     pub fn row_bytes(self, dimension: usize) -> usize {
         match self {
@@ -35,13 +38,18 @@ impl Precision {
         }
     }
 
-    /// The name in configurations.
+    /// The name in files and configurations.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
             Self::F16 => "f16",
             Self::Int8 => "int8",
         }
+    }
+
+    /// The precision called `name`, if there is one.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|precision| precision.name() == name)
     }
 
     /// Checks that states of `rows` rows can be kept.

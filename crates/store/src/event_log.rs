@@ -51,7 +51,7 @@ pub(crate) struct Bounds {
 
 impl Bounds {
     /// How many of `events`, from the end, are within the bounds.
-    fn kept<'a>(self, events: impl DoubleEndedIterator<Item = &'a Event>) -> usize {
+    pub(crate) fn kept<'a>(self, events: impl DoubleEndedIterator<Item = &'a Event>) -> usize {
         let mut bytes = 0;
         let fits = |event: &&Event| {
             bytes += postcard::to_stdvec(event).map_or(usize::MAX, |encoded| encoded.len());

@@ -20,7 +20,7 @@ use crate::event_log::Bounds;
 use crate::record::{LogRecord, RecordError, StateRecord, UserRecord, decode, decode_user};
 
 /// The most bytes in the log of one user: sixteen of them fit into one message of a refresh.
-const LOG_BYTES_MAX: usize = 48 << 10;
+pub(crate) const LOG_BYTES_MAX: usize = 48 << 10;
 /// Users looked at for one page of a walk over all of them.
 pub(crate) const SCAN_MAX: usize = 20_000;
 
@@ -135,6 +135,13 @@ pub struct OpenError {
 impl OpenError {
     pub(crate) fn of(dir: &Path, source: WriteError) -> Self {
         Self { path: dir.to_owned(), source }
+    }
+
+    /// Whether another process has it open, or this one: it can be opened when that one has closed it.
+    pub fn is_in_use(&self) -> bool {
+        let WriteError::Disk(sled::Error::Io(error)) = &self.source else { return false };
+        // sled has no kind of error for it.
+        error.to_string().contains("could not acquire lock")
     }
 }
 

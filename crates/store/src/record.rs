@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use turret_retrieval::event::Event;
 use turret_retrieval::ids::EncoderVersion;
+use turret_retrieval::kept::Erased;
 use turret_retrieval::revision::Revision;
 use turret_retrieval::state::{Precision, STATE_BYTES_MAX, SequenceState};
 use turret_retrieval::user::Demographics;
@@ -49,14 +50,6 @@ pub(crate) struct UserRecord {
     pub(crate) erased: Option<Erased>,
     /// Of at most two encoders.
     pub(crate) states: Vec<StateRecord>,
-}
-
-/// The mark that an erasure leaves, which keeps late and repeated events from bringing the user back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Erased {
-    pub(crate) at: Revision,
-    /// Events of this time and before are ignored.
-    pub(crate) watermark_ms: i64,
 }
 
 /// A sequence state, and its first bytes.

@@ -7,6 +7,7 @@
 use std::sync::{Arc, PoisonError};
 
 use turret_retrieval::ids::{EncoderVersion, UserId};
+use turret_retrieval::kept::STATES_MAX;
 use turret_retrieval::revision::Revision;
 use turret_retrieval::state::SequenceState;
 
@@ -14,8 +15,6 @@ use crate::StoredState;
 use crate::partition::{Changing, PartitionStore, ReadError, WriteError, damaged};
 use crate::record::{PART_BYTES_MAX, RecordError, StateRecord, UserRecord, encode};
 
-/// Encoder versions whose states are kept of a user: the one that serves, and the next.
-const ENCODERS_MAX: usize = 2;
 /// How often a state is read that is replaced meanwhile: a replacement takes far longer than a read.
 const READS_MAX: usize = 4;
 /// Between a user and an encoder in a key, and before the number of a part; ids hold no control characters.
@@ -59,7 +58,7 @@ impl PartitionStore {
         record: &mut UserRecord,
         key: &[u8],
         state: &StoredState,
-        _: &Changing<'_>,
+        changing: &Changing<'_>,
     ) -> Result<bool, WriteError> {
         // What an erased user did may be in it, or one who has been forgotten: then there is no such position any more.
         let is_erased = record.erased.is_some_and(|erased| state.covers < erased.at) || state.covers > record.log_at;
@@ -72,21 +71,33 @@ impl PartitionStore {
         let kept_encoders = self.kept_encoders.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let must_be_kept = |encoder: &EncoderVersion| kept_encoders.contains(encoder);
         let is_in_the_way = !must_be_kept(&state.encoder)
-            && record.states.iter().filter(|kept| must_be_kept(&kept.encoder)).count() >= ENCODERS_MAX;
+            && record.states.iter().filter(|kept| must_be_kept(&kept.encoder)).count() >= STATES_MAX;
         if is_erased || !is_better || is_in_the_way {
             return Ok(false);
         }
         let next = StateRecord::of(state, before.as_ref().is_some_and(|before| !before.odd));
-        for (number, part) in (0..).zip(state.sequence.bytes()[next.first.len()..].chunks(PART_BYTES_MAX)) {
-            self.parts.insert(part_key(key, &next, number), next.encode_part(part))?;
-        }
+        self.put_parts(key, &next, state, changing)?;
         record.states.retain(|kept| kept.encoder != state.encoder);
         record.states.sort_by_key(|kept| (!must_be_kept(&kept.encoder), -kept.made_at_ms));
-        let beyond = record.states.split_off(record.states.len().min(ENCODERS_MAX - 1));
+        let beyond = record.states.split_off(record.states.len().min(STATES_MAX - 1));
         record.states.insert(0, next);
         self.users.insert(key, encode(record))?;
         before.iter().chain(&beyond).try_for_each(|old| self.forget_parts(key, old))?;
         Ok(true)
+    }
+
+    /// Writes what of `state` does not stand in `kept`, its record.
+    pub(crate) fn put_parts(
+        &self,
+        key: &[u8],
+        kept: &StateRecord,
+        state: &StoredState,
+        _: &Changing<'_>,
+    ) -> Result<(), WriteError> {
+        for (number, part) in (0..).zip(state.sequence.bytes()[kept.first.len()..].chunks(PART_BYTES_MAX)) {
+            self.parts.insert(part_key(key, kept, number), kept.encode_part(part))?;
+        }
+        Ok(())
     }
 
     /// Removes the parts of a state that is no more in its user's record.
@@ -97,8 +108,14 @@ impl PartitionStore {
         Ok(())
     }
 
-    /// The state of `record`, which is that of the user `key`, by `encoder`. None where a part is missing or of another
-    /// writing: the record has been replaced meanwhile, or is torn.
+    /// The state of the user `key` whose record is `state`. None where a part is missing or of another writing: the record has
+    /// been replaced meanwhile, or is torn.
+    pub(crate) fn stored(&self, key: &[u8], state: &StateRecord) -> Result<Option<StoredState>, ReadError> {
+        let Some(bytes) = self.joined(key, state)? else { return Ok(None) };
+        let sequence = SequenceState::from_bytes(bytes, state.dimension as usize, state.precision);
+        Ok(Some(state.with(sequence.map_err(|_| damaged(key, RecordError::Malformed))?)))
+    }
+
     fn joined(&self, key: &[u8], state: &StateRecord) -> Result<Option<Arc<[u8]>>, ReadError> {
         let mut bytes = Vec::with_capacity(state.bytes as usize);
         bytes.extend_from_slice(&state.first);
@@ -122,10 +139,9 @@ impl PartitionStore {
         for _ in 0..READS_MAX {
             let Some(record) = self.record(key)? else { return Ok(None) };
             let Some(state) = record.state(encoder) else { return Ok(Some((record, None))) };
-            let Some(bytes) = self.joined(key, state)? else { continue };
-            let sequence = SequenceState::from_bytes(bytes, state.dimension as usize, state.precision);
-            let state = state.with(sequence.map_err(|_| damaged(key, RecordError::Malformed))?);
-            return Ok(Some((record, Some(state))));
+            if let Some(state) = self.stored(key, state)? {
+                return Ok(Some((record, Some(state))));
+            }
         }
         Err(damaged(key, RecordError::Torn))
     }

@@ -5,12 +5,13 @@ use std::sync::atomic::Ordering;
 use serde::{Deserialize, Serialize};
 use turret_retrieval::event::Event;
 use turret_retrieval::ids::{EncoderVersion, UserId};
+use turret_retrieval::kept::Erased;
 use turret_retrieval::revision::Revision;
 use turret_retrieval::user::Demographics;
 
 use crate::event_log::union;
 use crate::partition::{PartitionStore, ReadError, WriteError};
-use crate::record::{Erased, LogRecord, UserRecord, encode};
+use crate::record::{LogRecord, UserRecord, encode};
 use crate::states::parts_of;
 
 /// One write of one user.

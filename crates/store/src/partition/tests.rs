@@ -196,10 +196,13 @@ fn a_store_is_opened_by_one_at_a_time() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let settings = StoreSettings { events_per_user_max: 4, cache_bytes: 1 << 20 };
-    let error = PartitionStore::open(dir.path(), settings, NOW).err().unwrap().to_string();
-    assert!(error.contains("lock"), "{error}");
+    let error = PartitionStore::open(dir.path(), settings.clone(), NOW).err().unwrap();
+    assert!(error.is_in_use(), "{error}");
     drop(store);
     open(dir.path());
+    std::fs::write(dir.path().join("file"), "").unwrap();
+    let error = PartitionStore::open(&dir.path().join("file"), settings, NOW).err().unwrap();
+    assert!(!error.is_in_use(), "{error}");
 }
 
 #[test]
