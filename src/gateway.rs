@@ -11,6 +11,7 @@ use turret_retrieval::budget::DEADLINE_MAX;
 use turret_retrieval::ids::NodeName;
 
 mod admin;
+mod ads;
 mod body;
 mod events;
 mod health;
@@ -95,12 +96,16 @@ impl Listeners {
             http = http
                 .route("/v1/candidates:retrieve", post(retrieve::retrieve))
                 .route("/v1/events:ingest", post(events::ingest))
+                .route("/v1/ads/{id}", get(ads::get).put(ads::put).delete(ads::delete))
+                .route("/v1/ads/{id}/pause", post(ads::pause))
+                .route("/v1/ads/{id}/resume", post(ads::resume))
                 .route("/v1/users/{id}", get(users::get).delete(users::delete))
                 .route("/v1/users/{id}/events", put(events::put))
                 .route("/v1/users/{id}/demographics", put(users::put_demographics));
         }
         let admin = axum::Router::new()
             .route("/admin/refresh", post(admin::refresh))
+            .route("/admin/ads", get(ads::page))
             .route("/admin/publish", post(admin::publish))
             .route("/admin/rollback", post(admin::roll_back))
             .route("/admin/status", get(admin::status));

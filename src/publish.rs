@@ -18,8 +18,9 @@ use turret_retrieval::dataset::Dataset;
 use turret_retrieval::digest::{Digest, Digester};
 use turret_retrieval::generation::{File as PublishedFile, MANIFEST_FORMAT, Manifest, Metric, Versions};
 use turret_retrieval::hashing::shard_of;
-use turret_retrieval::ids::{GenerationId, ShardId};
-use turret_retrieval::item::{Attribute, AttributeKind, Item};
+use turret_retrieval::ids::{AdId, GenerationId, ShardId};
+use turret_retrieval::item::{Ad, Attribute, AttributeKind, Item};
+use turret_retrieval::live_ad::{Content, LiveAd};
 use turret_retrieval::revision::Revision;
 use turret_retrieval::state::Precision;
 
@@ -42,6 +43,8 @@ pub struct Publication<'a> {
     pub events_per_user_max: usize,
     /// How exactly their states are kept.
     pub state_precision: Precision,
+    /// What became of ads since the data was written, and up to which revision that goes.
+    pub live: (&'a [LiveAd], Revision),
     /// How nodes will index the shards: so is measured what they will find.
     pub index: &'a IndexSettings,
 }
@@ -116,7 +119,7 @@ fn write_parts(
     let mut paths: Vec<PathBuf> =
         model.save(&dir.join(MODEL_DIR))?.into_iter().map(|path| Path::new(MODEL_DIR).join(path)).collect();
     let (shards, inactive) = embed(publication, observe)?;
-    let attributes = attribute_kinds(publication.dataset)?;
+    let attributes = attribute_kinds(publication)?;
     let shard_ads = shards.iter().map(|ads| ads.len() as u64).collect();
     for (shard, ads) in (0u32..).map(ShardId).zip(&shards) {
         write_shard(&dir.join(shard_file(shard)), model.dimension(), ads)?;
@@ -149,7 +152,7 @@ fn write_parts(
         partition_users: users.of_partitions,
         attributes,
         recall,
-        ads_until: Revision::NONE,
+        ads_until: publication.live.1,
         files,
     };
     manifest.check()?;
@@ -167,15 +170,25 @@ fn embed(
 ) -> anyhow::Result<(Vec<Vec<ShardAd>>, u64)> {
     let dataset = publication.dataset;
     let items: HashMap<&str, &Item> = dataset.items.iter().map(|item| (item.id.as_str(), item)).collect();
-    let active: Vec<_> = dataset.ads.iter().filter(|ad| ad.is_active()).collect();
+    let live: HashMap<&AdId, &LiveAd> =
+        publication.live.0.iter().filter(|ad| ad.content != Content::AsBuilt).map(|ad| (&ad.id, ad)).collect();
+    let changed = live.values().filter_map(|ad| match &ad.content {
+        Content::Is(promoted) => Some((&promoted.ad, Some(&promoted.item))),
+        Content::AsBuilt | Content::Deleted => None,
+    });
+    let as_written = dataset.ads.iter().filter(|ad| !live.contains_key(&ad.id));
+    let mut all: Vec<(&Ad, Option<&Item>)> =
+        as_written.map(|ad| (ad, items.get(ad.item.as_str()).copied())).chain(changed).collect();
+    all.sort_by(|a, b| a.0.id.cmp(&b.0.id));
+    let active: Vec<_> = all.iter().filter(|(ad, _)| ad.is_active()).collect();
     let mut shards: Vec<Vec<ShardAd>> = (0..publication.shards).map(|_| Vec::new()).collect();
     for (batch, ads) in active.chunks(EMBED_ROWS).enumerate() {
         let promoted = ads
             .iter()
-            .map(|ad| items.get(ad.item.as_str()).copied().with_context(|| format!("ad {} has no item", ad.id)))
+            .map(|(ad, item)| item.with_context(|| format!("ad {} has no item", ad.id)))
             .collect::<anyhow::Result<Vec<_>>>()?;
         let embeddings = publication.model.embed_items(&promoted)?;
-        for (ad, embedding) in ads.iter().zip(embeddings) {
+        for ((ad, _), embedding) in ads.iter().zip(embeddings) {
             let shard = shard_of(&ad.id, publication.shards);
             shards[shard.0 as usize].push(ShardAd { ad: (*ad).clone(), embedding });
         }
@@ -183,13 +196,17 @@ fn embed(
             bail!("publication was broken off");
         }
     }
-    Ok((shards, (dataset.ads.len() - active.len()) as u64))
+    Ok((shards, (all.len() - active.len()) as u64))
 }
 
 /// The kind of every attribute; one name has one kind in all ads.
-fn attribute_kinds(dataset: &Dataset) -> anyhow::Result<BTreeMap<Box<str>, AttributeKind>> {
+fn attribute_kinds(publication: &Publication<'_>) -> anyhow::Result<BTreeMap<Box<str>, AttributeKind>> {
     let mut kinds = BTreeMap::new();
-    for ad in &dataset.ads {
+    let changed = publication.live.0.iter().filter_map(|ad| match &ad.content {
+        Content::Is(promoted) => Some(&promoted.ad),
+        Content::AsBuilt | Content::Deleted => None,
+    });
+    for ad in publication.dataset.ads.iter().chain(changed) {
         for (name, value) in &ad.attributes {
             let kind = Attribute::kind(value);
             if *kinds.entry(name.clone()).or_insert(kind) != kind {

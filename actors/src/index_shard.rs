@@ -1,28 +1,31 @@
 //! The actor of one shard replica.
 //!
-//! Owns the loaded index of one shard of one generation. Loads it off the actor's own time, joins
-//! `index/<shard>/<generation>` when it can serve, and answers searches from worker threads. Never mixes generations.
-//! When it dies, its group loses a member at once, searches in flight end as failed, and the supervisor loads it anew.
+//! Owns the loaded index of one shard of one generation. Loads it off the actor's own time, asks for the changes of ads since
+//! it was built, joins `index/<shard>/<generation>` when it can serve, and answers searches from worker threads. Never mixes
+//! generations. When it dies, its group loses a member at once, searches in flight end as failed, and the supervisor loads it anew.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use ractor::{Actor, ActorProcessingErr, ActorRef, BytesConvertable, RpcReplyPort};
 use tokio::time::Instant;
-use turret_index::{IndexSettings, Search, ShardIndex};
-use turret_retrieval::ids::ShardId;
+use turret_index::{IndexSettings, LiveShard, Search, ShardIndex};
+use turret_retrieval::ids::{GenerationId, ShardId};
+use turret_retrieval::revision::Revision;
 
 use crate::generation::{Generation, shard_file};
 use crate::groups;
+use crate::live_ads::Ads;
 use crate::metrics::Metrics;
 use crate::offload::{Offload, Panicked};
-use crate::protocol::{IndexRequest, Refusal, SearchAsk, SearchReply};
+use crate::protocol::{ApplyAsk, CHANGES_MAX, IndexRequest, Refusal, ReplayAsk, SearchAsk, SearchReply};
+use crate::task::Task;
 use crate::wire::{Inbox, Wire, note};
 
 /// What this actor receives.
 pub type Msg = Inbox<IndexRequest, Note>;
 
-type Reply = RpcReplyPort<Wire<Result<SearchReply, Refusal>>>;
+type Reply<T> = RpcReplyPort<Wire<Result<T, Refusal>>>;
 
 /// News from this actor's own worker threads.
 pub enum Note {
@@ -30,8 +33,10 @@ pub enum Note {
     Loaded(Box<ShardIndex>),
     /// The index could not be loaded.
     LoadFailed(String),
-    /// A search panicked: what it left behind is not to be trusted.
-    SearchPanicked,
+    /// It knows all changes up to this one, or could not ask for them in time.
+    CaughtUp(Option<Revision>),
+    /// Work on the index panicked: what it left behind is not to be trusted.
+    Panicked,
 }
 
 /// What the actor serves, and from where.
@@ -47,14 +52,23 @@ pub struct IndexShard {
     pub searches: Offload,
     /// Where loading runs.
     pub loads: Offload,
+    /// Where changes are made, one after the other.
+    pub changes: Offload,
     /// The node's metrics.
     pub metrics: Metrics,
 }
 
 /// The index, once loaded.
 pub struct State {
-    index: Option<Arc<ShardIndex>>,
+    index: Option<Arc<LiveShard>>,
+    /// Asks for changes that were missed.
+    catching_up: Option<Task>,
 }
+
+/// How long a shard waits for the changes that it missed before it serves without them; it asks on.
+const CHANGES_WAIT: Duration = Duration::from_secs(5);
+/// Before they are asked for again.
+const AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 impl Actor for IndexShard {
     type Msg = Msg;
@@ -73,15 +87,17 @@ impl Actor for IndexShard {
             note(&myself, news);
         };
         self.loads.reserve()?.run(load, tell);
-        Ok(State { index: None })
+        Ok(State { index: None, catching_up: None })
     }
 
     async fn handle(&self, myself: ActorRef<Msg>, message: Msg, state: &mut State) -> Result<(), ActorProcessingErr> {
         match message {
             Inbox::Request(IndexRequest::Search(ask, reply)) => self.search(ask, reply, &myself, state),
             Inbox::Note(Note::Loaded(index)) => self.loaded(index, &myself, state),
+            Inbox::Request(IndexRequest::Apply(ask, reply)) => self.apply(ask, reply, &myself, state),
             Inbox::Note(Note::LoadFailed(why)) => return Err(why.into()),
-            Inbox::Note(Note::SearchPanicked) => return Err("a search panicked".into()),
+            Inbox::Note(Note::CaughtUp(until)) => self.caught_up(until, &myself, state),
+            Inbox::Note(Note::Panicked) => return Err("work on the index panicked".into()),
         }
         Ok(())
     }
@@ -99,11 +115,85 @@ impl IndexShard {
     fn loaded(&self, index: Box<ShardIndex>, myself: &ActorRef<Msg>, state: &mut State) {
         let shard = self.shard.to_string();
         tracing::info!(shard, ads = index.len(), backend = ?index.backend(), "shard serves");
-        state.index = Some(Arc::from(index));
-        ractor::pg::join(groups::index(self.shard, &self.generation.manifest.id), vec![myself.get_cell()]);
+        let index = Arc::new(LiveShard::new(*index));
+        state.index = Some(index.clone());
+        let (own, myself) = (self.clone(), myself.clone());
+        state.catching_up = Some(Task::spawn(async move {
+            let caught_up = tokio::time::timeout(CHANGES_WAIT, own.catch_up(&index, Revision::NONE)).await;
+            note(&myself, Note::CaughtUp(caught_up.ok()));
+        }));
     }
 
-    fn search(&self, ask: Wire<SearchAsk>, reply: Reply, myself: &ActorRef<Msg>, state: &State) {
+    fn caught_up(&self, until: Option<Revision>, myself: &ActorRef<Msg>, state: &mut State) {
+        if until.is_none() {
+            let shard = self.shard.to_string();
+            tracing::warn!(shard, "changes of ads could not be asked for; the shard serves without them for now");
+        }
+        ractor::pg::join(groups::index(self.shard, &self.generation.manifest.id), vec![myself.get_cell()]);
+        if let Some(index) = state.index.clone() {
+            let own = self.clone();
+            // What came between the last page and the joining of the group was handed to nobody.
+            let after = until.unwrap_or_default();
+            state.catching_up = Some(Task::spawn(async move {
+                own.catch_up(&index, after).await;
+            }));
+        }
+    }
+
+    /// Asks for all changes after `at` until they are made; how far they go.
+    async fn catch_up(&self, index: &Arc<LiveShard>, mut at: Revision) -> Revision {
+        loop {
+            let ask = ReplayAsk { generation: self.generation.manifest.id.clone(), shard: self.shard, after: at };
+            let page = match Ads.replay(ask).await {
+                Ok(page) => page,
+                Err(_) => {
+                    tokio::time::sleep(AGAIN_AFTER).await;
+                    continue;
+                }
+            };
+            let (index, changes) = (index.clone(), page.changes);
+            match self.changes.run(move || index.apply(changes)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(shard = %self.shard, %error, "changes of ads cannot be made here"),
+                Err(Panicked) => tracing::error!(shard = %self.shard, "changing ads panicked"),
+            }
+            at = page.until;
+            if page.is_last {
+                return at;
+            }
+        }
+    }
+
+    fn apply(&self, ask: Wire<ApplyAsk>, reply: Reply<()>, myself: &ActorRef<Msg>, state: &State) {
+        let ask = match self.opened(ask) {
+            Ok(ask) => ask,
+            Err(refusal) => return answer(reply, Err(refusal)),
+        };
+        let index = match self.index_of(&ask.generation, state) {
+            Ok(index) => index,
+            Err(refusal) => return answer(reply, Err(refusal)),
+        };
+        if ask.changes.len() > CHANGES_MAX {
+            let why = format!("{} changes, the limit is {CHANGES_MAX}", ask.changes.len());
+            return answer(reply, Err(Refusal::Failed(why)));
+        }
+        let Ok(slot) = self.changes.reserve() else {
+            return answer(reply, Err(Refusal::Overloaded));
+        };
+        let myself = myself.clone();
+        slot.run(
+            move || index.apply(ask.changes).map_err(|error| Refusal::Conflict(error.to_string())),
+            move |done| {
+                let outcome = done.unwrap_or_else(|Panicked| {
+                    note(&myself, Note::Panicked);
+                    Err(Refusal::Failed("changing ads panicked".to_owned()))
+                });
+                answer(reply, outcome);
+            },
+        );
+    }
+
+    fn search(&self, ask: Wire<SearchAsk>, reply: Reply<SearchReply>, myself: &ActorRef<Msg>, state: &State) {
         let arrived = Instant::now();
         let (ask, index) = match self.admit(ask, state) {
             Ok(admitted) => admitted,
@@ -130,40 +220,49 @@ impl IndexShard {
         slot.run(work, move |result| {
             in_flight.dec();
             let found = result.unwrap_or_else(|Panicked| {
-                note(&myself, Note::SearchPanicked);
+                note(&myself, Note::Panicked);
                 Err(Refusal::Failed("search panicked".to_owned()))
             });
             answer(reply, found);
         });
     }
 
-    fn admit(&self, ask: Wire<SearchAsk>, state: &State) -> Result<(SearchAsk, Arc<ShardIndex>), Refusal> {
-        let ask = ask.open().map_err(|error| {
+    fn admit(&self, ask: Wire<SearchAsk>, state: &State) -> Result<(SearchAsk, Arc<LiveShard>), Refusal> {
+        let ask = self.opened(ask)?;
+        let index = self.index_of(&ask.query.generation, state)?;
+        Ok((ask, index))
+    }
+
+    fn opened<A>(&self, ask: Wire<A>) -> Result<A, Refusal> {
+        ask.open().map_err(|error| {
             self.metrics.wire_rejected.with_label_values(&["index"]).inc();
             Refusal::Unreadable(error.to_string())
-        })?;
+        })
+    }
+
+    /// The index, which is of this generation and no other.
+    fn index_of(&self, asked: &GenerationId, state: &State) -> Result<Arc<LiveShard>, Refusal> {
         let serving = &self.generation.manifest.id;
-        if ask.query.generation != *serving {
-            let (serving, asked) = (serving.to_string(), ask.query.generation.to_string());
-            return Err(Refusal::OtherVersion { serving, asked });
+        if asked != serving {
+            return Err(Refusal::OtherVersion { serving: serving.to_string(), asked: asked.to_string() });
         }
-        match &state.index {
-            Some(index) => Ok((ask, index.clone())),
-            None => Err(Refusal::Starting),
-        }
+        state.index.clone().ok_or(Refusal::Starting)
     }
 }
 
-fn run(index: &ShardIndex, ask: &SearchAsk) -> Result<SearchReply, Refusal> {
+fn run(index: &LiveShard, ask: &SearchAsk) -> Result<SearchReply, Refusal> {
     let failed = |why: String| Refusal::Failed(why);
     let (vector, baseline) = (&ask.query.vector, ask.query.without_context.as_ref());
-    vector.check(index.dimension()).map_err(|error| failed(format!("vector: {error}")))?;
+    vector.check(index.built().dimension()).map_err(|error| failed(format!("vector: {error}")))?;
     let search = Search { vector, baseline, k: ask.k as usize, filter: ask.filter.as_ref(), exact: ask.exact };
     let found = index.search(&search).map_err(|error| failed(error.to_string()))?;
     Ok(SearchReply { ads: found.ads, exhausted: found.exhausted, plan: found.plan, selectivity: found.selectivity })
 }
 
-fn answer(reply: Reply, result: Result<SearchReply, Refusal>) {
+fn answer<T>(reply: Reply<T>, result: Result<T, Refusal>)
+where
+    Wire<Result<T, Refusal>>: BytesConvertable,
+{
     // A caller that has gone away needs no answer.
     drop(reply.send(Wire::new(result)));
 }

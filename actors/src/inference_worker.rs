@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use turret_model::{HeadInput, Model, ModelError};
 use turret_retrieval::event::Event;
 use turret_retrieval::ids::GenerationId;
+use turret_retrieval::item::Item;
 use turret_retrieval::state::{Precision, SequenceState, StateError};
 use turret_retrieval::vector::UnitVector;
 
@@ -19,7 +20,8 @@ use crate::groups;
 use crate::metrics::Metrics;
 use crate::offload::{Offload, Panicked};
 use crate::protocol::{
-    ENCODE_ROWS_MAX, EmbedAsk, Embedded, EncodeAsk, EncodedHistory, InferenceRequest, QueryEmbedding, Refusal,
+    CHANGES_MAX, ENCODE_ROWS_MAX, EmbedAdsAsk, EmbedAsk, Embedded, EncodeAsk, EncodedHistory, InferenceRequest,
+    QueryEmbedding, Refusal,
 };
 use crate::wire::{Inbox, Wire, note};
 
@@ -33,7 +35,43 @@ pub type Msg = Inbox<InferenceRequest, Note>;
 type EmbedReply = RpcReplyPort<Wire<Result<Embedded, Refusal>>>;
 type EncodeReply = RpcReplyPort<Wire<Result<Vec<Option<SequenceState>>, Refusal>>>;
 type EmbedRow = (EmbedAsk, EmbedReply);
-type EncodeJob = (EncodeAsk, EncodeReply);
+type AdsReply = RpcReplyPort<Wire<Result<Vec<UnitVector>, Refusal>>>;
+
+/// What waits on the refresh lane.
+enum Job {
+    Encode(EncodeAsk, EncodeReply),
+    EmbedAds(EmbedAdsAsk, AdsReply),
+}
+
+impl Job {
+    fn rows(&self) -> usize {
+        match self {
+            Self::Encode(ask, _) => ask.histories.len(),
+            Self::EmbedAds(ask, _) => ask.items.len(),
+        }
+    }
+
+    fn refuse(self, refusal: Refusal) {
+        match self {
+            Self::Encode(_, reply) => send(reply, Err(refusal)),
+            Self::EmbedAds(_, reply) => send(reply, Err(refusal)),
+        }
+    }
+
+    fn run(self, model: &Model) {
+        match self {
+            Self::Encode(ask, reply) => {
+                let histories: Vec<&[Event]> = ask.histories.iter().map(Vec::as_slice).collect();
+                let encoded = encode(model, &histories, ask.precision);
+                send(reply, encoded.map_err(|error| Refusal::Failed(error.to_string())));
+            }
+            Self::EmbedAds(ask, reply) => {
+                let items: Vec<&Item> = ask.items.iter().collect();
+                send(reply, model.embed_items(&items).map_err(|error| Refusal::Failed(error.to_string())));
+            }
+        }
+    }
+}
 
 /// News from the worker's thread.
 pub enum Note {
@@ -60,7 +98,7 @@ pub struct InferenceWorker {
 
 /// The queue, and whether the thread is busy.
 pub struct State {
-    batcher: Batcher<EmbedRow, EncodeJob>,
+    batcher: Batcher<EmbedRow, Job>,
     busy: bool,
     started: Instant,
 }
@@ -79,6 +117,7 @@ impl Actor for InferenceWorker {
         match message {
             Inbox::Request(InferenceRequest::Embed(ask, reply)) => self.embed(ask, reply, state),
             Inbox::Request(InferenceRequest::Encode(ask, reply)) => self.encode(ask, reply, state),
+            Inbox::Request(InferenceRequest::EmbedAds(ask, reply)) => self.embed_ads(ask, reply, state),
             Inbox::Note(Note::BatchDone) => state.busy = false,
             Inbox::Note(Note::BatchPanicked) => return Err("a batch panicked".into()),
         }
@@ -121,8 +160,26 @@ impl InferenceWorker {
             let why = format!("{} histories, the limit is {ENCODE_ROWS_MAX}", ask.histories.len());
             return send(reply, Err(Refusal::Failed(why)));
         }
-        if let Err((_, reply)) = state.batcher.push_refresh((ask, reply)) {
-            send(reply, Err(Refusal::Overloaded));
+        if let Err(job) = state.batcher.push_refresh(Job::Encode(ask, reply)) {
+            job.refuse(Refusal::Overloaded);
+        }
+    }
+
+    fn embed_ads(&self, ask: Wire<EmbedAdsAsk>, reply: AdsReply, state: &mut State) {
+        let ask = match ask.open() {
+            Ok(ask) => ask,
+            Err(error) => return send(reply, Err(self.unreadable(error))),
+        };
+        if ask.generation != self.generation {
+            let (serving, asked) = (self.generation.to_string(), ask.generation.to_string());
+            return send(reply, Err(Refusal::OtherVersion { serving, asked }));
+        }
+        if ask.items.len() > CHANGES_MAX {
+            let why = format!("{} items, the limit is {CHANGES_MAX}", ask.items.len());
+            return send(reply, Err(Refusal::Failed(why)));
+        }
+        if let Err(job) = state.batcher.push_refresh(Job::EmbedAds(ask, reply)) {
+            job.refuse(Refusal::Overloaded);
         }
     }
 
@@ -158,9 +215,9 @@ impl InferenceWorker {
                     self.start(myself, state, move || embed_batch(&model, &generation, rows))?;
                 }
                 Next::Refresh(job) => {
-                    let rows = job.0.histories.len();
+                    let rows = job.rows();
                     self.metrics.batch_rows.with_label_values(&[Lane::Refresh.name()]).observe(rows as f64);
-                    self.start(myself, state, move || encode_job(&model, job))?;
+                    self.start(myself, state, move || job.run(&model))?;
                 }
             }
         }
@@ -231,11 +288,6 @@ fn embed_one(model: &Model, input: &HeadInput<'_>) -> Result<UnitVector, Refusal
 
 fn input<'a>(ask: &'a EmbedAsk, state: &'a Option<Vec<f32>>) -> HeadInput<'a> {
     HeadInput { state: state.as_deref(), context: ask.context.as_ref(), demographics: &ask.demographics }
-}
-
-fn encode_job(model: &Model, (ask, reply): EncodeJob) {
-    let histories: Vec<&[Event]> = ask.histories.iter().map(Vec::as_slice).collect();
-    send(reply, encode(model, &histories, ask.precision).map_err(|error| Refusal::Failed(error.to_string())));
 }
 
 /// Why histories have no states.

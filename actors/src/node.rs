@@ -15,6 +15,7 @@ use turret_retrieval::state::StateError;
 use crate::admin::{self, Admin};
 use crate::generation::{Generation, GenerationError};
 use crate::groups;
+use crate::live_ads::{Ads, LiveAds};
 use crate::membership::Membership;
 use crate::metrics::Metrics;
 use crate::offload::{Offload, OffloadError};
@@ -65,6 +66,8 @@ pub struct Node {
     pub retriever: Retriever,
     /// Reads and writes users.
     pub users: Users,
+    /// Reads and changes ads.
+    pub ads: Ads,
     name: NodeName,
     control: Option<NodeName>,
     placement: Placement,
@@ -77,6 +80,10 @@ pub struct Node {
 const STORE_THREADS: usize = 2;
 /// Shards and partitions that may wait to be loaded, of two generations.
 const LOADS_QUEUE: usize = 4_096;
+/// Changes of ads that may wait to be written, and to be made.
+const ADS_QUEUE: usize = 256;
+/// Changes that may wait to be made in a shard.
+const CHANGES_QUEUE: usize = 256;
 /// Plans and manifests that may wait to be read or written.
 const FILES_QUEUE: usize = 64;
 /// Jobs that may wait for them.
@@ -112,6 +119,7 @@ impl Node {
             state_precision: settings.state_precision,
             searches,
             loads: loads.clone(),
+            changes: Offload::new("changes", 1, CHANGES_QUEUE)?,
             metrics: metrics.clone(),
         });
         // First, so that a model that is refused leaves no actor behind.
@@ -119,6 +127,7 @@ impl Node {
         let mut node = Self {
             retriever: Retriever::new(routing.clone(), settings.in_flight_max, settings.shadow_every, metrics.clone()),
             users: Users::new(routing.clone()),
+            ads: Ads,
             name: settings.name.clone(),
             control: settings.with(Role::Control).into_iter().next(),
             placement,
@@ -170,6 +179,14 @@ impl Node {
                 metrics: metrics.clone(),
             };
             services.push(Child::new(name("rollout"), move || (rollout.clone(), ())));
+            let live_ads = LiveAds {
+                dir: settings.data_dir.join("ads"),
+                first: generation.clone(),
+                routing: self.routing.clone(),
+                thread: Offload::new("ads", 1, ADS_QUEUE)?,
+                metrics: metrics.clone(),
+            };
+            services.push(Child::new(name("live_ads"), move || (live_ads.clone(), ())));
         }
         let admin = Admin {
             name: settings.name.clone(),

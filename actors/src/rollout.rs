@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, Message, RpcReplyPort};
-use tokio::task::AbortHandle;
 use turret_retrieval::ids::NodeName;
 
 use crate::clock::now_ms;
@@ -21,6 +20,7 @@ use crate::protocol::{GateReport, Refusal, RolloutStatus, WatchReport};
 use crate::retrieve::Retriever;
 use crate::routing::RoutingReader;
 use crate::serving::Serving;
+use crate::task::Task;
 use crate::users::Users;
 
 #[cfg(test)]
@@ -108,7 +108,7 @@ pub struct State {
     plan: Option<RolloutPlan>,
     /// Numbers tasks, so that what comes of one that was given up is known as such.
     task: u64,
-    running: Option<AbortHandle>,
+    running: Option<Task>,
     gates: Vec<GateReport>,
     watch: Option<WatchReport>,
     /// What the generation did that was active before the last activation.
@@ -142,11 +142,6 @@ impl Actor for Rollout {
             Msg::Ended(task, event) if task == state.task => self.take(event, &myself, state),
             Msg::Gated(..) | Msg::Watched(..) | Msg::Ended(..) => {}
         }
-        Ok(())
-    }
-
-    async fn post_stop(&self, _: ActorRef<Msg>, state: &mut State) -> Result<(), ActorProcessingErr> {
-        state.running.take().inspect(AbortHandle::abort);
         Ok(())
     }
 }
@@ -216,7 +211,7 @@ impl Rollout {
 
     /// Has a task write the plan down and do its phase; the task of the phase before, if any is left, is given up.
     fn begin(&self, wait: Duration, myself: &ActorRef<Msg>, state: &mut State) {
-        state.running.take().inspect(AbortHandle::abort);
+        drop(state.running.take());
         state.task += 1;
         let Some(plan) = state.plan.clone() else { return };
         if matches!(plan.phase, Phase::Activating | Phase::RollingBack { .. }) {
@@ -228,14 +223,13 @@ impl Rollout {
         }
         let (own, myself, task, before) = (self.clone(), myself.clone(), state.task, state.before.clone());
         let turn = self.journal.turn();
-        let running = tokio::spawn(async move {
+        state.running = Some(Task::spawn(async move {
             tokio::time::sleep(wait).await;
             let tell = |message| drop(myself.cast(message));
             if let Some(event) = own.perform(&plan, (task, turn), before, &tell).await {
                 tell(Msg::Ended(task, event));
             }
-        });
-        state.running = Some(running.abort_handle());
+        }));
     }
 
     fn users(&self) -> Users {

@@ -45,6 +45,8 @@ pub struct ServingSettings {
     pub searches: Offload,
     /// Where loading runs.
     pub loads: Offload,
+    /// Where ads are changed.
+    pub changes: Offload,
     /// The node's metrics.
     pub metrics: Metrics,
 }
@@ -158,6 +160,7 @@ impl ServingSettings {
                 settings: self.index.clone(),
                 searches: self.searches.clone(),
                 loads: self.loads.clone(),
+                changes: self.changes.clone(),
                 metrics: self.metrics.clone(),
             };
             Child::new(self.actor(&format!("index-{shard}"), id), move || (actor.clone(), ()))

@@ -24,10 +24,15 @@ impl Operator {
         answer(self.client.post(&url).json(body), &url).await
     }
 
+    /// What the node answers to a question.
+    pub(super) async fn get(&self, path: &str) -> anyhow::Result<Value> {
+        let url = format!("{}{path}", self.base);
+        answer(self.client.get(&url), &url).await
+    }
+
     /// What the control node says in its status under `field`; nothing where it cannot be reached.
     pub(super) async fn control(&self, field: &str) -> anyhow::Result<Option<Value>> {
-        let url = format!("{}/admin/status", self.base);
-        let cluster = answer(self.client.get(&url), &url).await?;
+        let cluster = self.get("/admin/status").await?;
         let nodes = cluster["nodes"].as_array().map_or(&[][..], Vec::as_slice);
         Ok(nodes.iter().map(|node| &node[field]).find(|value| !value.is_null()).cloned())
     }

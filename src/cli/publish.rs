@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
+use serde::Deserialize;
 use serde_json::json;
 use turret_actors::generation::Generation;
+use turret_actors::live_ads::CHANGED_ADS_MAX;
 use turret_actors::node::Role;
 use turret_model::Model;
 use turret_retrieval::ids::GenerationId;
+use turret_retrieval::live_ad::LiveAd;
+use turret_retrieval::revision::Revision;
 
 use super::data::source_of;
 use super::operator::{Operator, is_nobody};
@@ -67,7 +71,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
     }
     let generation = match &arguments.generation {
         Some(id) => Generation::of(&config.generations, id)?,
-        None => make(&config, arguments.json)?,
+        None => make(&config, &operator, arguments.json)?,
     };
     let id = &generation.manifest.id;
     let started = if config.nodes.len() > 1 {
@@ -93,18 +97,41 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
 }
 
 /// Makes a generation of the model and the data of `config`.
-fn make(config: &Config, quiet: bool) -> anyhow::Result<Generation> {
+fn make(config: &Config, operator: &Operator, quiet: bool) -> anyhow::Result<Generation> {
     let source = source_of(config)?;
     watch_interrupts()?;
     let dir = model_dir(&config.models, Kind::Contextual);
     let model =
         Model::load(&dir).with_context(|| format!("no model in {}: run `turret train` first", dir.display()))?;
     let dataset = read(&source)?;
-    let published = publish(config, &dataset, &model)?;
+    let (live, until) = block_on(live_ads(operator))??;
+    let published = publish(config, &dataset, &model, (&live, until))?;
     if !quiet {
         say(summary(config, &published));
     }
     Ok(Generation::of(&config.generations, &published.manifest.id)?)
+}
+
+/// What became of ads since the data was written, as the node tells it, and up to which revision that goes; nothing where no
+/// node answers: then it is the node that adds it when it starts.
+async fn live_ads(operator: &Operator) -> anyhow::Result<(Vec<LiveAd>, Revision)> {
+    let (mut ads, mut until) = (Vec::new(), Revision::NONE);
+    loop {
+        let page = match operator.get(&format!("/admin/ads?after={}", until.bits())).await {
+            Ok(page) => page,
+            Err(error) if is_nobody(&error) && ads.is_empty() => return Ok((ads, until)),
+            Err(error) => return Err(error.context("ads that changed could not be asked for")),
+        };
+        let page: Vec<LiveAd> = Vec::deserialize(&page["ads"]).context("the node's answer")?;
+        let Some(last) = page.last().map(LiveAd::at) else { return Ok((ads, until)) };
+        // An ad that changes meanwhile comes again, at a later place.
+        ads.retain(|ad: &LiveAd| page.iter().all(|newer| newer.id != ad.id));
+        ads.extend(page);
+        until = last;
+        if ads.len() > CHANGED_ADS_MAX {
+            bail!("the node tells of more than {CHANGED_ADS_MAX} changed ads");
+        }
+    }
 }
 
 /// Makes a generation, with a bar; it does not serve yet.
@@ -112,6 +139,7 @@ pub(super) fn publish(
     config: &Config,
     dataset: &turret_retrieval::dataset::Dataset,
     model: &Model,
+    live: (&[LiveAd], Revision),
 ) -> anyhow::Result<Published> {
     let publication = Publication {
         dataset,
@@ -121,6 +149,7 @@ pub(super) fn publish(
         partitions: config.users.partitions,
         events_per_user_max: config.users.settings.events_per_user_max,
         state_precision: config.users.state_precision,
+        live,
         index: &config.index.settings,
     };
     let bar = Bar::new("publish", "");

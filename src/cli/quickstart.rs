@@ -13,6 +13,7 @@ use turret_data::marketplace::MarketplaceSettings;
 use turret_model::{Contender, EvaluationReport, Model};
 use turret_retrieval::dataset::Dataset;
 use turret_retrieval::digest::Digest;
+use turret_retrieval::revision::Revision;
 
 use super::load::open_loop::{Latency, Plan, in_turn};
 use super::progress::watch_interrupts;
@@ -183,7 +184,7 @@ fn generation(config: &Config, dataset: &Dataset, model: &Model, narrator: Narra
             return Ok(());
         }
     }
-    let published = publish::publish(config, dataset, model)?;
+    let published = publish::publish(config, dataset, model, (&[], Revision::NONE))?;
     Generation::of(&config.generations, &published.manifest.id)?.make_current()?;
     narrator.say(format!("generation    {}", publish::summary(config, &published)));
     Ok(())

@@ -9,9 +9,13 @@ use tokio::time::Instant;
 use turret_retrieval::budget::Budget;
 use turret_retrieval::generation::{Manifest, Probes};
 use turret_retrieval::ids::{AdId, UserId};
+use turret_retrieval::live_ad::LiveAd;
+use turret_retrieval::revision::Revision;
+use turret_retrieval::topk::K_MAX;
 
 use super::{Rollout, memory};
 use crate::generation::Generation;
+use crate::live_ads::Ads;
 use crate::offload::Panicked;
 use crate::protocol::{EncoderOf, GateReport, QueryEmbedding};
 use crate::retrieve::{Answer, Rejection, RetrieveRequest};
@@ -66,6 +70,9 @@ impl Candidate<'_> {
         let to = self.to.clone();
         let read = self.own.loads.run(move || to.probes()).await.map_err(|Panicked| "reading panicked".to_owned())?;
         let probes: Probes = read.map_err(|error| error.to_string())?;
+        // Ads that changed since are no fault of the index: they count on neither side, and take nobody's place.
+        let changed = changed_ads().await?;
+        let k = (probes.k as usize).saturating_add(changed.len()).min(K_MAX);
         let (mut found, mut expected) = (0, 0);
         for probe in &probes.probes {
             let query = QueryEmbedding {
@@ -73,10 +80,11 @@ impl Candidate<'_> {
                 vector: probe.vector.clone(),
                 without_context: None,
             };
-            let answer = self.own.retriever.search(table, query, probes.k as usize, BUDGET).await;
-            let ads: HashSet<AdId> = answer.map_err(|why| format!("a probe failed: {why}"))?.into_iter().collect();
-            found += probe.ads.iter().filter(|ad| ads.contains(ad)).count();
-            expected += probe.ads.len();
+            let answer = self.own.retriever.search(table, query, k, BUDGET).await;
+            let answer = answer.map_err(|why| format!("a probe failed: {why}"))?.into_iter();
+            let ads: HashSet<AdId> = answer.filter(|ad| !changed.contains(ad)).take(probes.k as usize).collect();
+            found += probe.ads.iter().filter(|ad| ads.contains(*ad)).count();
+            expected += probe.ads.iter().filter(|ad| !changed.contains(*ad)).count();
         }
         let (recall, min) = (found as f64 / expected.max(1) as f64, self.own.settings.probe_recall_min);
         let count = probes.probes.len();
@@ -143,6 +151,17 @@ impl Candidate<'_> {
             }
         }
         report("shadow", compare(&pairs, self.own.settings.bounds.failed_rise_max))
+    }
+}
+
+/// The ads that are not as built.
+async fn changed_ads() -> Result<HashSet<AdId>, String> {
+    let (mut changed, mut after) = (HashSet::new(), Revision::NONE);
+    loop {
+        let page = Ads.since(after).await.map_err(|error| error.to_string())?;
+        let Some(last) = page.last().map(LiveAd::at) else { return Ok(changed) };
+        changed.extend(page.into_iter().map(|ad| ad.id));
+        after = last;
     }
 }
 

@@ -17,6 +17,7 @@ use super::verdict::fault;
 use super::{Msg, Rollout, counts_of};
 use crate::generation::Generation;
 use crate::groups;
+use crate::live_ads::Ads;
 use crate::offload::Panicked;
 use crate::protocol::{GateReport, WatchReport};
 use crate::refresh;
@@ -172,7 +173,20 @@ impl Rollout {
             tokio::time::sleep(LOOK_EVERY).await;
         }
         self.serving.stop(id).await;
+        if id == &plan.from {
+            self.forget_changes(plan).await;
+        }
         Ok(())
+    }
+
+    /// Changes of ads that the old generation was built with are in the new one too, and of no use to either.
+    async fn forget_changes(&self, plan: &RolloutPlan) {
+        let Ok(old) = self.open(&plan.from).await else { return };
+        let until = old.manifest.ads_until;
+        // What is kept longer than it need be costs a little memory.
+        if let Err(error) = Ads.trim(until).await {
+            tracing::warn!(%error, "changes of ads are kept longer than they need be");
+        }
     }
 
     /// Has requests routed to `serving` from now on.

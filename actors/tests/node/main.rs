@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "all of this is tests; clippy takes only functions marked as such for them")]
 
+mod ads;
 mod answers;
 mod inference;
 mod refusals;

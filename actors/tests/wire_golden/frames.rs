@@ -6,7 +6,10 @@ use turret_actors::protocol::{
     AdminRequest, EmbedAsk, EncodeAsk, IndexRequest, InferenceRequest, RefreshPageAsk, RefreshUsersAsk, SearchAsk,
     UserRequest, ViewAsk, WriteAsk,
 };
+use turret_actors::protocol::{AdsRequest, ApplyAsk, EmbedAdsAsk, ReplayAsk};
 use turret_actors::wire::{WIRE_VERSION, Wire, WireError};
+use turret_retrieval::ids::{AdId, ShardId};
+use turret_retrieval::revision::Revision;
 use turret_retrieval::state::Precision;
 use turret_retrieval::user::Demographics;
 
@@ -88,6 +91,30 @@ async fn requests_are_framed_by_the_name_of_their_variant() {
         "Embed",
         "0000000000000017050e672d323032362d31312d32332e3200000000000001",
     );
+    let apply = ApplyAsk { generation: generation(), changes: vec![] };
+    check(
+        framed(IndexRequest::Apply(Wire::new(apply), port())),
+        "Apply",
+        "0000000000000011050e672d323032362d31312d32332e3200",
+    );
+    let embed_ads = EmbedAdsAsk { generation: generation(), items: vec![] };
+    check(
+        framed(InferenceRequest::EmbedAds(Wire::new(embed_ads), port())),
+        "EmbedAds",
+        "0000000000000011050e672d323032362d31312d32332e3200",
+    );
+    let ad = || AdId::new("ad1").expect("an id");
+    let after = Revision::from_bits(300);
+    let replay = ReplayAsk { generation: generation(), shard: ShardId(1), after };
+    check(
+        framed(AdsRequest::Replay(Wire::new(replay), port())),
+        "Replay",
+        "0000000000000013050e672d323032362d31312d32332e3201ac02",
+    );
+    check(framed(AdsRequest::Change(Wire::new(vec![]), port())), "Change", "00000000000000020500");
+    check(framed(AdsRequest::Get(Wire::new(ad()), port())), "Get", "00000000000000050503616431");
+    check(framed(AdsRequest::Since(Wire::new(after), port())), "Since", "000000000000000305ac02");
+    check(framed(AdsRequest::Trim(Wire::new(after), port())), "Trim", "000000000000000305ac02");
     let search = SearchAsk { query: query(None), k: 1, filter: None, exact: false, remaining_us: 1 };
     check(
         framed(IndexRequest::Search(Wire::new(search), port())),
@@ -127,7 +154,7 @@ async fn garbage_is_refused_or_reaches_its_actor_as_a_value() {
         args.extend(content);
         match read("Search", &args) {
             Ok(IndexRequest::Search(search, _)) => assert_eq!(search.open(), Err(expected), "{content:?}"),
-            Err(_) => panic!("nobody would answer {content:?}"),
+            Ok(IndexRequest::Apply(..)) | Err(_) => panic!("nobody would answer {content:?}"),
         }
     };
     check(&[], WireError::Malformed);

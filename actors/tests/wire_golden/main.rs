@@ -3,6 +3,7 @@
 //! Peers of the same version must agree on every byte, and postcard does not describe itself. So where one of these
 //! fails, a layout has changed: raise `WIRE_VERSION`, then take the new bytes over from the failure.
 
+use turret_actors::protocol::{AdWrite, AdsChanged, ApplyAsk, EmbedAdsAsk, ReplayPage};
 use turret_actors::protocol::{
     EmbedAsk, Embedded, EncodeAsk, GateReport, NodeStatus, RefreshPageAsk, RefreshStarted, RefreshStatus,
     RefreshUsersAsk, RefreshedPage, RefreshedUsers, Refusal, RolloutStatus, SearchAsk, SearchReply, StateView, Trace,
@@ -12,9 +13,11 @@ use turret_actors::rollout::plan::{self, RolloutPlan};
 use turret_actors::rollout::tally::Counts;
 use turret_actors::wire::WIRE_VERSION;
 use turret_index::{FoundAd, Plan};
+use turret_index::{ShardAd, ShardChange, ShardContent};
 use turret_retrieval::context::{Context, Subject};
 use turret_retrieval::ids::{AdId, GenerationId, InterestId, ItemId};
 use turret_retrieval::item::Interest;
+use turret_retrieval::live_ad::{AdChange, LiveAd, Promoted};
 use turret_retrieval::revision::Revision;
 use turret_retrieval::state::Precision;
 use turret_retrieval::topk::Hit;
@@ -118,6 +121,50 @@ fn messages_of_the_user_partitions() {
     golden(Ok::<_, Refusal>(RefreshedPage { refreshed: 0, next: None }), "05000000");
     golden(RefreshUsersAsk { by: by(), users: vec![user()] }, "050e672d323032362d31312d32332e3206656e632d343101027531");
     golden(Ok::<_, Refusal>(RefreshedUsers { refreshed: 1, lacking: vec![user()] }), "05000101027531");
+}
+
+#[test]
+fn messages_of_live_ads() {
+    let promoted = || Promoted { ad: ad(), item: item() };
+    let id = || ad().id;
+    let write = |change| vec![AdWrite { id: id(), change }];
+    golden(
+        write(AdChange::Upsert(Box::new(promoted()))),
+        "05010361643100036164310269310309636f756e74726965730101025553076d696e5f6167650200000000000032400673746174757300066163746976650269310104616476310103612f620000003f010000004001076120636861697200",
+    );
+    golden(write(AdChange::Delete), "05010361643101");
+    golden(write(AdChange::Pause(true)), "0501036164310201");
+    golden(Ok::<_, Refusal>(AdsChanged { revision: Revision::from_bits(300), visible: true }), "0500ac0201");
+    let mut live = LiveAd::untouched(id());
+    golden(Ok::<_, Refusal>(Some(live.clone())), "0500010361643100000000");
+    live.apply(AdChange::Upsert(Box::new(promoted())), Revision::from_bits(1));
+    live.apply(AdChange::Pause(true), Revision::from_bits(2));
+    golden(
+        Ok::<_, Refusal>(vec![live]),
+        "0500010361643101036164310269310309636f756e74726965730101025553076d696e5f6167650200000000000032400673746174757300066163746976650269310104616476310103612f620000003f010000004001076120636861697200010102",
+    );
+    let change = |content| ShardChange {
+        id: id(),
+        content,
+        content_at: Revision::from_bits(1),
+        paused: true,
+        paused_at: Revision::from_bits(2),
+    };
+    let is = ShardContent::Is(Box::new(ShardAd { ad: ad(), embedding: vector() }));
+    let changes = vec![change(ShardContent::AsBuilt), change(is), change(ShardContent::Nothing)];
+    golden(
+        ApplyAsk { generation: generation(), changes: changes.clone() },
+        "050e672d323032362d31312d32332e320303616431000101020361643101036164310269310309636f756e74726965730101025553076d696e5f6167650200000000000032400673746174757300066163746976650200000000000080bf0101020361643102010102",
+    );
+    golden(
+        Ok::<_, Refusal>(ReplayPage { changes, until: Revision::from_bits(3), is_last: true }),
+        "05000303616431000101020361643101036164310269310309636f756e74726965730101025553076d696e5f6167650200000000000032400673746174757300066163746976650200000000000080bf01010203616431020101020301",
+    );
+    golden(
+        EmbedAdsAsk { generation: generation(), items: vec![item()] },
+        "050e672d323032362d31312d32332e32010269310104616476310103612f620000003f010000004001076120636861697200",
+    );
+    golden(Ok::<_, Refusal>(vec![vector()]), "0500010200000000000080bf");
 }
 
 #[test]

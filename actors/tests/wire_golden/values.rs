@@ -9,7 +9,9 @@ use turret_actors::protocol::{EncodedHistory, EncoderOf, QueryEmbedding};
 use turret_actors::wire::{WIRE_VERSION, Wire, WireError};
 use turret_retrieval::event::{Event, EventType};
 use turret_retrieval::filter::{End, Filter, NumberRange};
+use turret_retrieval::ids::{AdId, AdvertiserId, InterestId};
 use turret_retrieval::ids::{EncoderVersion, EventId, GenerationId, ItemId, NodeName, UserId};
+use turret_retrieval::item::{Ad, Attribute, Interest, Item};
 use turret_retrieval::state::{Precision, SequenceState};
 use turret_retrieval::user::Demographics;
 use turret_retrieval::vector::UnitVector;
@@ -108,4 +110,27 @@ pub(crate) fn filter() -> Filter {
         Filter::AnyOf { field: "status".into(), values: vec!["active".into()] },
         Filter::Not(Box::new(Filter::Or(vec![Filter::Between { field: "min_age".into(), range }]))),
     ])
+}
+
+pub(crate) fn item() -> Item {
+    let interest = Interest { id: InterestId::new("a/b").expect("an id"), confidence: 0.5 };
+    Item {
+        id: ItemId::new("i1").expect("an id"),
+        advertiser: Some(AdvertiserId::new("adv1").expect("an id")),
+        interests: vec![interest],
+        price: Some(2.0),
+        title: Some("a chair".to_owned()),
+        embedding: None,
+    }
+}
+
+/// With an attribute of every kind.
+pub(crate) fn ad() -> Ad {
+    let attributes = [
+        ("countries", Attribute::Keywords(vec!["US".into()])),
+        ("min_age", Attribute::Number(18.0)),
+        ("status", Attribute::Keyword("active".into())),
+    ];
+    let attributes = attributes.map(|(name, value)| (name.into(), value)).into();
+    Ad { id: AdId::new("ad1").expect("an id"), item: item().id, attributes }
 }

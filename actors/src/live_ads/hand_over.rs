@@ -1,0 +1,224 @@
+//! Handing changes over: embedded by the ad tower of a generation, and given to its shards.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ractor::ActorRef;
+use ractor::rpc::CallResult;
+use tokio::sync::{Notify, watch};
+use turret_index::{ShardAd, ShardChange, ShardContent};
+use turret_retrieval::generation::Manifest;
+use turret_retrieval::hashing::shard_of;
+use turret_retrieval::ids::{GenerationId, ShardId};
+use turret_retrieval::live_ad::{Content, LiveAd};
+use turret_retrieval::revision::Revision;
+use turret_retrieval::vector::UnitVector;
+use turret_store::AdJournal;
+
+use crate::generation::Generation;
+use crate::offload::{Offload, Panicked};
+use crate::protocol::{
+    ApplyAsk, CHANGES_MAX, EmbedAdsAsk, IndexRequest, InferenceRequest, Refusal, ReplayAsk, ReplayPage,
+};
+use crate::routing::workers;
+use crate::wire::{Inbox, Wire};
+use crate::{groups, index_shard, inference_worker};
+
+/// For one page of embeddings, and for one shard to take it.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Between two looks for generations and shards that have started meanwhile.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Before what could not be handed over is tried again.
+const AGAIN_AFTER: Duration = Duration::from_millis(200);
+
+/// See the module. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct HandOver {
+    journal: Arc<AdJournal>,
+    first: Generation,
+    thread: Offload,
+}
+
+impl HandOver {
+    pub(super) fn new(journal: Arc<AdJournal>, first: Generation, thread: Offload) -> Self {
+        Self { journal, first, thread }
+    }
+
+    /// Hands over for ever, and tells how far each generation is.
+    pub(super) async fn run(&self, news: &Notify, tell: &watch::Sender<HashMap<GenerationId, Revision>>) {
+        let mut positions: HashMap<GenerationId, (Arc<Manifest>, Revision)> = HashMap::new();
+        loop {
+            let generations = groups::indexed_generations();
+            positions.retain(|id, _| generations.contains(id));
+            let mut wait = LOOK_EVERY;
+            for id in generations {
+                if let Err(why) = self.bring_up_to_date(&id, &mut positions, tell).await {
+                    tracing::warn!(generation = %id, %why, "changes of ads could not be handed over; tried again");
+                    wait = AGAIN_AFTER;
+                }
+            }
+            // A note that comes while nobody waits is kept for the next wait.
+            drop(tokio::time::timeout(wait, news.notified()).await);
+        }
+    }
+
+    async fn bring_up_to_date(
+        &self,
+        id: &GenerationId,
+        positions: &mut HashMap<GenerationId, (Arc<Manifest>, Revision)>,
+        tell: &watch::Sender<HashMap<GenerationId, Revision>>,
+    ) -> Result<(), Refusal> {
+        let (manifest, mut at) = match positions.get(id) {
+            Some((manifest, at)) => (manifest.clone(), *at),
+            None => {
+                let manifest = self.manifest(id).await?;
+                let at = manifest.ads_until;
+                (manifest, at)
+            }
+        };
+        loop {
+            let page = self.page(at).await?;
+            let Some(last) = page.last().map(LiveAd::at) else { break };
+            self.hand_over(&manifest, page).await?;
+            at = last;
+            positions.insert(id.clone(), (manifest.clone(), at));
+            tell.send_modify(|known| {
+                known.insert(id.clone(), at);
+            });
+        }
+        positions.insert(id.clone(), (manifest, at));
+        Ok(())
+    }
+
+    async fn page(&self, after: Revision) -> Result<Vec<LiveAd>, Refusal> {
+        let journal = self.journal.clone();
+        let read = self.thread.run(move || journal.since(after, CHANGES_MAX)).await;
+        read.map_err(|Panicked| Refusal::Failed("the journal panicked".to_owned()))?
+            .map_err(|error| Refusal::Failed(error.to_string()))
+    }
+
+    async fn manifest(&self, id: &GenerationId) -> Result<Arc<Manifest>, Refusal> {
+        let (first, id) = (self.first.clone(), id.clone());
+        let opened = self.thread.run(move || first.beside(&id)).await;
+        let opened = opened.map_err(|Panicked| Refusal::Failed("reading a manifest panicked".to_owned()))?;
+        Ok(opened.map_err(|error| Refusal::Failed(error.to_string()))?.manifest)
+    }
+
+    /// What a shard that starts must know, page by page of the journal.
+    pub(super) async fn replay(&self, ask: &ReplayAsk) -> Result<ReplayPage, Refusal> {
+        let manifest = self.manifest(&ask.generation).await?;
+        let page = self.page(ask.after).await?;
+        let (until, is_last) = (page.last().map_or(ask.after, LiveAd::at), page.len() < CHANGES_MAX);
+        let of_shard =
+            |ad: &LiveAd| shard_of(&ad.id, manifest.shards()) == ask.shard && ad.is_news_after(manifest.ads_until);
+        let changes = self.embedded(&manifest, page.into_iter().filter(of_shard).collect()).await?;
+        Ok(ReplayPage { changes, until, is_last })
+    }
+
+    async fn hand_over(&self, manifest: &Arc<Manifest>, page: Vec<LiveAd>) -> Result<(), Refusal> {
+        let mut by_shard: BTreeMap<ShardId, Vec<ShardChange>> = BTreeMap::new();
+        for change in self.embedded(manifest, page).await? {
+            by_shard.entry(shard_of(&change.id, manifest.shards())).or_default().push(change);
+        }
+        for (shard, changes) in by_shard {
+            // One that starts meanwhile asks for what it missed.
+            for replica in ractor::pg::get_members(&groups::index(shard, &manifest.id)) {
+                apply(&replica.into(), &manifest.id, changes.clone()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The changes as the shards of a generation take them.
+    async fn embedded(&self, manifest: &Manifest, ads: Vec<LiveAd>) -> Result<Vec<ShardChange>, Refusal> {
+        // What the index was built with is as built, unless it changed since.
+        let is_shown = |ad: &LiveAd| match &ad.content {
+            Content::Is(promoted) => ad.content_at > manifest.ads_until && promoted.ad.is_active(),
+            Content::AsBuilt | Content::Deleted => false,
+        };
+        let items = ads.iter().filter(|ad| is_shown(ad)).filter_map(|ad| match &ad.content {
+            Content::Is(promoted) => Some(promoted.item.clone()),
+            Content::AsBuilt | Content::Deleted => None,
+        });
+        let mut embeddings = embed(&manifest.id, items.collect()).await?.into_iter();
+        let mut changes = Vec::with_capacity(ads.len());
+        for ad in ads {
+            let is_shown = is_shown(&ad);
+            let content = match ad.content {
+                _ if ad.content_at <= manifest.ads_until => ShardContent::AsBuilt,
+                Content::AsBuilt => ShardContent::AsBuilt,
+                Content::Is(promoted) if is_shown => {
+                    let missing = || Refusal::Failed("the worker embedded fewer ads than it was given".to_owned());
+                    let embedding = embeddings.next().ok_or_else(missing)?;
+                    ShardContent::Is(Box::new(ShardAd { ad: promoted.ad, embedding }))
+                }
+                Content::Is(_) | Content::Deleted => ShardContent::Nothing,
+            };
+            let LiveAd { id, content_at, paused, paused_at, .. } = ad;
+            changes.push(ShardChange { id, content, content_at, paused, paused_at });
+        }
+        Ok(changes)
+    }
+}
+
+async fn embed(
+    generation: &GenerationId,
+    items: Vec<turret_retrieval::item::Item>,
+) -> Result<Vec<UnitVector>, Refusal> {
+    if items.is_empty() {
+        return Ok(Vec::new());
+    }
+    let none = || Refusal::Failed("no inference worker serves this generation".to_owned());
+    let worker = workers(generation).into_iter().next().ok_or_else(none)?;
+    let ask = EmbedAdsAsk { generation: generation.clone(), items };
+    let embed = |reply| -> inference_worker::Msg { Inbox::Request(InferenceRequest::EmbedAds(Wire::new(ask), reply)) };
+    match worker.call(embed, Some(CALL_TIMEOUT)).await {
+        Ok(CallResult::Success(answer)) => {
+            answer.open().map_err(|error| Refusal::Unreadable(error.to_string())).flatten()
+        }
+        Ok(CallResult::Timeout | CallResult::SenderError) | Err(_) => {
+            Err(Refusal::Failed("the inference worker did not answer".to_owned()))
+        }
+    }
+}
+
+/// Has a shard take changes over. One that it will never take is left out and told of, so that it holds up no other.
+async fn apply(
+    shard: &ActorRef<index_shard::Msg>,
+    generation: &GenerationId,
+    changes: Vec<ShardChange>,
+) -> Result<(), Refusal> {
+    match call(shard, generation, changes.clone()).await {
+        Err(Refusal::Conflict(_)) => {}
+        other => return other,
+    }
+    for change in changes {
+        let ad = change.id.clone();
+        match call(shard, generation, vec![change]).await {
+            Err(Refusal::Conflict(why)) => {
+                tracing::error!(%ad, %generation, why, "an ad cannot be changed in this index")
+            }
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+async fn call(
+    shard: &ActorRef<index_shard::Msg>,
+    generation: &GenerationId,
+    changes: Vec<ShardChange>,
+) -> Result<(), Refusal> {
+    let ask = ApplyAsk { generation: generation.clone(), changes };
+    let apply = |reply| -> index_shard::Msg { Inbox::Request(IndexRequest::Apply(Wire::new(ask), reply)) };
+    match shard.call(apply, Some(CALL_TIMEOUT)).await {
+        Ok(CallResult::Success(answer)) => {
+            answer.open().map_err(|error| Refusal::Unreadable(error.to_string())).flatten()
+        }
+        // It has ended, or will be asked again.
+        Ok(CallResult::Timeout | CallResult::SenderError) | Err(_) => {
+            Err(Refusal::Failed("the shard did not answer".to_owned()))
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! `/v1/ads/{id}`: ads that change while the index serves, and `/pause`, `/resume` below it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{FromRequestParts, Path, Query, State};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use turret_actors::live_ads::AdsUnavailable;
+use turret_actors::protocol::Refusal;
+use turret_retrieval::ids::{AdId, AdvertiserId, ItemId};
+use turret_retrieval::item::{Ad, Attribute, AttributeKind, Interest, Item, check_interests};
+use turret_retrieval::live_ad::{AdChange, Content, LiveAd, Promoted};
+use turret_retrieval::revision::Revision;
+
+use super::Gateway;
+use super::body::{bytes, read};
+use super::problem::Problem;
+
+/// The largest body of an ad, in bytes: a page of them fits a message between nodes.
+const AD_BYTES_MAX: usize = 16 << 10;
+/// The longest title, and the longest word of an attribute, in bytes.
+const TITLE_BYTES_MAX: usize = 1_024;
+const WORD_BYTES_MAX: usize = 256;
+
+/// The ad that a path names.
+pub(super) struct AdPath(AdId);
+
+impl<S: Send + Sync> FromRequestParts<S> for AdPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path = Path::<String>::from_request_parts(parts, state).await;
+        let Path(ad) = path.map_err(|_| Problem::invalid("ad_id", "must be UTF-8"))?;
+        AdId::new(&ad).map(Self).map_err(|error| Problem::invalid("ad_id", error.to_string()))
+    }
+}
+
+/// An ad with the item that it promotes.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AdBody {
+    item: ItemBody,
+    #[serde(default)]
+    attributes: BTreeMap<Box<str>, Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ItemBody {
+    id: ItemId,
+    #[serde(default)]
+    advertiser_id: Option<AdvertiserId>,
+    #[serde(default)]
+    interests: Vec<Interest>,
+    #[serde(default)]
+    price: Option<f32>,
+    #[serde(default)]
+    title: Option<String>,
+}
+
+/// What became of a change.
+#[derive(Serialize)]
+struct Changed {
+    ad_id: AdId,
+    revision: Revision,
+    /// Whether searches see it already; 202 where they do not yet.
+    visible: bool,
+}
+
+/// Makes the ad this, whatever it was before: embedded by the ad tower that serves, and by the next one when that is
+/// published.
+pub(super) async fn put(
+    State(gateway): State<Arc<Gateway>>,
+    AdPath(id): AdPath,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    let body = bytes(body)?;
+    if body.len() > AD_BYTES_MAX {
+        return Err(Problem::invalid("body", format!("is larger than {AD_BYTES_MAX} bytes")));
+    }
+    let body: AdBody = read(Ok(body))?;
+    let kinds = &gateway.node.retriever.table().manifest.attributes;
+    let promoted = promoted(id.clone(), body, kinds)?;
+    change(&gateway, id, AdChange::Upsert(Box::new(promoted))).await
+}
+
+/// Removes the ad.
+pub(super) async fn delete(State(gateway): State<Arc<Gateway>>, AdPath(id): AdPath) -> Result<Response, Problem> {
+    change(&gateway, id, AdChange::Delete).await
+}
+
+/// Hides the ad until it is resumed, whatever is upserted or published meanwhile.
+pub(super) async fn pause(State(gateway): State<Arc<Gateway>>, AdPath(id): AdPath) -> Result<Response, Problem> {
+    change(&gateway, id, AdChange::Pause(true)).await
+}
+
+/// Shows the ad again.
+pub(super) async fn resume(State(gateway): State<Arc<Gateway>>, AdPath(id): AdPath) -> Result<Response, Problem> {
+    change(&gateway, id, AdChange::Pause(false)).await
+}
+
+async fn change(gateway: &Gateway, id: AdId, change: AdChange) -> Result<Response, Problem> {
+    let changed = gateway.node.ads.change(id.clone(), change).await?;
+    let status = if changed.visible { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let body = Changed { ad_id: id, revision: changed.revision, visible: changed.visible };
+    Ok((status, Json(body)).into_response())
+}
+
+/// What changes said of an ad.
+#[derive(Serialize)]
+pub(super) struct Known {
+    ad_id: AdId,
+    /// `as_built`: it is in the index as that was built, if at all.
+    content: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    promoted: Option<Box<Promoted>>,
+    content_revision: Revision,
+    paused: bool,
+    paused_revision: Revision,
+}
+
+pub(super) async fn get(State(gateway): State<Arc<Gateway>>, AdPath(id): AdPath) -> Result<Json<Known>, Problem> {
+    let ad = gateway.node.ads.get(id.clone()).await?.unwrap_or_else(|| LiveAd::untouched(id));
+    let (content, promoted) = match ad.content {
+        Content::AsBuilt => ("as_built", None),
+        Content::Is(promoted) => ("changed", Some(promoted)),
+        Content::Deleted => ("deleted", None),
+    };
+    Ok(Json(Known {
+        ad_id: ad.id,
+        content,
+        promoted,
+        content_revision: ad.content_at,
+        paused: ad.paused,
+        paused_revision: ad.paused_at,
+    }))
+}
+
+/// Where a page of changed ads starts.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PageQuery {
+    /// Behind this revision.
+    #[serde(default)]
+    after: Revision,
+}
+
+/// A page of the ads that changed, for who builds the next index.
+#[derive(Serialize)]
+pub(super) struct Page {
+    ads: Vec<LiveAd>,
+}
+
+pub(super) async fn page(
+    State(gateway): State<Arc<Gateway>>,
+    query: Result<Query<PageQuery>, QueryRejection>,
+) -> Result<Json<Page>, Problem> {
+    let Query(query) = query.map_err(|rejection| Problem::invalid("query", rejection.body_text()))?;
+    Ok(Json(Page { ads: gateway.node.ads.since(query.after).await? }))
+}
+
+impl From<AdsUnavailable> for Problem {
+    fn from(error: AdsUnavailable) -> Self {
+        let detail = error.to_string();
+        match error.0 {
+            Refusal::Conflict(_) => Self::new(StatusCode::CONFLICT, "conflict", detail),
+            _ => Self::new(StatusCode::SERVICE_UNAVAILABLE, "ads_unavailable", detail).retry_after(1),
+        }
+    }
+}
+
+/// Checks everything that the types could not.
+fn promoted(id: AdId, body: AdBody, kinds: &BTreeMap<Box<str>, AttributeKind>) -> Result<Promoted, Problem> {
+    let AdBody { item, attributes } = body;
+    check_interests(&item.interests).map_err(|error| Problem::invalid("item.interests", error.to_string()))?;
+    if item.price.is_some_and(|price| !(price.is_finite() && price >= 0.0)) {
+        return Err(Problem::invalid("item.price", "must be finite and not negative"));
+    }
+    if item.title.as_ref().is_some_and(|title| title.len() > TITLE_BYTES_MAX) {
+        return Err(Problem::invalid("item.title", format!("is longer than {TITLE_BYTES_MAX} bytes")));
+    }
+    let attributes = attributes
+        .into_iter()
+        .map(|(name, value)| {
+            let rule = |rule: String| Problem::invalid(format!("attributes.{name}"), rule);
+            let kind = kinds.get(&name).ok_or_else(|| rule("is not an attribute of this index".to_owned()))?;
+            attribute(*kind, &value).map(|value| (name.clone(), value)).map_err(|what| rule(what.to_owned()))
+        })
+        .collect::<Result<_, _>>()?;
+    let ad = Ad { id, item: item.id.clone(), attributes };
+    let ItemBody { id, advertiser_id: advertiser, interests, price, title } = item;
+    Ok(Promoted { ad, item: Item { id, advertiser, interests, price, title, embedding: None } })
+}
+
+/// The value of an attribute of a kind; or what it must be.
+fn attribute(kind: AttributeKind, value: &Value) -> Result<Attribute, &'static str> {
+    let word = |value: &Value| -> Option<Box<str>> {
+        value.as_str().filter(|word| word.len() <= WORD_BYTES_MAX).map(Into::into)
+    };
+    match (kind, value) {
+        (AttributeKind::Keyword, value) => {
+            word(value).map(Attribute::Keyword).ok_or("must be a word of at most 256 bytes")
+        }
+        (AttributeKind::Keywords, Value::Array(values)) => {
+            let words = values.iter().map(word).collect::<Option<Vec<_>>>();
+            words.map(Attribute::Keywords).ok_or("must be a list of words of at most 256 bytes")
+        }
+        (AttributeKind::Keywords, _) => Err("must be a list of words"),
+        (AttributeKind::Number, value) => {
+            value.as_f64().filter(|number| number.is_finite()).map(Attribute::Number).ok_or("must be a number")
+        }
+    }
+}
