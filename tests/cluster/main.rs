@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where its own preparations do")]
 
+mod ads;
 mod answers;
 mod bad_input;
 mod client;
