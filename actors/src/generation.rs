@@ -14,7 +14,7 @@ pub const MANIFEST: &str = "manifest.json";
 /// The file beside the generations that names the active one.
 pub const CURRENT: &str = "CURRENT";
 /// A manifest larger than this is not one.
-const MANIFEST_BYTES_MAX: u64 = 4 << 20;
+pub(crate) const MANIFEST_BYTES_MAX: u64 = 4 << 20;
 
 /// The model's directory, relative to the generation's.
 pub const MODEL_DIR: &str = "model";

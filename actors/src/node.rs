@@ -12,6 +12,7 @@ use ractor_cluster::node::NodeConnectionMode;
 use ractor_cluster::{NodeServer, NodeServerMessage};
 use tokio::task::JoinHandle;
 use turret_index::IndexSettings;
+use turret_retrieval::generation::Manifest;
 use turret_retrieval::ids::NodeName;
 use turret_retrieval::state::{Precision, StateError};
 use turret_store::{Retention, StoreSettings};
@@ -141,7 +142,7 @@ impl Node {
     /// # Errors
     /// When the generation is not sound, or the cluster port is taken.
     pub async fn start(settings: NodeSettings, generation: Generation, metrics: Metrics) -> Result<Self, StartError> {
-        let placed = place(&settings, &generation);
+        let placed = place(&settings, &generation.manifest);
         // Without its model a node is of no use. A damaged shard or snapshot costs that alone; its actor finds out.
         if placed.inference {
             generation.verify(MODEL_DIR)?;
@@ -290,12 +291,12 @@ fn member_with(settings: &NodeSettings, role: Role) -> Option<&Member> {
     settings.members.iter().find(|member| member.roles.contains(&role))
 }
 
-fn place(settings: &NodeSettings, generation: &Generation) -> Placed {
+/// What is placed on the node of these settings.
+pub fn place(settings: &NodeSettings, manifest: &Manifest) -> Placed {
     let names = |role| -> Vec<NodeName> {
         let with = settings.members.iter().filter(|member| member.roles.contains(&role));
         with.map(|member| member.name.clone()).collect()
     };
-    let manifest = &generation.manifest;
     Placed {
         shards: shards_of(&settings.name, &names(Role::Index), manifest.shards()),
         partitions: partitions_of(&settings.name, &names(Role::Users), manifest.partitions()),
