@@ -3,14 +3,14 @@
 //! Written to `<id>.tmp`, flushed, renamed; then the file `CURRENT` is replaced. Whatever stops it half-way leaves the
 //! generation that was active active.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
-use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
+use turret_actors::durable::{replace, sync_dir, write_flushed};
 use turret_actors::generation::{CURRENT, MANIFEST, MODEL_DIR, shard_file, users_file};
 use turret_index::{ShardAd, write_shard};
 use turret_model::Model;
@@ -30,8 +30,10 @@ pub struct Publication<'a> {
     pub dataset: &'a Dataset,
     /// The model.
     pub model: &'a Model,
-    /// Where generations are published.
+    /// Where generations are written.
     pub generations: &'a Path,
+    /// Ids that are taken elsewhere.
+    pub taken: &'a BTreeSet<GenerationId>,
     /// How many shards.
     pub shards: u32,
     /// How many user partitions.
@@ -76,7 +78,7 @@ pub fn publish(
 ) -> anyhow::Result<Published> {
     let model = publication.model;
     publication.state_precision.check_fits(model.state_rows_max(), model.dimension())?;
-    let (id, created_at_ms) = next_id(publication.generations)?;
+    let (id, created_at_ms) = next_id(publication)?;
     let dir = publication.generations.join(id.as_str());
     let temporary = publication.generations.join(format!("{id}.tmp"));
     if temporary.exists() {
@@ -95,8 +97,10 @@ pub fn publish(
         }
     };
     fs::rename(&temporary, &dir).with_context(|| format!("cannot rename {}", temporary.display()))?;
-    sync_dir(publication.generations)?;
-    replace(&publication.generations.join(CURRENT), published.manifest.id.as_str().as_bytes())?;
+    sync_dir(publication.generations).with_context(|| format!("cannot flush {}", publication.generations.display()))?;
+    let current = publication.generations.join(CURRENT);
+    replace(&current, published.manifest.id.as_str().as_bytes())
+        .with_context(|| format!("cannot replace {}", current.display()))?;
     Ok(published)
 }
 
@@ -145,7 +149,8 @@ fn write_parts(
     manifest.check()?;
     let mut text = serde_json::to_vec_pretty(&manifest)?;
     text.push(b'\n');
-    write_flushed(&dir.join(MANIFEST), &text)?;
+    let path = dir.join(MANIFEST);
+    write_flushed(&path, &text).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(Published { manifest, inactive, states: users.states, state_bytes: users.state_bytes })
 }
 
@@ -189,16 +194,17 @@ fn attribute_kinds(dataset: &Dataset) -> anyhow::Result<BTreeMap<Box<str>, Attri
     Ok(kinds)
 }
 
-/// `g-<date>.<n>`, one above what is there.
-fn next_id(generations: &Path) -> anyhow::Result<(GenerationId, i64)> {
+/// `g-<date>.<n>`, the first that is not there and not taken.
+fn next_id(publication: &Publication<'_>) -> anyhow::Result<(GenerationId, i64)> {
+    let generations = publication.generations;
     fs::create_dir_all(generations).with_context(|| format!("cannot make {}", generations.display()))?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock stands before 1970")?;
     let created_at_ms = now.as_millis() as i64;
     let date = jiff::Timestamp::from_millisecond(created_at_ms)?.strftime("%Y-%m-%d").to_string();
     for number in 1..100_000 {
-        let name = format!("g-{date}.{number}");
-        if !generations.join(&name).exists() {
-            return Ok((GenerationId::new(&name)?, created_at_ms));
+        let id = GenerationId::new(&format!("g-{date}.{number}"))?;
+        if !generations.join(id.as_str()).exists() && !publication.taken.contains(&id) {
+            return Ok((id, created_at_ms));
         }
     }
     bail!("{} holds too many generations of {date}", generations.display())
@@ -208,25 +214,4 @@ fn published_file(dir: &Path, path: &Path) -> anyhow::Result<PublishedFile> {
     let full = dir.join(path);
     let (sha256, bytes) = Digest::of_reader(File::open(&full)?).with_context(|| full.display().to_string())?;
     Ok(PublishedFile { path: path.to_string_lossy().into_owned(), bytes, sha256 })
-}
-
-fn write_flushed(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let write = || {
-        let mut file = File::create(path)?;
-        file.write_all(bytes)?;
-        file.sync_all()
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
-}
-
-/// Replaces a file in one step, flushed.
-fn replace(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let temporary = path.with_extension("tmp");
-    write_flushed(&temporary, bytes)?;
-    fs::rename(&temporary, path).with_context(|| format!("cannot replace {}", path.display()))?;
-    path.parent().map_or(Ok(()), sync_dir)
-}
-
-fn sync_dir(dir: &Path) -> anyhow::Result<()> {
-    File::open(dir).and_then(|dir| dir.sync_all()).with_context(|| format!("cannot flush {}", dir.display()))
 }

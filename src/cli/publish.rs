@@ -4,6 +4,7 @@ use anyhow::Context as _;
 use turret_model::Model;
 
 use super::data::source_of;
+use super::depot::Staging;
 use super::progress::{Bar, watch_interrupts};
 use super::train::{Kind, model_dir, read};
 use super::{ConfigArgument, UsageError, say, say_json};
@@ -46,10 +47,12 @@ pub(super) fn publish(
     dataset: &turret_retrieval::dataset::Dataset,
     model: &Model,
 ) -> anyhow::Result<Published> {
+    let staging = Staging::of(config)?;
     let publication = Publication {
         dataset,
         model,
-        generations: &config.generations,
+        generations: staging.dir(),
+        taken: staging.taken(),
         shards: config.index.shards,
         partitions: config.users.partitions,
         events_per_user_max: config.users.settings.events_per_user_max,
@@ -60,7 +63,9 @@ pub(super) fn publish(
         Step::Ads(done, total) => bar.at(done, total, || "ads embedded".to_owned()),
         Step::Users(done, total) => bar.at(done, total, || "users encoded".to_owned()),
     });
-    bar.end(published)
+    let published = bar.end(published)?;
+    staging.deliver(&published.manifest.id)?;
+    Ok(published)
 }
 
 /// One line about a publication.
@@ -83,6 +88,6 @@ pub(super) fn summary(config: &Config, published: &Published) -> String {
         manifest.partitions(),
         manifest.versions.encoder,
         manifest.versions.head,
-        config.generations.display()
+        config.generations
     )
 }

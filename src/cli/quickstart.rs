@@ -175,7 +175,7 @@ fn model(config: &Config, dataset: &Dataset, kind: Kind, narrator: Narrator) -> 
 
 /// Publishes, unless the current generation is of this very model.
 fn generation(config: &Config, dataset: &Dataset, model: &Model, narrator: Narrator) -> anyhow::Result<()> {
-    if let Ok(current) = Generation::current(&config.generations) {
+    if let Some(Ok(current)) = config.generations.directory().map(Generation::current) {
         let (manifest, versions) = (&current.manifest, &current.manifest.versions);
         // A run that was broken off may have trained anew and not published.
         if versions.encoder == *model.encoder_version() && *versions.head == *model.head_version() {
