@@ -11,6 +11,7 @@ use crate::telemetry::Program;
 
 mod config;
 mod data;
+mod depot;
 mod evaluate;
 mod funnel;
 mod load;

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use turret_actors::depot::Place;
 use turret_actors::inference_worker::batcher::BatcherSettings;
 use turret_actors::node::{Member, NodeSettings};
 use turret_actors::refresh::schedule::Schedule;
@@ -19,10 +20,12 @@ use turret_store::{Retention, StoreSettings};
 
 mod learning;
 mod nodes;
+mod places;
 mod reader;
 mod upkeep;
 
 pub use nodes::NodeConfig;
+use places::{depot, directory, expand};
 use reader::{Faults, Section};
 
 /// A checked configuration.
@@ -31,7 +34,7 @@ pub struct Config {
     /// Where nodes keep what is theirs, each below its own name.
     pub data_dir: PathBuf,
     /// Where generations are published.
-    pub generations: PathBuf,
+    pub generations: Place,
     /// Where trained models are kept.
     pub models: PathBuf,
     /// The data set, where the file names one.
@@ -178,7 +181,7 @@ impl Config {
         let (training, events_in_memory_max) = learning::training(root.section("training"));
         let split = learning::split(root.section("split"));
         Self {
-            generations: directory(root, "generations", &data_dir.join("generations")),
+            generations: depot(root, "generations", &data_dir.join("generations")),
             models: directory(root, "models", &data_dir.join("models")),
             data: learning::data(root, faults),
             model: learning::model(root.section("model"), &users),
@@ -247,26 +250,6 @@ impl Config {
             shadow_every: self.index.shadow_every,
             rollout: self.publish.clone(),
         }
-    }
-}
-
-/// A directory; a leading `$NAME/` is replaced by the environment variable.
-fn directory(section: &Section<'_>, key: &'static str, default: &Path) -> PathBuf {
-    match section.text(key) {
-        None => default.to_owned(),
-        Some(text) => expand(text).unwrap_or_else(|rule| {
-            section.fault(key, rule);
-            default.to_owned()
-        }),
-    }
-}
-
-fn expand(text: &str) -> Result<PathBuf, String> {
-    let Some(rest) = text.strip_prefix('$') else { return Ok(PathBuf::from(text)) };
-    let (name, below) = rest.split_once('/').unwrap_or((rest, ""));
-    match std::env::var(name) {
-        Ok(value) if !value.is_empty() => Ok(Path::new(&value).join(below)),
-        Ok(_) | Err(_) => Err(format!("the environment variable {name} is not set")),
     }
 }
 

@@ -1,9 +1,9 @@
 //! Making a generation: ads embedded and sharded, users encoded and partitioned, one manifest over all of it.
 //!
 //! Written to `<id>.tmp`, flushed, renamed. It serves nobody yet: a running node judges it and makes it current, and where
-//! none runs, [`Generation::make_current`](turret_actors::generation::Generation::make_current) does.
+//! none runs, [`Depot::make_current`](turret_actors::depot::Depot::make_current) does.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -33,8 +33,10 @@ pub struct Publication<'a> {
     pub dataset: &'a Dataset,
     /// The model.
     pub model: &'a Model,
-    /// Where generations are published.
+    /// Where generations are written.
     pub generations: &'a Path,
+    /// Ids that are taken elsewhere.
+    pub taken: &'a BTreeSet<GenerationId>,
     /// How many shards.
     pub shards: u32,
     /// How many user partitions.
@@ -85,7 +87,7 @@ pub fn publish(
 ) -> anyhow::Result<Published> {
     let model = publication.model;
     publication.state_precision.check_fits(model.state_rows_max(), model.dimension())?;
-    let (id, created_at_ms) = next_id(publication.generations)?;
+    let (id, created_at_ms) = next_id(publication)?;
     let dir = publication.generations.join(id.as_str());
     let temporary = publication.generations.join(format!("{id}.tmp"));
     if temporary.exists() {
@@ -217,16 +219,17 @@ fn attribute_kinds(publication: &Publication<'_>) -> anyhow::Result<BTreeMap<Box
     Ok(kinds)
 }
 
-/// `g-<date>.<n>`, one above what is there.
-fn next_id(generations: &Path) -> anyhow::Result<(GenerationId, i64)> {
+/// `g-<date>.<n>`, the first that is not there and not taken.
+fn next_id(publication: &Publication<'_>) -> anyhow::Result<(GenerationId, i64)> {
+    let generations = publication.generations;
     fs::create_dir_all(generations).with_context(|| format!("cannot make {}", generations.display()))?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock stands before 1970")?;
     let created_at_ms = now.as_millis() as i64;
     let date = jiff::Timestamp::from_millisecond(created_at_ms)?.strftime("%Y-%m-%d").to_string();
     for number in 1..100_000 {
-        let name = format!("g-{date}.{number}");
-        if !generations.join(&name).exists() {
-            return Ok((GenerationId::new(&name)?, created_at_ms));
+        let id = GenerationId::new(&format!("g-{date}.{number}"))?;
+        if !generations.join(id.as_str()).exists() && !publication.taken.contains(&id) {
+            return Ok((id, created_at_ms));
         }
     }
     bail!("{} holds too many generations of {date}", generations.display())

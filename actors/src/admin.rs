@@ -9,10 +9,9 @@ use ractor::rpc::CallResult;
 use ractor::{Actor, ActorProcessingErr, ActorRef, Message, RpcReplyPort};
 use turret_retrieval::ids::{GenerationId, NodeName};
 
-use crate::generation::Generation;
+use crate::depot::Depot;
 use crate::groups;
 use crate::metrics::Metrics;
-use crate::offload::{Offload, Panicked};
 use crate::placement::{Placed, Placement};
 use crate::protocol::{AdminRequest, NodeStatus, RefreshStarted, RefreshStatus, Refusal, RolloutStatus};
 use crate::refresh;
@@ -40,10 +39,8 @@ pub struct Admin {
     pub refresh: Option<String>,
     /// The rollout actor's registered name, on the control node.
     pub rollout: Option<String>,
-    /// A generation: others lie beside it.
-    pub generation: Generation,
-    /// Where manifests are read.
-    pub files: Offload,
+    /// Where generations are published.
+    pub depot: Depot,
     /// The node's metrics.
     pub metrics: Metrics,
 }
@@ -134,15 +131,14 @@ impl Admin {
             Err(refusal) => return drop(reply.send(Wire::new(Err(refusal)))),
         };
         tracing::info!(target: "audit", node = %self.name, generation = %id, "publication asked for");
-        let (generation, files) = (self.generation.clone(), self.files.clone());
+        let depot = self.depot.clone();
         tokio::spawn(async move {
-            let opened = files.run(move || generation.beside(&id)).await;
-            let started = match opened {
-                Ok(Ok(found)) => {
-                    call(&actor, |reply| rollout::Msg::Publish(found, reply)).await.unwrap_or(Err(Refusal::Overloaded))
+            let started = match depot.manifest(&id).await {
+                Ok(_) => {
+                    call(&actor, |reply| rollout::Msg::Publish(id, reply)).await.unwrap_or(Err(Refusal::Overloaded))
                 }
-                Ok(Err(error)) => Err(Refusal::Conflict(error.to_string())),
-                Err(Panicked) => Err(Refusal::Failed("reading the manifest panicked".to_owned())),
+                Err(error) if error.is_retryable() => Err(Refusal::Unreachable(error.to_string())),
+                Err(error) => Err(Refusal::Conflict(error.to_string())),
             };
             drop(reply.send(Wire::new(started)));
         });

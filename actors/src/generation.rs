@@ -9,14 +9,12 @@ use turret_retrieval::digest::Digest;
 use turret_retrieval::generation::{Manifest, ManifestError, Probes};
 use turret_retrieval::ids::{GenerationId, PartitionId, ShardId};
 
-use crate::durable::replace;
-
 /// The manifest's file name.
 pub const MANIFEST: &str = "manifest.json";
 /// The file beside the generations that names the active one.
 pub const CURRENT: &str = "CURRENT";
 /// A manifest larger than this is not one.
-const MANIFEST_BYTES_MAX: u64 = 4 << 20;
+pub(crate) const MANIFEST_BYTES_MAX: u64 = 4 << 20;
 
 /// The probes of a generation, relative to its directory.
 pub const PROBES: &str = "probes.json";
@@ -177,15 +175,6 @@ impl Generation {
             return Err(malformed(found.dir.join(MANIFEST), rule));
         }
         Ok(found)
-    }
-
-    /// Makes this the active generation of its directory.
-    ///
-    /// # Errors
-    /// When the file [`CURRENT`] cannot be replaced.
-    pub fn make_current(&self) -> Result<(), GenerationError> {
-        let path = self.dir.with_file_name(CURRENT);
-        replace(&path, self.manifest.id.as_str().as_bytes()).map_err(|source| GenerationError::Write { path, source })
     }
 
     /// Reads every file whose path begins with `part` and compares its digest.

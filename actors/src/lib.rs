@@ -1,11 +1,12 @@
 //! The actors of a Turret node: their protocols and their behaviour.
 //!
-//! Owns supervision, the routing table, the retrieval, the refresh, the batching queue, membership and the metrics. It
-//! speaks no HTTP, reads no configuration file and computes nothing that a domain crate could. Policy (restarts,
-//! batches, gather, cursor, membership, placement) is pure and stands in files of its own.
+//! Owns supervision, the routing table, the retrieval, the refresh, the batching queue, membership, the metrics, and the way
+//! of generations between machines. It serves no HTTP, reads no configuration file and computes nothing that a domain crate
+//! could. Policy (restarts, batches, gather, cursor, membership, placement) is pure and stands in files of its own.
 
 pub mod admin;
 pub mod clock;
+pub mod depot;
 pub mod durable;
 pub mod generation;
 pub mod groups;

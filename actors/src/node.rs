@@ -13,6 +13,7 @@ use turret_retrieval::ids::{GenerationId, NodeName, PartitionId};
 use turret_retrieval::state::StateError;
 
 use crate::admin::{self, Admin};
+use crate::depot::{Depot, DepotError};
 use crate::generation::{Generation, GenerationError};
 use crate::groups;
 use crate::live_ads::{Ads, LiveAds};
@@ -49,6 +50,9 @@ pub enum StartError {
     /// No threads.
     #[error(transparent)]
     Threads(#[from] OffloadError),
+    /// Which generation is the current one could not be written.
+    #[error(transparent)]
+    Depot(#[from] DepotError),
     /// Starting a generation panicked.
     #[error("starting a generation panicked")]
     Panicked,
@@ -94,6 +98,8 @@ const SCAN_QUEUE: usize = 1_024;
 const TRACES_QUEUE: usize = 16;
 /// How long a call from HTTP to an admin actor may take.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(2);
+/// The same for a command, before which an object store may be asked.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Node {
     /// Starts the tree over the generation that is `current`, or where a publication was cut off, over the one that its plan
@@ -101,8 +107,13 @@ impl Node {
     ///
     /// # Errors
     /// When the generation is not sound, or the cluster port is taken.
-    pub async fn start(settings: NodeSettings, current: Generation, metrics: Metrics) -> Result<Self, StartError> {
-        let resumed = rollout::resume(&settings.data_dir, current)?;
+    pub async fn start(
+        settings: NodeSettings,
+        depot: Depot,
+        current: Generation,
+        metrics: Metrics,
+    ) -> Result<Self, StartError> {
+        let resumed = rollout::resume(&settings.data_dir, &depot, current).await?;
         let generation = resumed.generation;
         let standby = resumed.standby.as_ref().map(|standby| standby.manifest.clone());
         let (table, routing) = routing::channel(generation.manifest.clone(), standby);
@@ -135,7 +146,7 @@ impl Node {
             routing,
             roots: tokio::sync::Mutex::default(),
         };
-        match node.start_roots(&settings, generation, table, loads, &metrics).await {
+        match node.start_roots(&settings, (depot, generation), table, loads, &metrics).await {
             Ok(()) => Ok(node),
             Err(error) => {
                 node.stop().await;
@@ -148,7 +159,7 @@ impl Node {
     async fn start_roots(
         &mut self,
         settings: &NodeSettings,
-        generation: Generation,
+        (depot, generation): (Depot, Generation),
         table: tokio::sync::watch::Sender<Arc<routing::RoutingTable>>,
         loads: Offload,
         metrics: &Metrics,
@@ -157,7 +168,6 @@ impl Node {
         let roots = self.roots.get_mut();
         let routing_actor = Routing { table, metrics: metrics.clone() };
         let mut services = vec![Child::new(name("routing"), move || (routing_actor.clone(), ()))];
-        let files = Offload::new("files", 1, FILES_QUEUE)?;
         let is_control = self.control.as_ref() == Some(&settings.name);
         if is_control {
             let refresh =
@@ -168,14 +178,14 @@ impl Node {
                 node: settings.name.clone(),
                 nodes: settings.members.len(),
                 journal: rollout::Journal::of(&settings.data_dir),
-                // Where others lie beside it.
+                depot: depot.clone(),
                 first: generation.clone(),
                 placement: self.placement.clone(),
                 serving: self.serving.clone(),
                 retriever: self.retriever.clone(),
                 routing: self.routing.clone(),
                 loads: loads.clone(),
-                files: files.clone(),
+                files: Offload::new("files", 1, FILES_QUEUE)?,
                 metrics: metrics.clone(),
             };
             services.push(Child::new(name("rollout"), move || (rollout.clone(), ())));
@@ -194,8 +204,7 @@ impl Node {
             routing: self.routing.clone(),
             refresh: is_control.then(|| name("refresh")),
             rollout: is_control.then(|| name("rollout")),
-            generation: generation.clone(),
-            files,
+            depot,
             metrics: metrics.clone(),
         };
         services.push(Child::new(name("admin"), move || (admin.clone(), ())));
@@ -256,7 +265,7 @@ impl Node {
         let unreachable = || Refusal::Unreachable("the control node cannot be reached".to_owned());
         let control = self.control.as_ref().ok_or_else(unreachable)?;
         let message = |reply| -> admin::Msg { Inbox::Request(request(reply)) };
-        match admin_actor(control).ok_or_else(unreachable)?.call(message, Some(ADMIN_TIMEOUT)).await {
+        match admin_actor(control).ok_or_else(unreachable)?.call(message, Some(COMMAND_TIMEOUT)).await {
             Ok(CallResult::Success(answer)) => {
                 answer.open().map_err(|error| Refusal::Unreadable(error.to_string())).flatten()
             }

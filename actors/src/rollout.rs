@@ -9,11 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, Message, RpcReplyPort};
-use turret_retrieval::ids::NodeName;
+use turret_retrieval::ids::{GenerationId, NodeName};
 
 use crate::clock::now_ms;
+use crate::depot::{Depot, Wanted};
 use crate::generation::{Generation, GenerationError};
 use crate::metrics::Metrics;
+use crate::node::StartError;
 use crate::offload::Offload;
 use crate::placement::Placement;
 use crate::protocol::{GateReport, Refusal, RolloutStatus, WatchReport};
@@ -58,7 +60,7 @@ pub struct RolloutSettings {
 /// What this actor receives, from this node only.
 pub enum Msg {
     /// A generation is to serve.
-    Publish(Generation, RpcReplyPort<Result<RolloutPlan, Refusal>>),
+    Publish(GenerationId, RpcReplyPort<Result<RolloutPlan, Refusal>>),
     /// The one before is to serve.
     RollBack(RpcReplyPort<Result<RolloutPlan, Refusal>>),
     /// How far it is.
@@ -84,7 +86,9 @@ pub struct Rollout {
     pub nodes: usize,
     /// Where the plan is written down.
     pub journal: Journal,
-    /// The generation that the node started with; others lie beside it.
+    /// Where generations are published.
+    pub depot: Depot,
+    /// The generation that the node started with; others lie beside it, once they have been fetched.
     pub first: Generation,
     /// What the node holds of a generation.
     pub placement: Placement,
@@ -131,7 +135,7 @@ impl Actor for Rollout {
 
     async fn handle(&self, myself: ActorRef<Msg>, message: Msg, state: &mut State) -> Result<(), ActorProcessingErr> {
         match message {
-            Msg::Publish(generation, reply) => drop(reply.send(self.publish(&generation, &myself, state))),
+            Msg::Publish(generation, reply) => drop(reply.send(self.publish(generation, &myself, state))),
             Msg::RollBack(reply) => drop(reply.send(self.roll_back(&myself, state))),
             Msg::Status(reply) => {
                 let (gates, watch) = (state.gates.clone(), state.watch);
@@ -147,7 +151,7 @@ impl Actor for Rollout {
 }
 
 impl Rollout {
-    fn publish(&self, to: &Generation, myself: &ActorRef<Msg>, state: &mut State) -> Result<RolloutPlan, Refusal> {
+    fn publish(&self, to: GenerationId, myself: &ActorRef<Msg>, state: &mut State) -> Result<RolloutPlan, Refusal> {
         if self.nodes > 1 {
             let why = "a cluster of several nodes takes another generation at its next start";
             return Err(Refusal::Conflict(why.to_owned()));
@@ -156,7 +160,7 @@ impl Rollout {
             let RolloutPlan { run, from, to, .. } = plan;
             return Err(Refusal::Conflict(format!("publication {run} ({from} → {to}) is going on")));
         }
-        let (from, to) = (self.routing.table().manifest.id.clone(), to.manifest.id.clone());
+        let from = self.routing.table().manifest.id.clone();
         if from == to {
             return Err(Refusal::Conflict(format!("generation {to} serves already")));
         }
@@ -172,10 +176,7 @@ impl Rollout {
         let plan = state.plan.clone().ok_or_else(nothing)?;
         match &plan.phase {
             // What it replaced has been stopped, so that it is published as every other is.
-            Phase::Ended { outcome: Outcome::Published } => {
-                let before = self.first.beside(&plan.from).map_err(|error| Refusal::Conflict(error.to_string()))?;
-                self.publish(&before, myself, state)
-            }
+            Phase::Ended { outcome: Outcome::Published } => self.publish(plan.from, myself, state),
             Phase::Ended { .. } => Err(nothing()),
             Phase::RollingBack { .. } => Ok(plan),
             Phase::Retiring { outcome } => {
@@ -249,7 +250,7 @@ pub(crate) struct Resumed {
 ///
 /// # Errors
 /// When the generation that is to serve is not sound, or cannot be made current.
-pub(crate) fn resume(data_dir: &Path, current: Generation) -> Result<Resumed, GenerationError> {
+pub(crate) async fn resume(data_dir: &Path, depot: &Depot, current: Generation) -> Result<Resumed, StartError> {
     let journal = Journal::of(data_dir);
     let alone = |generation| Resumed { generation, standby: None };
     let Some(plan) = journal.read() else { return Ok(alone(current)) };
@@ -260,12 +261,16 @@ pub(crate) fn resume(data_dir: &Path, current: Generation) -> Result<Resumed, Ge
     }
     let (plan, serves) = plan.after_restart(id, now_ms());
     tracing::warn!(run = plan.run, phase = ?plan.phase, generation = %serves, "a publication was cut off");
-    let generation = if serves == *id { current } else { current.beside(&serves)? };
-    let standby = plan.standby().map(|standby| generation.beside(standby)).transpose()?;
-    generation.make_current()?;
-    journal
-        .write(journal.turn(), &plan)
-        .map_err(|source| GenerationError::Write { path: data_dir.to_owned(), source })?;
+    let go_on = |_| std::ops::ControlFlow::Continue(());
+    let fetch = async |id| depot.fetch(id, Wanted::Everything, &go_on).await;
+    let generation = if serves == *id { current } else { fetch(&serves).await? };
+    let standby = match plan.standby() {
+        Some(standby) => Some(fetch(standby).await?),
+        None => None,
+    };
+    depot.make_current(&serves).await?;
+    let write = |source| GenerationError::Write { path: data_dir.to_owned(), source };
+    journal.write(journal.turn(), &plan).map_err(write)?;
     Ok(Resumed { generation, standby })
 }
 

@@ -5,19 +5,20 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
 use serde_json::json;
-use turret_actors::generation::Generation;
 use turret_actors::live_ads::CHANGED_ADS_MAX;
 use turret_actors::node::Role;
 use turret_model::Model;
+use turret_retrieval::generation::Manifest;
 use turret_retrieval::ids::GenerationId;
 use turret_retrieval::live_ad::LiveAd;
 use turret_retrieval::revision::Revision;
 
 use super::data::source_of;
+use super::depot::Staging;
 use super::operator::{Operator, is_nobody};
 use super::progress::{Bar, watch_interrupts};
 use super::train::{Kind, model_dir, read};
-use super::{ConfigArgument, UsageError, block_on, say, say_json};
+use super::{ConfigArgument, UsageError, block_on, depot, say, say_json};
 use crate::config::Config;
 use crate::publish::{Publication, Published, Step};
 
@@ -69,11 +70,11 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
             rollout::follow(&operator, plan, &arguments, None).await
         })?;
     }
-    let generation = match &arguments.generation {
-        Some(id) => Generation::of(&config.generations, id)?,
+    let manifest = match &arguments.generation {
+        Some(id) => depot::manifest(&config, id)?,
         None => make(&config, &operator, arguments.json)?,
     };
-    let id = &generation.manifest.id;
+    let id = &manifest.id;
     let started = if config.nodes.len() > 1 {
         None
     } else {
@@ -84,11 +85,11 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
         }
     };
     match started {
-        Some(plan) => block_on(rollout::follow(&operator, plan, &arguments, Some(&generation.manifest)))?,
+        Some(plan) => block_on(rollout::follow(&operator, plan, &arguments, Some(&manifest)))?,
         None => {
-            generation.make_current()?;
+            depot::make_current(&config, id)?;
             if arguments.json {
-                return say_json(&*generation.manifest);
+                return say_json(&manifest);
             }
             say(format!("no node was asked: {id} is served from the next start on"));
             Ok(())
@@ -97,7 +98,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
 }
 
 /// Makes a generation of the model and the data of `config`.
-fn make(config: &Config, operator: &Operator, quiet: bool) -> anyhow::Result<Generation> {
+fn make(config: &Config, operator: &Operator, quiet: bool) -> anyhow::Result<Manifest> {
     let source = source_of(config)?;
     watch_interrupts()?;
     let dir = model_dir(&config.models, Kind::Contextual);
@@ -109,7 +110,7 @@ fn make(config: &Config, operator: &Operator, quiet: bool) -> anyhow::Result<Gen
     if !quiet {
         say(summary(config, &published));
     }
-    Ok(Generation::of(&config.generations, &published.manifest.id)?)
+    Ok(published.manifest)
 }
 
 /// What became of ads since the data was written, as the node tells it, and up to which revision that goes; nothing where no
@@ -141,10 +142,12 @@ pub(super) fn publish(
     model: &Model,
     live: (&[LiveAd], Revision),
 ) -> anyhow::Result<Published> {
+    let staging = Staging::of(config)?;
     let publication = Publication {
         dataset,
         model,
-        generations: &config.generations,
+        generations: staging.dir(),
+        taken: staging.taken(),
         shards: config.index.shards,
         partitions: config.users.partitions,
         events_per_user_max: config.users.settings.events_per_user_max,
@@ -158,7 +161,9 @@ pub(super) fn publish(
         Step::Users(done, total) => bar.at(done, total, || "users encoded".to_owned()),
         Step::Index(done, total) => bar.at(done, total, || "ads indexed, to measure what is found".to_owned()),
     });
-    bar.end(published)
+    let published = bar.end(published)?;
+    staging.deliver(&published.manifest.id)?;
+    Ok(published)
 }
 
 /// One line about a publication.
@@ -183,6 +188,6 @@ pub(super) fn summary(config: &Config, published: &Published) -> String {
         manifest.partitions(),
         manifest.versions.encoder,
         manifest.versions.head,
-        config.generations.display()
+        config.generations
     )
 }

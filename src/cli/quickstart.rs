@@ -18,7 +18,7 @@ use turret_retrieval::revision::Revision;
 use super::load::open_loop::{Latency, Plan, in_turn};
 use super::progress::watch_interrupts;
 use super::train::{Kind, model_dir, read};
-use super::{block_on, evaluate, publish, say, say_json, serve, synth, train};
+use super::{block_on, depot, evaluate, publish, say, say_json, serve, synth, train};
 use crate::config::Config;
 
 mod shown;
@@ -176,7 +176,7 @@ fn model(config: &Config, dataset: &Dataset, kind: Kind, narrator: Narrator) -> 
 
 /// Publishes, unless the current generation is of this very model.
 fn generation(config: &Config, dataset: &Dataset, model: &Model, narrator: Narrator) -> anyhow::Result<()> {
-    if let Ok(current) = Generation::current(&config.generations) {
+    if let Some(Ok(current)) = config.generations.directory().map(Generation::current) {
         let (manifest, versions) = (&current.manifest, &current.manifest.versions);
         // A run that was broken off may have trained anew and not published.
         if versions.encoder == *model.encoder_version() && *versions.head == *model.head_version() {
@@ -185,7 +185,7 @@ fn generation(config: &Config, dataset: &Dataset, model: &Model, narrator: Narra
         }
     }
     let published = publish::publish(config, dataset, model, (&[], Revision::NONE))?;
-    Generation::of(&config.generations, &published.manifest.id)?.make_current()?;
+    depot::make_current(config, &published.manifest.id)?;
     narrator.say(format!("generation    {}", publish::summary(config, &published)));
     Ok(())
 }

@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use futures_util::FutureExt;
-use turret_actors::generation::Generation;
 use turret_actors::metrics::Metrics;
 use turret_actors::node::Node;
 use turret_retrieval::ids::NodeName;
 
-use super::{ConfigArgument, UsageError, block_on};
+use super::{ConfigArgument, UsageError, block_on, depot};
 use crate::config::{Config, NodeConfig};
 use crate::gateway::{Gateway, Listeners};
 
@@ -80,12 +79,12 @@ pub(super) struct Running {
 pub(super) async fn start(config: &Config, name: &NodeName) -> anyhow::Result<Running> {
     let own = config.nodes.iter().find(|node| node.name == *name).context("the node is configured")?;
     let listeners = Listeners::bind(own.http, own.admin).await?;
-    let generation = Generation::current(&config.generations)?;
-    config.check_against(&generation.manifest)?;
+    let settings = config.node_settings(own);
+    let (depot, generation) = depot::current(config, &settings).await?;
     let id = generation.manifest.id.to_string();
     let registry = prometheus::Registry::new();
     let metrics = Metrics::new(&registry)?;
-    let node = Node::start(config.node_settings(own), generation, metrics.clone()).await?;
+    let node = Node::start(settings, depot, generation, metrics.clone()).await?;
     let members = config.nodes.iter().map(|node| node.name.clone()).collect();
     let (roles, deadline_ms) = (own.roles.clone(), config.gateway.deadline_ms);
     let gateway = Gateway { node, members, metrics, registry, roles, deadline_ms };

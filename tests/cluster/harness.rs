@@ -14,7 +14,7 @@ use turret_actors::placement::{partitions_of, shards_of};
 use turret_retrieval::ids::{NodeName, PartitionId, ShardId};
 
 use crate::client::{Reply, get, post, try_send};
-use crate::process::{Process, Signal, text, wait_until};
+use crate::process::{Environment, Process, Signal, text, wait_until};
 use crate::world::{World, config_between, world};
 
 /// For a node to load, for peers to join, and for a lost one to come back.
@@ -43,6 +43,7 @@ pub(crate) struct Cluster {
     /// The nodes, in the order of the configuration; the first has the control role.
     pub(crate) nodes: Vec<Node>,
     config: PathBuf,
+    environment: Vec<(&'static str, String)>,
     // Dropped last: processes write to it.
     dir: TempDir,
 }
@@ -50,12 +51,14 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Starts a node for each of `names` over the world's generation, and waits until they answer as one.
     pub(crate) fn start(names: &[&'static str]) -> Self {
-        Self::over(names, &world().generations())
+        Self::over(names, &world().generations(), &[])
     }
 
-    fn over(names: &[&'static str], generations: &Path) -> Self {
+    /// The same over another depot: a directory, or the URL of an object store, which the environment may tell more of.
+    pub(crate) fn over(names: &[&'static str], generations: &Path, environment: &Environment) -> Self {
         for _ in 0..ATTEMPTS {
             let mut cluster = Self::configured(names, generations);
+            cluster.set_environment(environment);
             (0..names.len()).for_each(|node| cluster.restart(node));
             if cluster.came_up() {
                 cluster.wait_joined();
@@ -113,7 +116,17 @@ impl Cluster {
             nodes.push(Node { name, http: format!("http://{http}"), admin: format!("http://{admin}"), process: None });
         }
         fs::write(&config, file).unwrap();
-        Self { nodes, config, dir }
+        Self { nodes, config, environment: Vec::new(), dir }
+    }
+
+    /// Where a node keeps what is its own.
+    pub(crate) fn data_of(&self, node: usize) -> PathBuf {
+        self.dir.path().join("data").join(self.nodes[node].name)
+    }
+
+    /// What processes that start from now on find in their environment.
+    pub(crate) fn set_environment(&mut self, environment: &Environment) {
+        self.environment = environment.to_vec();
     }
 
     /// The configuration file.
@@ -126,7 +139,7 @@ impl Cluster {
         let node = &mut self.nodes[node];
         assert!(node.process.is_none(), "node {} runs", node.name);
         let arguments = ["serve", "--config", text(&self.config), "--node", node.name];
-        node.process = Some(Process::start(self.dir.path(), node.name, &arguments));
+        node.process = Some(Process::start_in(self.dir.path(), node.name, &arguments, &self.environment));
     }
 
     /// Ends the process of a node without a warning.

@@ -9,6 +9,7 @@ mod answers;
 mod bad_input;
 mod client;
 mod commands;
+mod depot;
 mod harness;
 mod outage;
 mod partitions;

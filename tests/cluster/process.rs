@@ -47,6 +47,9 @@ impl Signal {
     }
 }
 
+/// What a process finds in its environment beside what the test has.
+pub(crate) type Environment = [(&'static str, String)];
+
 /// A running `turret`, killed when dropped.
 pub(crate) struct Process {
     child: Child,
@@ -57,6 +60,11 @@ pub(crate) struct Process {
 impl Process {
     /// Starts `turret` with `arguments`; what it prints goes to `<name>.out` and, appended, to `<name>.log` in `dir`.
     pub(crate) fn start(dir: &Path, name: &str, arguments: &[&str]) -> Self {
+        Self::start_in(dir, name, arguments, &[])
+    }
+
+    /// The same, in an environment with more in it.
+    pub(crate) fn start_in(dir: &Path, name: &str, arguments: &[&str], environment: &Environment) -> Self {
         let stdout = dir.join(format!("{name}.out"));
         let stderr = dir.join(format!("{name}.log"));
         let log = File::options().create(true).append(true).open(&stderr).unwrap();
@@ -64,6 +72,7 @@ impl Process {
             .args(arguments)
             .env_remove("RUST_LOG")
             .env_remove("TURRET_DATA")
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(File::create(&stdout).unwrap())
             .stderr(log)
@@ -156,8 +165,13 @@ impl Finished {
 
 /// Runs `turret` with `arguments` to its end.
 pub(crate) fn turret(arguments: &[&str]) -> Finished {
+    turret_in(arguments, &[])
+}
+
+/// The same, in an environment with more in it.
+pub(crate) fn turret_in(arguments: &[&str], environment: &Environment) -> Finished {
     let dir = tempfile::tempdir().unwrap();
-    let mut process = Process::start(dir.path(), "turret", arguments);
+    let mut process = Process::start_in(dir.path(), "turret", arguments, environment);
     let status = process.wait(COMMAND_TIME);
     Finished { code: status.code(), output: process.output(), errors: process.log() }
 }

@@ -24,7 +24,7 @@ const MAY_IMPORT: [(&str, &str, &[&str]); 7] = [
 ];
 
 /// Dependencies that have doors: the beginning of their names, and the packages that may import them.
-const DOORS: [(&str, &[&str]); 23] = [
+const DOORS: [(&str, &[&str]); 24] = [
     ("anyhow", &["turret"]),
     ("arrow", &["turret-data"]),
     ("async-", &[]),
@@ -36,6 +36,7 @@ const DOORS: [(&str, &[&str]); 23] = [
     ("gemm", &["turret-model"]),
     ("hyper", &["turret"]),
     ("mimalloc", &["turret"]),
+    ("object_store", &["turret-actors"]),
     ("parquet", &["turret-data"]),
     ("prometheus", &["turret-actors", "turret"]),
     ("ractor", &["turret-actors"]),

@@ -82,7 +82,7 @@ impl NodeSettings {
     }
 
     /// Who holds what, as this node computes it.
-    pub(super) fn placement(&self) -> Placement {
+    pub fn placement(&self) -> Placement {
         Placement {
             node: self.name.clone(),
             index: self.with(Role::Index),

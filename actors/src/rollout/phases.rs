@@ -15,6 +15,7 @@ use super::plan::{Effect, Event, Phase, RolloutPlan};
 use super::tally::Tally;
 use super::verdict::fault;
 use super::{Msg, Rollout, counts_of};
+use crate::depot::Wanted;
 use crate::generation::Generation;
 use crate::groups;
 use crate::live_ads::Ads;
@@ -75,6 +76,9 @@ impl Rollout {
     }
 
     async fn prepare(&self, plan: &RolloutPlan, task: u64, tell: Tell<'_>) -> Result<(), String> {
+        // From a directory nothing is copied.
+        let go_on = |_| std::ops::ControlFlow::Continue(());
+        self.depot.fetch(&plan.to, Wanted::Everything, &go_on).await.map_err(|error| error.to_string())?;
         let candidate = self.candidate(plan).await?;
         passed(candidate.counts(), task, tell)?;
         passed(candidate.digests().await, task, tell)?;
@@ -107,11 +111,7 @@ impl Rollout {
         let generation = self.open(id).await?;
         // It runs, unless the node has been started again meanwhile.
         self.serving.start(&generation).await.map_err(|error| error.to_string())?;
-        let current = move || generation.make_current().map_err(|error| error.to_string());
-        let make_current = async || {
-            let done = self.files.run(current).await;
-            done.unwrap_or_else(|Panicked| Err("writing CURRENT panicked".to_owned()))
-        };
+        let make_current = async || self.depot.make_current(id).await.map_err(|error| error.to_string());
         if matches!(plan.phase, Phase::RollingBack { .. }) {
             // Callers first: whatever the disk does, they get answers of the old one again.
             self.route(id, plan.standby()).await?;
@@ -175,6 +175,10 @@ impl Rollout {
         self.serving.stop(id).await;
         if id == &plan.from {
             self.forget_changes(plan).await;
+        }
+        // An old copy that stays costs room, and no answer.
+        if let Err(error) = self.depot.forget_old(std::slice::from_ref(plan.serving())).await {
+            tracing::warn!(%error, "old generation stays in the cache");
         }
         Ok(())
     }

@@ -16,7 +16,7 @@ use turret_retrieval::ids::{GenerationId, ItemId, ShardId};
 use turret_retrieval::tier::History;
 
 use crate::world::published::{AFTER_MS, MODEL, NEXT_MODEL, USERS, publish};
-use crate::world::{World, ask, retrieve, until, with_node, with_node_set};
+use crate::world::{World, ask, depot, retrieve, until, with_node, with_node_set};
 
 /// Longer than any test takes.
 const FOR_EVER: Duration = Duration::from_secs(1_000);
@@ -307,7 +307,9 @@ fn a_node_started_again_in_the_watch_goes_on_watching_and_the_second_time_goes_b
             let generations = world.generation.dir.parent().unwrap();
             let current = Generation::current(generations).unwrap();
             let node =
-                Node::start(world.settings.clone(), current, Metrics::new(&Registry::new()).unwrap()).await.unwrap();
+                Node::start(world.settings.clone(), depot(&current), current, Metrics::new(&Registry::new()).unwrap())
+                    .await
+                    .unwrap();
             node.ready().await;
             node
         };

@@ -14,11 +14,12 @@ use turret_retrieval::tier::History;
 use turret_store::Appended;
 
 use crate::world::published::{AFTER_MS, MODEL, publish, write_manifest};
-use crate::world::{alone, append, ask, retrieve, settings, with_node};
+use crate::world::{alone, append, ask, depot, retrieve, settings, with_node};
 
 /// Why a node does not start from `generation`. Whatever it has started by then must have ended.
 async fn refused(dir: &TempDir, generation: Generation) -> GenerationError {
-    let started = Node::start(settings(dir), generation, Metrics::new(&Registry::new()).unwrap()).await;
+    let started =
+        Node::start(settings(dir), depot(&generation), generation, Metrics::new(&Registry::new()).unwrap()).await;
     let left: Vec<String> = ractor::registry::registered().into_iter().filter(|name| name.ends_with("@solo")).collect();
     assert_eq!(left, [] as [&str; 0], "actors run on");
     match started {
@@ -99,7 +100,9 @@ fn a_node_started_again_finds_what_it_acknowledged() {
         world.node.stop().await;
 
         let (generation, settings) = (world.generation.clone(), world.settings.clone());
-        let node = Node::start(settings, generation, Metrics::new(&Registry::new()).unwrap()).await.unwrap();
+        let node = Node::start(settings, depot(&generation), generation, Metrics::new(&Registry::new()).unwrap())
+            .await
+            .unwrap();
         node.ready().await;
         // Whatever is asserted, this node must be stopped too.
         let answer = retrieve(&node.retriever, ask(Some(4), 5)).await;

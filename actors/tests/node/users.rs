@@ -18,7 +18,7 @@ use turret_store::{Appended, Change, Retention};
 
 use crate::answers::view;
 use crate::world::published::{ADS, AFTER_MS, MODEL, PARTITIONS, USERS, history};
-use crate::world::{World, append, ask, retrieve, until, until_grown, with_node};
+use crate::world::{World, append, ask, depot, retrieve, until, until_grown, with_node};
 
 const USER: u64 = 11;
 /// Events offered one by one while the partition is killed.
@@ -195,7 +195,8 @@ fn what_is_too_old_is_forgotten_and_counted() {
         let retention = Retention { erased_ms: Some(1), ..Retention::default() };
         let settings = NodeSettings { retention, ..world.settings.clone() };
         let metrics = Metrics::new(&Registry::new()).unwrap();
-        let node = Node::start(settings, world.generation.clone(), metrics.clone()).await.unwrap();
+        let node =
+            Node::start(settings, depot(&world.generation), world.generation.clone(), metrics.clone()).await.unwrap();
         node.ready().await;
         let forgotten = |what: &str| metrics.retention.with_label_values(&[what]).get();
         until("the mark is forgotten", async || forgotten("erasures") == 1).await;
@@ -212,7 +213,8 @@ fn a_refresh_that_is_due_starts_by_itself_and_again() {
         let refresh = Schedule::Every(Duration::from_millis(100));
         let settings = NodeSettings { refresh, ..world.settings.clone() };
         let metrics = Metrics::new(&Registry::new()).unwrap();
-        let node = Node::start(settings, world.generation.clone(), metrics.clone()).await.unwrap();
+        let node =
+            Node::start(settings, depot(&world.generation), world.generation.clone(), metrics.clone()).await.unwrap();
         node.ready().await;
         let refreshed = || metrics.refresh_users.with_label_values(&["refreshed"]).get();
         for number in 0..2 {

@@ -10,6 +10,7 @@ use prometheus::Registry;
 use ractor::{ActorCell, ActorId};
 use tempfile::TempDir;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use turret_actors::depot::{Depot, Place};
 use turret_actors::generation::Generation;
 use turret_actors::inference_worker::batcher::BatcherSettings;
 use turret_actors::metrics::Metrics;
@@ -57,7 +58,6 @@ pub(crate) fn with_node_set(set: impl FnOnce(&mut NodeSettings), test: impl Asyn
     alone(async || {
         let dir = TempDir::new().unwrap();
         let generation = published::publish(dir.path(), "g-test", &published::MODEL);
-        generation.make_current().unwrap();
         let mut settings = settings(&dir);
         set(&mut settings);
         let world = World::start(dir, settings, generation).await;
@@ -79,6 +79,12 @@ pub(crate) fn alone(test: impl AsyncFnOnce()) {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async { timeout(TEST_MAX, test()).await }).expect("the test does not end");
+}
+
+/// The directory that a generation is published in.
+pub(crate) fn depot(generation: &Generation) -> Depot {
+    let dir = generation.dir.parent().unwrap().to_owned();
+    Depot::open(&Place::Directory(dir.clone()), &dir).unwrap()
 }
 
 /// A node called `solo` with every role, its data in `dir`.
@@ -175,7 +181,8 @@ pub(crate) async fn append(users: &Users, user: u64, events: Vec<Event>) -> Resu
 impl World {
     async fn start(dir: TempDir, settings: NodeSettings, generation: Generation) -> Self {
         let metrics = Metrics::new(&Registry::new()).unwrap();
-        let node = Node::start(settings.clone(), generation.clone(), metrics.clone()).await.unwrap();
+        let node =
+            Node::start(settings.clone(), depot(&generation), generation.clone(), metrics.clone()).await.unwrap();
         Self { node, metrics, generation, settings, _dir: dir }
     }
 

@@ -103,7 +103,7 @@ pub(crate) fn publish(generations: &Path, id: &str, model: &Model) -> Generation
     write_manifest(&dir, &manifest);
     let generation = Generation::open(&dir).unwrap();
     if !generations.join(CURRENT).exists() {
-        generation.make_current().unwrap();
+        fs::write(generations.join(CURRENT), id).unwrap();
     }
     generation
 }
