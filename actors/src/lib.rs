@@ -11,6 +11,7 @@ pub mod generation;
 pub mod groups;
 pub mod index_shard;
 pub mod inference_worker;
+pub mod local_head;
 pub mod membership;
 pub mod metrics;
 pub mod node;

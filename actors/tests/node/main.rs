@@ -10,5 +10,6 @@ mod rollout;
 mod services;
 mod shards;
 mod start;
+mod unsound;
 mod users;
 mod world;
