@@ -9,7 +9,7 @@ use ractor::rpc::CallResult;
 use ractor::{Actor, ActorRef, BytesConvertable, RpcReplyPort, SpawnErr};
 use ractor_cluster::node::NodeConnectionMode;
 use ractor_cluster::{NodeServer, NodeServerMessage};
-use turret_model::ModelError;
+use turret_model::{DeviceError, ModelError};
 use turret_retrieval::ids::{GenerationId, NodeName, PartitionId};
 use turret_retrieval::state::StateError;
 
@@ -50,6 +50,9 @@ pub enum StartError {
     /// The model gives no answer to its own question.
     #[error("the model: {0}")]
     Model(#[from] ModelError),
+    /// The inference worker has nothing to compute on.
+    #[error("inference.device: {0}")]
+    Device(#[from] DeviceError),
     /// No threads.
     #[error(transparent)]
     Threads(#[from] OffloadError),
@@ -117,6 +120,7 @@ impl Node {
             placement: placement.clone(),
             index: settings.index.clone(),
             inference: settings.inference,
+            device: settings.inference_device,
             heads: heads.clone(),
             state_precision: settings.state_precision,
             searches,

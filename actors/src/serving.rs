@@ -10,7 +10,7 @@ use ractor::{Actor, ActorCell, SpawnErr};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use turret_index::IndexSettings;
-use turret_model::Model;
+use turret_model::{DeviceName, Model};
 use turret_retrieval::ids::{GenerationId, NodeName};
 use turret_retrieval::state::Precision;
 
@@ -41,6 +41,8 @@ pub struct ServingSettings {
     pub index: IndexSettings,
     /// The bounds of the inference queue.
     pub inference: BatcherSettings,
+    /// What the inference worker computes on.
+    pub device: DeviceName,
     /// Where the models of what runs here answer beside the workers.
     pub heads: LocalHeads,
     /// How exactly states are kept.
@@ -133,7 +135,7 @@ impl Serving {
     }
 }
 
-/// A worker, and its model for the node's own head.
+/// A model, twice where the worker's device is not the CPU.
 struct Loaded {
     worker: InferenceWorker,
     head: Arc<Model>,
@@ -145,14 +147,20 @@ impl ServingSettings {
         if !self.placement.of(&generation.manifest).inference {
             return Ok(None);
         }
+        // First, for a device that is not there need not wait for digests to be refused.
+        let device = self.device.open()?;
         generation.verify(MODEL_DIR)?;
         let head = Arc::new(generation.load_model()?);
         self.state_precision.check_fits(head.state_rows_max(), head.dimension())?;
         // Every worker must answer like this before it serves; a model that cannot is refused here.
         let known = head.probe(1)?.pop().expect("the probe has the row that was asked for");
+        let model = match self.device {
+            DeviceName::Cpu => head.clone(),
+            DeviceName::Cuda(_) => Arc::new(head.copy_on(&device)?),
+        };
         let worker = InferenceWorker {
             generation: generation.manifest.id.clone(),
-            model: head.clone(),
+            model,
             known,
             settings: self.inference,
             thread: Offload::new("inference", 1, 1)?,

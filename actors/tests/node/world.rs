@@ -21,7 +21,7 @@ use turret_actors::rollout::RolloutSettings;
 use turret_actors::rollout::verdict::WatchBounds;
 use turret_actors::users::{Unavailable, Users};
 use turret_index::{Backend, IndexSettings};
-use turret_model::Model;
+use turret_model::{DeviceName, Model};
 use turret_retrieval::budget::Budget;
 use turret_retrieval::context::{Context, Subject};
 use turret_retrieval::event::Event;
@@ -110,6 +110,7 @@ pub(crate) fn settings(dir: &TempDir) -> NodeSettings {
         retention: Retention::default(),
         refresh: Schedule::OnCommand,
         state_precision: Precision::F16,
+        inference_device: DeviceName::Cpu,
         inference: BatcherSettings { batch_rows_max: 8, online_queue_rows_max: 64, refresh_queue_jobs_max: 4 },
         search_threads: 2,
         search_queue: 64,

@@ -87,6 +87,7 @@ fn what_one_key_alone_cannot_show_is_a_fault_too() {
     );
     check("[training]\nsteps = 3\nwarmup_steps = 4\n", &["training.warmup_steps: is more than steps, 3"]);
     check("[data]\ndir = \"$TURRET_NOT_SET_ANYWHERE/x\"\n", &["data.dir", "TURRET_NOT_SET_ANYWHERE is not set"]);
+    check("[inference]\ndevice = \"gpu\"\n", &["1 fault", "inference.device: `gpu` is neither `cpu` nor `cuda:`"]);
     check("[index]\nshards = 10_000\nalpha = nan\n", &["2 faults", "index.shards: 10000", "index.alpha: NaN"]);
 }
 
