@@ -13,7 +13,9 @@ use turret_actors::refresh::schedule::Schedule;
 use turret_actors::rollout::RolloutSettings;
 use turret_data::DataSource;
 use turret_index::{Backend, IndexSettings};
-use turret_model::{EvaluationSettings, ModelSettings, Part, SettingsError, Split, TrainingSettings};
+use turret_model::{
+    DeviceError, DeviceName, EvaluationSettings, ModelSettings, Part, SettingsError, Split, TrainingSettings,
+};
 use turret_retrieval::generation::Manifest;
 use turret_retrieval::state::Precision;
 use turret_store::{Retention, StoreSettings};
@@ -59,6 +61,8 @@ pub struct Config {
     pub publish: RolloutSettings,
     /// The inference queue.
     pub inference: BatcherSettings,
+    /// What inference workers compute on.
+    pub inference_device: DeviceName,
     /// The front door.
     pub gateway: GatewayConfig,
     /// The cluster's shared secret.
@@ -180,6 +184,7 @@ impl Config {
         let nodes = nodes::read(root, faults);
         let (training, events_in_memory_max) = learning::training(root.section("training"));
         let split = learning::split(root.section("split"));
+        let (inference, inference_device) = inference(root.section("inference"));
         Self {
             generations: depot(root, "generations", &data_dir.join("generations")),
             models: directory(root, "models", &data_dir.join("models")),
@@ -192,7 +197,8 @@ impl Config {
             index: index(root.section("index")),
             refresh: upkeep::refresh(root.section("refresh")),
             publish: upkeep::publish(root.section("publish")),
-            inference: inference(root.section("inference")),
+            inference,
+            inference_device,
             gateway: gateway(root.section("gateway")),
             cookie: cluster(root.section("cluster"), nodes.len()),
             users,
@@ -244,6 +250,7 @@ impl Config {
             retention: self.users.retention,
             refresh: self.refresh,
             inference: self.inference,
+            inference_device: self.inference_device,
             search_threads: self.index.settings.threads,
             search_queue: self.index.queue,
             in_flight_max: self.gateway.in_flight_max,
@@ -301,14 +308,19 @@ fn days(section: &Section<'_>, key: &'static str, default: i64) -> Option<i64> {
     Some(section.integer(key, default, 0..=36_500)).filter(|days| *days > 0).map(|days| days * 86_400_000)
 }
 
-fn inference(section: Section<'_>) -> BatcherSettings {
+fn inference(section: Section<'_>) -> (BatcherSettings, DeviceName) {
     let settings = BatcherSettings {
         batch_rows_max: section.size("batch_rows_max", 64, 1..=4_096),
         online_queue_rows_max: section.size("queue_rows_max", 1_024, 1..=100_000),
         refresh_queue_jobs_max: section.size("refresh_queue_jobs_max", 64, 1..=10_000),
     };
+    // Only named: whether it is there is for the nodes that run the model to find out.
+    let device = section.text("device").unwrap_or("cpu").parse().unwrap_or_else(|error: DeviceError| {
+        section.fault("device", error);
+        DeviceName::Cpu
+    });
     section.finish();
-    settings
+    (settings, device)
 }
 
 fn gateway(section: Section<'_>) -> GatewayConfig {

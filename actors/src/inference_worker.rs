@@ -3,31 +3,37 @@
 //! Owns the batching queue in front of one model on one device. A batch runs on the worker's own thread; while it does,
 //! requests gather into the next one. Never holds user state. When it dies, its queue is refused with it and the
 //! supervisor starts another over the same model.
+//!
+//! A worker whose model computed what is no number ends as one that panicked does. It joins its group only when the model has
+//! answered its own question as it did when it was loaded: what is damaged, be it memory or a device, is not asked again.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use tokio::time::Instant;
-use turret_model::{HeadInput, Model, ModelError};
+use turret_model::{Model, ModelError};
 use turret_retrieval::event::Event;
 use turret_retrieval::ids::GenerationId;
-use turret_retrieval::item::Item;
+use turret_retrieval::item::check_interests;
 use turret_retrieval::state::{Precision, SequenceState, StateError};
-use turret_retrieval::vector::UnitVector;
+use turret_retrieval::vector::{UnitVector, dot};
 
 use crate::groups;
 use crate::metrics::Metrics;
 use crate::offload::{Offload, Panicked};
 use crate::protocol::{
-    CHANGES_MAX, ENCODE_ROWS_MAX, EmbedAdsAsk, EmbedAsk, Embedded, EncodeAsk, EncodedHistory, InferenceRequest,
-    QueryEmbedding, Refusal,
+    CHANGES_MAX, ENCODE_ROWS_MAX, EmbedAdsAsk, EmbedAsk, Embedded, EncodeAsk, EncodedHistory, InferenceRequest, Refusal,
 };
 use crate::wire::{Inbox, Wire, note};
 
 pub mod batcher;
+pub(crate) mod embedding;
+mod job;
 
 use batcher::{Batcher, BatcherSettings, Lane, Next};
+use embedding::{Embeddings, Soundness, embed};
+use job::Job;
 
 /// What this actor receives.
 pub type Msg = Inbox<InferenceRequest, Note>;
@@ -37,49 +43,23 @@ type EncodeReply = RpcReplyPort<Wire<Result<Vec<Option<SequenceState>>, Refusal>
 type EmbedRow = (EmbedAsk, EmbedReply);
 type AdsReply = RpcReplyPort<Wire<Result<Vec<UnitVector>, Refusal>>>;
 
-/// What waits on the refresh lane.
-enum Job {
-    Encode(EncodeAsk, EncodeReply),
-    EmbedAds(EmbedAdsAsk, AdsReply),
-}
-
-impl Job {
-    fn rows(&self) -> usize {
-        match self {
-            Self::Encode(ask, _) => ask.histories.len(),
-            Self::EmbedAds(ask, _) => ask.items.len(),
-        }
-    }
-
-    fn refuse(self, refusal: Refusal) {
-        match self {
-            Self::Encode(_, reply) => send(reply, Err(refusal)),
-            Self::EmbedAds(_, reply) => send(reply, Err(refusal)),
-        }
-    }
-
-    fn run(self, model: &Model) {
-        match self {
-            Self::Encode(ask, reply) => {
-                let histories: Vec<&[Event]> = ask.histories.iter().map(Vec::as_slice).collect();
-                let encoded = encode(model, &histories, ask.precision);
-                send(reply, encoded.map_err(|error| Refusal::Failed(error.to_string())));
-            }
-            Self::EmbedAds(ask, reply) => {
-                let items: Vec<&Item> = ask.items.iter().collect();
-                send(reply, model.embed_items(&items).map_err(|error| Refusal::Failed(error.to_string())));
-            }
-        }
-    }
-}
+/// Beside the names of refusals, a value of the label `reason`.
+const PANICKED: &str = "panicked";
 
 /// News from the worker's thread.
 pub enum Note {
+    /// The model answers as it did when it was loaded; the thread is free.
+    Proven,
     /// The batch is answered; the thread is free.
     BatchDone,
-    /// The batch panicked.
-    BatchPanicked,
+    /// The model, or its device, failed what was asked of it.
+    Faulty,
+    /// The work panicked, and this many rows with it.
+    Panicked(usize),
 }
+
+/// How like the answer that is known the model's answer to its own question must be, as a cosine: GPUs round in their way.
+const ALIKE_MIN: f32 = 0.999;
 
 /// What the worker serves.
 #[derive(Clone)]
@@ -88,6 +68,8 @@ pub struct InferenceWorker {
     pub generation: GenerationId,
     /// The model.
     pub model: Arc<Model>,
+    /// What it answered to its own question when it was loaded.
+    pub known: UnitVector,
     /// The bounds of its queue.
     pub settings: BatcherSettings,
     /// One thread of its own.
@@ -109,8 +91,10 @@ impl Actor for InferenceWorker {
     type Arguments = ();
 
     async fn pre_start(&self, myself: ActorRef<Msg>, (): ()) -> Result<State, ActorProcessingErr> {
-        ractor::pg::join(groups::inference(&self.generation), vec![myself.get_cell()]);
-        Ok(State { batcher: Batcher::new(self.settings), busy: false, started: Instant::now() })
+        let mut state = State { batcher: Batcher::new(self.settings), busy: false, started: Instant::now() };
+        let (model, known, rows_max) = (self.model.clone(), self.known.clone(), self.settings.batch_rows_max);
+        self.start(&myself, &mut state, 0, Note::Proven, move || prove(&model, &known, rows_max))?;
+        Ok(state)
     }
 
     async fn handle(&self, myself: ActorRef<Msg>, message: Msg, state: &mut State) -> Result<(), ActorProcessingErr> {
@@ -118,8 +102,10 @@ impl Actor for InferenceWorker {
             Inbox::Request(InferenceRequest::Embed(ask, reply)) => self.embed(ask, reply, state),
             Inbox::Request(InferenceRequest::Encode(ask, reply)) => self.encode(ask, reply, state),
             Inbox::Request(InferenceRequest::EmbedAds(ask, reply)) => self.embed_ads(ask, reply, state),
+            Inbox::Note(Note::Proven) => self.serve(&myself, state),
             Inbox::Note(Note::BatchDone) => state.busy = false,
-            Inbox::Note(Note::BatchPanicked) => return Err("a batch panicked".into()),
+            Inbox::Note(Note::Faulty) => return Err("the model does not compute what it should".into()),
+            Inbox::Note(Note::Panicked(rows)) => return Err(self.panicked(rows)),
         }
         self.advance(&myself, state)?;
         Ok(())
@@ -127,64 +113,81 @@ impl Actor for InferenceWorker {
 }
 
 impl InferenceWorker {
+    fn serve(&self, myself: &ActorRef<Msg>, state: &mut State) {
+        state.busy = false;
+        ractor::pg::join(groups::inference(&self.generation), vec![myself.get_cell()]);
+    }
+
+    fn panicked(&self, rows: usize) -> ActorProcessingErr {
+        self.metrics.inference_refused.with_label_values(&[PANICKED]).inc_by(rows as u64);
+        "a batch panicked".into()
+    }
+
     fn embed(&self, ask: Wire<EmbedAsk>, reply: EmbedReply, state: &mut State) {
         let ask = match ask.open() {
             Ok(ask) => ask,
-            Err(error) => return send(reply, Err(self.unreadable(error))),
+            Err(error) => return refuse(&self.metrics, reply, self.unreadable(error)),
         };
         if ask.generation != self.generation {
             let (serving, asked) = (self.generation.to_string(), ask.generation.to_string());
-            return send(reply, Err(Refusal::OtherVersion { serving, asked }));
+            return refuse(&self.metrics, reply, Refusal::OtherVersion { serving, asked });
         }
-        if let Some(state) = &ask.state
-            && let Err(refusal) = self.check(state)
-        {
-            return send(reply, Err(refusal));
+        if let Err(refusal) = self.check(&ask) {
+            return refuse(&self.metrics, reply, refusal);
         }
         let ends = state.started.elapsed() + Duration::from_micros(ask.remaining_us);
         if let Err((_, reply)) = state.batcher.push_online((ask, reply), ends) {
-            send(reply, Err(Refusal::Overloaded));
+            refuse(&self.metrics, reply, Refusal::Overloaded);
         }
     }
 
     fn encode(&self, ask: Wire<EncodeAsk>, reply: EncodeReply, state: &mut State) {
         let ask = match ask.open() {
             Ok(ask) => ask,
-            Err(error) => return send(reply, Err(self.unreadable(error))),
+            Err(error) => return refuse(&self.metrics, reply, self.unreadable(error)),
         };
         if ask.encoder != *self.model.encoder_version() {
             let (serving, asked) = (self.model.encoder_version().to_string(), ask.encoder.to_string());
-            return send(reply, Err(Refusal::OtherVersion { serving, asked }));
+            return refuse(&self.metrics, reply, Refusal::OtherVersion { serving, asked });
         }
         if ask.histories.len() > ENCODE_ROWS_MAX {
             let why = format!("{} histories, the limit is {ENCODE_ROWS_MAX}", ask.histories.len());
-            return send(reply, Err(Refusal::Failed(why)));
+            return refuse(&self.metrics, reply, Refusal::Failed(why));
         }
         if let Err(job) = state.batcher.push_refresh(Job::Encode(ask, reply)) {
-            job.refuse(Refusal::Overloaded);
+            job.refuse(&self.metrics, Refusal::Overloaded);
         }
     }
 
     fn embed_ads(&self, ask: Wire<EmbedAdsAsk>, reply: AdsReply, state: &mut State) {
         let ask = match ask.open() {
             Ok(ask) => ask,
-            Err(error) => return send(reply, Err(self.unreadable(error))),
+            Err(error) => return refuse(&self.metrics, reply, self.unreadable(error)),
         };
         if ask.generation != self.generation {
             let (serving, asked) = (self.generation.to_string(), ask.generation.to_string());
-            return send(reply, Err(Refusal::OtherVersion { serving, asked }));
+            return refuse(&self.metrics, reply, Refusal::OtherVersion { serving, asked });
         }
         if ask.items.len() > CHANGES_MAX {
             let why = format!("{} items, the limit is {CHANGES_MAX}", ask.items.len());
-            return send(reply, Err(Refusal::Failed(why)));
+            return refuse(&self.metrics, reply, Refusal::Failed(why));
         }
         if let Err(job) = state.batcher.push_refresh(Job::EmbedAds(ask, reply)) {
-            job.refuse(Refusal::Overloaded);
+            job.refuse(&self.metrics, Refusal::Overloaded);
         }
     }
 
+    /// Over the wire comes what nobody here would make.
+    fn check(&self, ask: &EmbedAsk) -> Result<(), Refusal> {
+        let subject = ask.context.as_ref().and_then(|context| context.subject.as_ref());
+        if let Some(subject) = subject {
+            check_interests(&subject.interests).map_err(|error| Refusal::Failed(format!("context: {error}")))?;
+        }
+        ask.state.as_ref().map_or(Ok(()), |state| self.check_state(state))
+    }
+
     /// A state that this encoder did not make says nothing here.
-    fn check(&self, state: &EncodedHistory) -> Result<(), Refusal> {
+    fn check_state(&self, state: &EncodedHistory) -> Result<(), Refusal> {
         let (encoder, dimension) = (self.model.encoder_version(), self.model.dimension());
         if state.encoder != *encoder {
             return Err(Refusal::OtherVersion { serving: encoder.to_string(), asked: state.encoder.to_string() });
@@ -205,19 +208,21 @@ impl InferenceWorker {
         if !state.busy {
             let (next, expired) = state.batcher.next(state.started.elapsed());
             for (_, reply) in expired {
-                send(reply, Err(Refusal::Expired));
+                refuse(&self.metrics, reply, Refusal::Expired);
             }
-            let (model, generation) = (self.model.clone(), self.generation.clone());
+            let (model, generation, metrics) = (self.model.clone(), self.generation.clone(), self.metrics.clone());
             match next {
                 Next::Idle => {}
                 Next::Online(rows) => {
-                    self.metrics.batch_rows.with_label_values(&[Lane::Online.name()]).observe(rows.len() as f64);
-                    self.start(myself, state, move || embed_batch(&model, &generation, rows))?;
+                    let length = rows.len();
+                    self.metrics.batch_rows.with_label_values(&[Lane::Online.name()]).observe(length as f64);
+                    let work = move || embed_batch(&model, &generation, rows, &metrics);
+                    self.start(myself, state, length, Note::BatchDone, work)?;
                 }
                 Next::Refresh(job) => {
                     let rows = job.rows();
                     self.metrics.batch_rows.with_label_values(&[Lane::Refresh.name()]).observe(rows as f64);
-                    self.start(myself, state, move || job.run(&model))?;
+                    self.start(myself, state, rows, Note::BatchDone, move || job.run(&model, &metrics))?;
                 }
             }
         }
@@ -227,67 +232,48 @@ impl InferenceWorker {
         Ok(())
     }
 
+    /// Has the thread do `work` of so many rows; `done` is the news of its end, where all went well.
     fn start(
         &self,
         myself: &ActorRef<Msg>,
         state: &mut State,
-        work: impl FnOnce() + Send + 'static,
+        rows: usize,
+        done: Note,
+        work: impl FnOnce() -> Soundness + Send + 'static,
     ) -> Result<(), ActorProcessingErr> {
         let myself = myself.clone();
-        self.thread.reserve()?.run(work, move |done| {
-            note(&myself, if done == Err(Panicked) { Note::BatchPanicked } else { Note::BatchDone });
+        self.thread.reserve()?.run(work, move |ended| {
+            let news = match ended {
+                Ok(Soundness::Sound) => done,
+                Ok(Soundness::Faulty) => Note::Faulty,
+                Err(Panicked) => Note::Panicked(rows),
+            };
+            note(&myself, news);
         });
         state.busy = true;
         Ok(())
     }
 }
 
-/// Embeds all rows at once, and again without their context those that ask what it did.
-fn embed_batch(model: &Model, generation: &GenerationId, rows: Vec<EmbedRow>) {
-    let states: Vec<Option<Vec<f32>>> =
-        rows.iter().map(|(ask, _)| ask.state.as_ref().map(|state| state.sequence.values())).collect();
-    let mut inputs: Vec<HeadInput<'_>> = rows.iter().zip(&states).map(|((ask, _), state)| input(ask, state)).collect();
-    let is_used = |ask: &EmbedAsk| ask.context.as_ref().is_some_and(|context| model.context_is_usable(context));
-    let used: Vec<bool> = rows.iter().map(|(ask, _)| is_used(ask)).collect();
-    // Where no context is used, the embedding without it is the embedding.
-    let is_again = |ask: &EmbedAsk, used: bool| ask.compares_without_context && used;
-    for (row, used) in used.iter().enumerate() {
-        if is_again(&rows[row].0, *used) {
-            inputs.push(HeadInput { context: None, ..inputs[row] });
+/// Embeds a batch and answers its rows.
+fn embed_batch(model: &Model, generation: &GenerationId, rows: Vec<EmbedRow>, metrics: &Metrics) -> Soundness {
+    let asks: Vec<&EmbedAsk> = rows.iter().map(|(ask, _)| ask).collect();
+    let Embeddings { results, soundness } = embed(model, generation, &asks);
+    for ((_, reply), result) in rows.into_iter().zip(results) {
+        match result {
+            Ok(embedded) => send(reply, Ok(embedded)),
+            Err(refusal) => refuse(metrics, reply, refusal),
         }
     }
-    let mut vectors = embed_all(model, &inputs);
-    let mut bare = vectors.split_off(rows.len()).into_iter();
-    for (((ask, reply), context_used), vector) in rows.into_iter().zip(used).zip(vectors) {
-        let bare = if is_again(&ask, context_used) { bare.next() } else { None };
-        let embedded = vector.and_then(|vector| {
-            let without_context = match bare {
-                Some(bare) => Some(bare?),
-                None => ask.compares_without_context.then(|| vector.clone()),
-            };
-            let query = QueryEmbedding { generation: generation.clone(), vector, without_context };
-            Ok(Embedded { query, context_used })
-        });
-        send(reply, embedded);
-    }
+    soundness
 }
 
-/// Embeds all inputs at once; where that fails, each on its own, so that one bad input is one refusal.
-fn embed_all(model: &Model, inputs: &[HeadInput<'_>]) -> Vec<Result<UnitVector, Refusal>> {
-    match model.embed_queries(inputs) {
-        Ok(vectors) => vectors.into_iter().map(Ok).collect(),
-        Err(_) => inputs.iter().map(|input| embed_one(model, input)).collect(),
-    }
-}
-
-fn embed_one(model: &Model, input: &HeadInput<'_>) -> Result<UnitVector, Refusal> {
-    let mut vectors =
-        model.embed_queries(std::slice::from_ref(input)).map_err(|error| Refusal::Failed(error.to_string()))?;
-    vectors.pop().ok_or_else(|| Refusal::Failed("the model answered nothing".to_owned()))
-}
-
-fn input<'a>(ask: &'a EmbedAsk, state: &'a Option<Vec<f32>>) -> HeadInput<'a> {
-    HeadInput { state: state.as_deref(), context: ask.context.as_ref(), demographics: &ask.demographics }
+/// Asks the model its own question, alone and as often as a batch has rows, so that a device has done before what it will do;
+/// the answers must be like the one that is known.
+fn prove(model: &Model, known: &UnitVector, rows_max: usize) -> Soundness {
+    let is_known = |found: &UnitVector| dot(found.as_slice(), known.as_slice()) >= ALIKE_MIN;
+    let is_sound = |rows| model.probe(rows).is_ok_and(|found| found.iter().all(is_known));
+    if is_sound(1) && is_sound(rows_max) { Soundness::Sound } else { Soundness::Faulty }
 }
 
 /// Why histories have no states.
@@ -296,6 +282,9 @@ pub enum EncodeError {
     /// The model cannot compute them.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// What it computes is no number.
+    #[error("a state is not finite")]
+    NotFinite,
     /// What it computes cannot be kept.
     #[error("state: {0}")]
     State(#[from] StateError),
@@ -313,6 +302,7 @@ pub fn encode(
     let kept = |values: Vec<f32>| -> Result<Option<SequenceState>, EncodeError> {
         match &values[..] {
             [] => Ok(None),
+            values if values.iter().any(|value| !value.is_finite()) => Err(EncodeError::NotFinite),
             values => Ok(Some(SequenceState::new(values, model.dimension(), precision)?)),
         }
     };
@@ -325,4 +315,13 @@ where
 {
     // A caller that has gone away needs no answer.
     drop(reply.send(Wire::new(result)));
+}
+
+/// Refuses, and counts it.
+fn refuse<T>(metrics: &Metrics, reply: RpcReplyPort<Wire<Result<T, Refusal>>>, refusal: Refusal)
+where
+    Wire<Result<T, Refusal>>: ractor::BytesConvertable,
+{
+    metrics.inference_refused.with_label_values(&[refusal.name()]).inc();
+    send(reply, Err(refusal));
 }

@@ -13,6 +13,7 @@ pub mod groups;
 pub mod index_shard;
 pub mod inference_worker;
 pub mod live_ads;
+pub mod local_head;
 pub mod membership;
 pub mod metrics;
 pub mod node;

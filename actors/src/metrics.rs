@@ -50,6 +50,10 @@ pub struct Metrics {
     pub batch_rows: HistogramVec,
     /// Rows that wait for the inference worker.
     pub queue_rows: IntGaugeVec,
+    /// What inference workers and this node's own head refused, by why.
+    pub inference_refused: IntCounterVec,
+    /// Query embeddings that this node's own head computed, by why no worker did.
+    pub inference_fallback: IntCounterVec,
     /// When the last refresh ended well.
     pub refresh_last_success: Gauge,
     /// Peers, by what we believe of them.
@@ -150,6 +154,16 @@ impl Metrics {
             refresh_users: counter("turret_user_refresh_users_total", "Users refreshed by result", &["result"])?,
             batch_rows: histogram("turret_inference_batch_rows", "Rows in one batch", &["lane"], ROW_BUCKETS)?,
             queue_rows: gauges("turret_inference_queue_rows", "Rows that wait", &["lane"])?,
+            inference_refused: counter(
+                "turret_inference_refused_total",
+                "Asks that an inference worker or the node's own head refused",
+                &["reason"],
+            )?,
+            inference_fallback: counter(
+                "turret_inference_fallback_total",
+                "Query embeddings that the node's own head computed, by why no worker did",
+                &["reason"],
+            )?,
             refresh_last_success,
             peers: gauges("turret_cluster_peers", "Peers by state", &["state"])?,
             actor_restarts: counter("turret_actor_restarts_total", "Actors restarted", &["kind"])?,

@@ -9,6 +9,7 @@ use ractor::rpc::CallResult;
 use ractor::{Actor, ActorRef, BytesConvertable, RpcReplyPort, SpawnErr};
 use ractor_cluster::node::NodeConnectionMode;
 use ractor_cluster::{NodeServer, NodeServerMessage};
+use turret_model::{DeviceError, ModelError};
 use turret_retrieval::ids::{GenerationId, NodeName, PartitionId};
 use turret_retrieval::state::StateError;
 
@@ -17,6 +18,7 @@ use crate::depot::{Depot, DepotError};
 use crate::generation::{Generation, GenerationError};
 use crate::groups;
 use crate::live_ads::{Ads, LiveAds};
+use crate::local_head::LocalHeads;
 use crate::membership::Membership;
 use crate::metrics::Metrics;
 use crate::offload::{Offload, OffloadError};
@@ -47,6 +49,12 @@ pub enum StartError {
     /// The model's sequence states are larger than any that is kept.
     #[error("the model's states: {0}")]
     State(#[from] StateError),
+    /// The model gives no answer to its own question.
+    #[error("the model: {0}")]
+    Model(#[from] ModelError),
+    /// The inference worker has nothing to compute on.
+    #[error("inference.device: {0}")]
+    Device(#[from] DeviceError),
     /// No threads.
     #[error(transparent)]
     Threads(#[from] OffloadError),
@@ -96,6 +104,8 @@ const STORE_QUEUE: usize = 256;
 const SCAN_QUEUE: usize = 1_024;
 /// Erasures whose traces may be looked for at once; the receipts of those beyond say that theirs are not known.
 const TRACES_QUEUE: usize = 16;
+/// Queries that may wait for this node's own head, which takes microseconds for each.
+const HEAD_QUEUE: usize = 255;
 /// How long a call from HTTP to an admin actor may take.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// The same for a command, before which an object store may be asked.
@@ -122,11 +132,14 @@ impl Node {
             Offload::new("search", settings.search_threads, settings.search_queue)?,
             Offload::new("load", 1, LOADS_QUEUE)?,
         );
+        let heads = LocalHeads::new(HEAD_QUEUE)?;
         let serving = Serving::new(ServingSettings {
             name: settings.name.clone(),
             placement: placement.clone(),
             index: settings.index.clone(),
             inference: settings.inference,
+            device: settings.inference_device,
+            heads: heads.clone(),
             state_precision: settings.state_precision,
             searches,
             loads: loads.clone(),
@@ -135,8 +148,9 @@ impl Node {
         });
         // First, so that a model that is refused leaves no actor behind.
         serving.start(&generation).await?;
+        let (in_flight_max, shadow_every) = (settings.in_flight_max, settings.shadow_every);
         let mut node = Self {
-            retriever: Retriever::new(routing.clone(), settings.in_flight_max, settings.shadow_every, metrics.clone()),
+            retriever: Retriever::new(routing.clone(), in_flight_max, shadow_every, heads, metrics.clone()),
             users: Users::new(routing.clone()),
             ads: Ads,
             name: settings.name.clone(),

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ractor::rpc::CallResult;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use turret_retrieval::budget::Budget;
@@ -15,21 +14,22 @@ use turret_retrieval::ids::{AdId, EncoderVersion, UserId};
 use turret_retrieval::tier::{History, Tier};
 use turret_retrieval::user::Demographics;
 
-use crate::inference_worker;
+use crate::local_head::LocalHeads;
 use crate::metrics::Metrics;
-use crate::protocol::{EmbedAsk, Embedded, EncodedHistory, InferenceRequest, QueryEmbedding, Refusal};
+use crate::protocol::{EmbedAsk, Embedded, QueryEmbedding};
 use crate::rollout::tally::End;
 use crate::routing::{RoutingReader, RoutingTable};
-use crate::wire::{Inbox, Wire};
 
 pub mod gather;
 mod history;
+pub mod inference;
 pub mod recent;
 mod scatter;
 mod shadow;
 
 use gather::{Candidate, ShardPlan};
 use history::{LookedUp, judge, view};
+use inference::Inference;
 use recent::Recent;
 use shadow::Shadow;
 
@@ -67,6 +67,8 @@ pub struct Answer {
     pub coverage: Coverage,
     /// How personal it is.
     pub user_state: UserState,
+    /// Who computed its query embedding.
+    pub inference: Inference,
     /// How the shards searched.
     pub plans: Vec<ShardPlan>,
     /// What each stage took.
@@ -115,7 +117,7 @@ pub enum Rejection {
         /// Where.
         stage: &'static str,
     },
-    /// No inference worker answered. Retryable.
+    /// No inference worker answered, and this node's own head gave nothing either, or it has none. Retryable.
     #[error("no inference worker of this generation answered: {why}")]
     NoInference {
         /// What the last one said.
@@ -130,6 +132,7 @@ pub struct Retriever {
     permits: Arc<Semaphore>,
     recent: Arc<Recent>,
     shadow: Shadow,
+    heads: LocalHeads,
     metrics: Metrics,
 }
 
@@ -155,11 +158,18 @@ impl Drop for Pinned {
 
 impl Retriever {
     /// At most `in_flight_max` retrievals run at once; the next is refused.
-    /// One of every `shadow_every` answers is compared with that of an exact scan; 0 for none.
-    pub fn new(routing: RoutingReader, in_flight_max: usize, shadow_every: u64, metrics: Metrics) -> Self {
+    /// One of every `shadow_every` answers is compared with that of an exact scan; 0 for none. `heads` answer in the place of
+    /// workers.
+    pub fn new(
+        routing: RoutingReader,
+        in_flight_max: usize,
+        shadow_every: u64,
+        heads: LocalHeads,
+        metrics: Metrics,
+    ) -> Self {
         let shadow = Shadow::new(shadow_every, metrics.clone());
         let permits = Arc::new(Semaphore::new(in_flight_max));
-        Self { routing, permits, recent: Arc::default(), shadow, metrics }
+        Self { routing, permits, recent: Arc::default(), shadow, heads, metrics }
     }
 
     /// The routing table of now.
@@ -260,7 +270,16 @@ impl Retriever {
         let demographics_known = !demographics.is_unknown();
 
         let started = Instant::now();
-        let Embedded { query, context_used } = self.embed(table, request, state, demographics).await?;
+        let ask = EmbedAsk {
+            generation: table.manifest.id.clone(),
+            state,
+            context: request.context.clone(),
+            demographics,
+            compares_without_context: request.compares_without_context,
+            // Each that is asked is told its own.
+            remaining_us: 0,
+        };
+        let (Embedded { query, context_used }, inference) = self.embed(table, ask, request.budget).await?;
         timings.inference = self.observe("embed", started);
         user_state.context_used = context_used;
         user_state.tier = Tier::of(user_state.history, context_used, demographics_known);
@@ -283,6 +302,7 @@ impl Retriever {
             exhausted: gathered.exhausted,
             coverage: gathered.coverage,
             user_state,
+            inference,
             plans: gathered.plans,
             timings,
         })
@@ -300,49 +320,6 @@ impl Retriever {
         };
         self.metrics.user_lookups.with_label_values(&[result]).inc();
         looked_up
-    }
-
-    /// Asks the workers in turn, those of this node first, while there is time.
-    async fn embed(
-        &self,
-        table: &RoutingTable,
-        request: &RetrieveRequest,
-        state: Option<EncodedHistory>,
-        demographics: Demographics,
-    ) -> Result<Embedded, Rejection> {
-        let mut why = "none is known".to_owned();
-        for (left, worker) in (1u32..=table.inference.len() as u32).rev().zip(&table.inference) {
-            let remaining = request.budget.remaining(Instant::now().into_std());
-            if remaining.is_zero() {
-                return Err(Rejection::DeadlineExceeded { stage: "embed" });
-            }
-            let ask = EmbedAsk {
-                generation: table.manifest.id.clone(),
-                state: state.clone(),
-                context: request.context.clone(),
-                demographics: demographics.clone(),
-                compares_without_context: request.compares_without_context,
-                remaining_us: remaining.as_micros() as u64,
-            };
-            let embed =
-                |reply| -> inference_worker::Msg { Inbox::Request(InferenceRequest::Embed(Wire::new(ask), reply)) };
-            // A silent worker must not take the time of those behind it.
-            let patience = if left == 1 { remaining } else { remaining / (left + 1) };
-            match worker.call(embed, Some(patience)).await {
-                Ok(CallResult::Success(answer)) => match answer.open() {
-                    Ok(Ok(embedded)) => return Ok(embedded),
-                    Ok(Err(Refusal::Expired)) => return Err(Rejection::DeadlineExceeded { stage: "embed" }),
-                    Ok(Err(refusal)) => why = refusal.to_string(),
-                    Err(error) => why = error.to_string(),
-                },
-                Ok(CallResult::Timeout) => "no answer in time".clone_into(&mut why),
-                Ok(CallResult::SenderError) | Err(_) => "the worker ended".clone_into(&mut why),
-            }
-        }
-        if request.budget.remaining(Instant::now().into_std()) < TIMER_TICK {
-            return Err(Rejection::DeadlineExceeded { stage: "embed" });
-        }
-        Err(Rejection::NoInference { why })
     }
 
     fn observe(&self, stage: &'static str, started: Instant) -> Duration {

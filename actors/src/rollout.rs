@@ -2,7 +2,7 @@
 //!
 //! Owns the plan, of which there is one at a time, and nothing that serves: what it starts and stops belongs to
 //! [`Serving`]. Each phase is written down, then done by a task of its own whose end is the next event. When this actor
-//! dies, the next one reads the plan and does the phase again; when the node dies, [`resume`] decides what serves.
+//! dies, the next one reads the plan and does the phase again; when the node dies, its next start decides what serves.
 
 use std::path::Path;
 use std::sync::Arc;

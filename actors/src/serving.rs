@@ -10,6 +10,7 @@ use ractor::{Actor, ActorCell, SpawnErr};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use turret_index::IndexSettings;
+use turret_model::{DeviceName, Model};
 use turret_retrieval::ids::{GenerationId, NodeName};
 use turret_retrieval::state::Precision;
 
@@ -18,6 +19,7 @@ use crate::groups;
 use crate::index_shard::IndexShard;
 use crate::inference_worker::InferenceWorker;
 use crate::inference_worker::batcher::BatcherSettings;
+use crate::local_head::LocalHeads;
 use crate::metrics::Metrics;
 use crate::node::StartError;
 use crate::offload::Offload;
@@ -39,6 +41,10 @@ pub struct ServingSettings {
     pub index: IndexSettings,
     /// The bounds of the inference queue.
     pub inference: BatcherSettings,
+    /// What the inference worker computes on.
+    pub device: DeviceName,
+    /// Where the models of what runs here answer beside the workers.
+    pub heads: LocalHeads,
     /// How exactly states are kept.
     pub state_precision: Precision,
     /// Where searches run, of all generations.
@@ -93,7 +99,11 @@ impl Serving {
         let (own, of) = (self.settings.clone(), generation.clone());
         // Before the first actor starts, so that a model that is refused leaves none behind.
         let loaded = self.settings.loads.run(move || own.worker(&of)).await;
-        let worker = loaded.map_err(|_| StartError::Panicked)??;
+        let loaded = loaded.map_err(|_| StartError::Panicked)??;
+        let worker = loaded.map(|Loaded { worker, head }| {
+            self.settings.heads.put(id.clone(), head);
+            worker
+        });
         let mut roots = Vec::new();
         match self.settings.spawn(generation, worker, &mut roots).await {
             Ok(()) => {
@@ -102,6 +112,7 @@ impl Serving {
             }
             Err(error) => {
                 stop_all(roots).await;
+                self.settings.heads.remove(id);
                 Err(error.into())
             }
         }
@@ -110,6 +121,7 @@ impl Serving {
     /// Stops the actors of a generation, and waits until they have ended; goes on when nobody waits any more.
     pub async fn stop(&self, id: &GenerationId) {
         let roots = self.running.lock().await.roots.remove(id);
+        self.settings.heads.remove(id);
         // What panics there has ended what it could.
         drop(tokio::spawn(stop_all(roots.unwrap_or_default())).await);
     }
@@ -118,28 +130,45 @@ impl Serving {
     pub async fn close(&self) {
         let mut running = self.running.lock().await;
         running.is_closed = true;
+        self.settings.heads.clear();
         for roots in std::mem::take(&mut running.roots).into_values() {
             stop_all(roots).await;
         }
     }
 }
 
+/// A model, twice where the worker's device is not the CPU.
+struct Loaded {
+    worker: InferenceWorker,
+    head: Arc<Model>,
+}
+
 impl ServingSettings {
     /// Blocking: the worker of this node, with its model and its thread, where the node runs the model.
-    fn worker(&self, generation: &Generation) -> Result<Option<InferenceWorker>, StartError> {
+    fn worker(&self, generation: &Generation) -> Result<Option<Loaded>, StartError> {
         if !self.placement.of(&generation.manifest).inference {
             return Ok(None);
         }
+        // First, for a device that is not there need not wait for digests to be refused.
+        let device = self.device.open()?;
         generation.verify(MODEL_DIR)?;
-        let model = generation.load_model()?;
-        self.state_precision.check_fits(model.state_rows_max(), model.dimension())?;
-        Ok(Some(InferenceWorker {
+        let head = Arc::new(generation.load_model()?);
+        self.state_precision.check_fits(head.state_rows_max(), head.dimension())?;
+        // Every worker must answer like this before it serves; a model that cannot is refused here.
+        let known = head.probe(1)?.pop().expect("the probe has the row that was asked for");
+        let model = match self.device {
+            DeviceName::Cpu => head.clone(),
+            DeviceName::Cuda(_) => Arc::new(head.copy_on(&device)?),
+        };
+        let worker = InferenceWorker {
             generation: generation.manifest.id.clone(),
-            model: Arc::new(model),
+            model,
+            known,
             settings: self.inference,
             thread: Offload::new("inference", 1, 1)?,
             metrics: self.metrics.clone(),
-        }))
+        };
+        Ok(Some(Loaded { worker, head }))
     }
 
     async fn spawn(

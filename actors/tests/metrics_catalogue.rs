@@ -49,19 +49,23 @@ fn catalogue() -> String {
         refresh_users,
         batch_rows,
         queue_rows,
+        inference_refused,
+        inference_fallback,
         refresh_last_success,
         peers,
         actor_restarts,
         wire_rejected,
         ready,
     } = Metrics::new(&registry).expect("a new registry knows none of the names");
-    let counters: [&IntCounterVec; 8] = [
+    let counters: [&IntCounterVec; 10] = [
         &requests,
         &user_lookups,
         &retention,
         &shadow_compared,
         &rollouts,
         &refresh_users,
+        &inference_refused,
+        &inference_fallback,
         &actor_restarts,
         &wire_rejected,
     ];

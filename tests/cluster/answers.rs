@@ -29,10 +29,11 @@ fn three_nodes_answer_what_one_node_answers() {
     for request in requests(world) {
         let expected = one.nodes[0].retrieve(&request);
         different.insert(found(&expected).0.to_string());
+        assert_eq!(expected["inference"], json!({ "by": "worker" }), "{request}");
         for node in &three.nodes {
             let answer = node.retrieve(&request);
             assert_eq!(found(&answer), found(&expected), "node {}: {request}", node.name);
-            for field in ["status", "generation", "coverage", "request_id"] {
+            for field in ["status", "generation", "coverage", "inference", "request_id"] {
                 assert_eq!(answer[field], expected[field], "{field} of node {}: {request}", node.name);
             }
             for field in ["history", "context", "tier", "encoder"] {

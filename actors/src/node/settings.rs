@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use turret_index::IndexSettings;
+use turret_model::DeviceName;
 use turret_retrieval::ids::NodeName;
 use turret_retrieval::state::Precision;
 use turret_store::{Retention, StoreSettings};
@@ -62,6 +63,8 @@ pub struct NodeSettings {
     pub refresh: Schedule,
     /// The bounds of the inference queue.
     pub inference: BatcherSettings,
+    /// What the inference worker computes on.
+    pub inference_device: DeviceName,
     /// Threads for searches, and how many searches may wait.
     pub search_threads: usize,
     /// How many searches may wait.

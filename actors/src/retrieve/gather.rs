@@ -122,9 +122,11 @@ pub fn outcome_of(refusal: &Refusal) -> ShardOutcome {
         Refusal::Overloaded => ShardOutcome::Overloaded,
         Refusal::Expired => ShardOutcome::Timeout,
         Refusal::Starting => ShardOutcome::Absent,
-        Refusal::Unreadable(_) | Refusal::Failed(_) | Refusal::Conflict(_) | Refusal::Unreachable(_) => {
-            ShardOutcome::Failed
-        }
+        Refusal::Unreadable(_)
+        | Refusal::Failed(_)
+        | Refusal::Conflict(_)
+        | Refusal::Unreachable(_)
+        | Refusal::NotFinite => ShardOutcome::Failed,
     }
 }
 

@@ -87,10 +87,11 @@ impl Tally {
     pub fn counts(&self) -> Counts {
         let latencies: Vec<u64> = self.latencies.iter().map(|count| count.load(Ordering::Relaxed)).collect();
         let requests: u64 = latencies.iter().sum();
-        let mut beyond = requests - requests * 99 / 100;
+        // One of a hundred may be slower.
+        let mut slower = requests / 100;
         let slowest = latencies.iter().enumerate().rev().find_map(|(at, count)| {
-            let is_here = *count > 0 && *count >= beyond.max(1);
-            beyond = beyond.saturating_sub(*count);
+            let is_here = *count > slower;
+            slower = slower.saturating_sub(*count);
             is_here.then_some(at)
         });
         Counts {

@@ -11,5 +11,6 @@ mod rollout;
 mod services;
 mod shards;
 mod start;
+mod unsound;
 mod users;
 mod world;

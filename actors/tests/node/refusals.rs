@@ -47,7 +47,8 @@ fn query(world: &World, vector: UnitVector) -> QueryEmbedding {
     QueryEmbedding { generation: world.generation.manifest.id.clone(), vector, without_context: None }
 }
 
-fn embed_ask(world: &World) -> EmbedAsk {
+/// A query of nobody.
+pub(crate) fn embed_ask(world: &World) -> EmbedAsk {
     EmbedAsk {
         generation: world.generation.manifest.id.clone(),
         state: None,
@@ -68,7 +69,7 @@ fn direction(dimension: usize) -> UnitVector {
 }
 
 /// A vector that nobody here makes, as it would come over the wire.
-fn forged(components: &[f32]) -> UnitVector {
+pub(crate) fn forged(components: &[f32]) -> UnitVector {
     postcard::from_bytes(&postcard::to_stdvec(components).unwrap()).unwrap()
 }
 
@@ -76,7 +77,8 @@ async fn search(world: &World, ask: Wire<SearchAsk>) -> Result<SearchReply, Refu
     call(&world.node.retriever.table().shards[0][0], |reply| IndexRequest::Search(ask, reply)).await
 }
 
-async fn embed(world: &World, ask: Wire<EmbedAsk>) -> Result<Embedded, Refusal> {
+/// What the first worker answers.
+pub(crate) async fn embed(world: &World, ask: Wire<EmbedAsk>) -> Result<Embedded, Refusal> {
     call(&world.node.retriever.table().inference[0], |reply| InferenceRequest::Embed(ask, reply)).await
 }
 

@@ -193,7 +193,8 @@ fn what_users_do_while_it_is_watched_is_in_the_states_of_both() {
 #[test]
 fn a_generation_that_is_not_sound_is_refused_and_leaves_nothing_behind() {
     with_node(async |world| {
-        let damage: [(&str, &dyn Fn(&Generation)); 4] = [
+        type Damage<'a> = &'a dyn Fn(&Generation);
+        let damage: [(&str, Damage<'_>); 4] = [
             ("digests", &|next| fs::write(next.dir.join(shard_file(ShardId(1))), b"no shard").unwrap()),
             ("digests", &|next| fs::remove_file(next.dir.join("probes.json")).unwrap()),
             ("digests", &|next| fs::write(next.dir.join(MODEL_DIR).join("tensors.safetensors"), b"").unwrap()),

@@ -6,7 +6,8 @@ use prometheus::Registry;
 use tempfile::TempDir;
 use turret_actors::generation::{CURRENT, Generation, GenerationError, MANIFEST};
 use turret_actors::metrics::Metrics;
-use turret_actors::node::{Node, StartError};
+use turret_actors::node::{Node, NodeSettings, StartError};
+use turret_model::{DeviceError, DeviceName};
 use turret_retrieval::event::{Event, EventType};
 use turret_retrieval::ids::{EncoderVersion, ItemId};
 use turret_retrieval::tier::History;
@@ -50,6 +51,23 @@ fn a_node_does_not_start_from_a_model_that_was_not_published() {
         write_manifest(&generation.dir, &manifest);
         let error = refused(&dir, Generation::current(dir.path()).unwrap()).await;
         assert!(matches!(error, GenerationError::Version { .. }), "{error}");
+    });
+}
+
+#[test]
+fn a_node_does_not_start_without_the_device_of_its_worker() {
+    alone(async || {
+        let dir = TempDir::new().unwrap();
+        let generation = publish(dir.path(), "g-test", &MODEL);
+        // Neither this build nor any machine has it.
+        let settings = NodeSettings { inference_device: DeviceName::Cuda(999), ..settings(&dir) };
+        match Node::start(settings, depot(&generation), generation, Metrics::new(&Registry::new()).unwrap()).await {
+            Err(error @ StartError::Device(DeviceError::NotBuilt | DeviceError::NotOpened { .. })) => {
+                assert!(error.to_string().starts_with("inference.device: "), "{error}");
+            }
+            Err(other) => panic!("the node does not start for another reason: {other}"),
+            Ok(_) => panic!("the node starts"),
+        }
     });
 }
 

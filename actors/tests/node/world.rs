@@ -22,6 +22,7 @@ use turret_actors::rollout::RolloutSettings;
 use turret_actors::rollout::verdict::WatchBounds;
 use turret_actors::users::{Unavailable, Users};
 use turret_index::{Backend, IndexSettings};
+use turret_model::{DeviceName, Model};
 use turret_retrieval::budget::Budget;
 use turret_retrieval::context::{Context, Subject};
 use turret_retrieval::event::Event;
@@ -30,6 +31,7 @@ use turret_retrieval::state::Precision;
 use turret_retrieval::user::Demographics;
 use turret_store::{Appended, Change, Retention, StoreSettings, Written};
 
+pub(crate) mod planted;
 pub(crate) mod published;
 
 /// For a whole test, and for every wait in it: far more than is needed, so that what ends by it hangs.
@@ -55,9 +57,14 @@ pub(crate) fn with_node(test: impl AsyncFnOnce(&World)) {
 
 /// The same with other settings.
 pub(crate) fn with_node_set(set: impl FnOnce(&mut NodeSettings), test: impl AsyncFnOnce(&World)) {
+    with_node_of(&published::MODEL, set, test);
+}
+
+/// The same with another model.
+pub(crate) fn with_node_of(model: &Model, set: impl FnOnce(&mut NodeSettings), test: impl AsyncFnOnce(&World)) {
     alone(async || {
         let dir = TempDir::new().unwrap();
-        let generation = published::publish(dir.path(), "g-test", &published::MODEL);
+        let generation = published::publish(dir.path(), "g-test", model);
         let mut settings = settings(&dir);
         set(&mut settings);
         let world = World::start(dir, settings, generation).await;
@@ -109,6 +116,7 @@ pub(crate) fn settings(dir: &TempDir) -> NodeSettings {
         retention: Retention::default(),
         refresh: Schedule::OnCommand,
         state_precision: Precision::F16,
+        inference_device: DeviceName::Cpu,
         inference: BatcherSettings { batch_rows_max: 8, online_queue_rows_max: 64, refresh_queue_jobs_max: 4 },
         search_threads: 2,
         search_queue: 64,

@@ -267,4 +267,5 @@ fn every_refusal() {
     golden(refused(Refusal::Failed("why".to_owned())), "05010503776879");
     golden(refused(Refusal::Conflict("why".to_owned())), "05010603776879");
     golden(refused(Refusal::Unreachable("why".to_owned())), "05010703776879");
+    golden(refused(Refusal::NotFinite), "050108");
 }

@@ -12,6 +12,15 @@ use candle_core::DeviceLocation;
 #[derive(Clone, Debug)]
 pub struct Device(pub(crate) candle_core::Device);
 
+/// The name of a device that is not opened: of another machine than this, as a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceName {
+    /// `cpu`.
+    Cpu,
+    /// `cuda:` and the GPU's number.
+    Cuda(usize),
+}
+
 /// Why there is no such device.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceError {
@@ -44,17 +53,38 @@ impl Device {
     }
 }
 
-/// Opens it.
-impl FromStr for Device {
+impl DeviceName {
+    /// Opens the device.
+    ///
+    /// # Errors
+    /// When this build knows no GPUs, or the GPU cannot be opened.
+    pub fn open(self) -> Result<Device, DeviceError> {
+        match self {
+            Self::Cpu => Ok(Device::CPU),
+            Self::Cuda(number) => Device::cuda(number),
+        }
+    }
+}
+
+impl FromStr for DeviceName {
     type Err = DeviceError;
 
     fn from_str(text: &str) -> Result<Self, DeviceError> {
         let number = text.strip_prefix("cuda:").and_then(|number| number.parse().ok());
         match (text, number) {
-            ("cpu", _) => Ok(Self::CPU),
-            (_, Some(number)) => Self::cuda(number),
+            ("cpu", _) => Ok(Self::Cpu),
+            (_, Some(number)) => Ok(Self::Cuda(number)),
             (_, None) => Err(DeviceError::Unknown(text.to_owned())),
         }
+    }
+}
+
+/// Opens it.
+impl FromStr for Device {
+    type Err = DeviceError;
+
+    fn from_str(text: &str) -> Result<Self, DeviceError> {
+        text.parse::<DeviceName>()?.open()
     }
 }
 
@@ -79,6 +109,8 @@ mod tests {
             let error = text.parse::<Device>().unwrap_err();
             assert_eq!(error, DeviceError::Unknown(text.to_owned()));
         }
+        // A name is none of this machine's business.
+        assert_eq!("cuda:7".parse(), Ok(DeviceName::Cuda(7)));
     }
 
     #[test]

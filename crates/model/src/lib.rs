@@ -32,7 +32,7 @@ mod train;
 
 pub use artifact::{LoadError, SaveError};
 pub use blueprint::{Blueprint, BlueprintError, Description, MadeFor, TensorShape};
-pub use device::{Device, DeviceError};
+pub use device::{Device, DeviceError, DeviceName};
 pub use evaluate::{
     Arm, ArmReport, Arms, CUT_OFFS, Comparison, Contender, Estimate, EvaluateError, Evaluation, EvaluationProgress,
     EvaluationReport, LeftOut, Request, Role, SliceReport, Validation, ValidationScore,

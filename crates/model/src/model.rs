@@ -22,6 +22,7 @@ use crate::parameters::Parameter;
 use crate::settings::{ModelKind, ModelSettings, Split};
 use crate::towers::{Dropout, Network, States};
 
+mod probe;
 mod queries;
 
 /// A trained model: encoder, head and ad tower, with the features that they read.
@@ -46,6 +47,7 @@ pub struct Model {
 }
 
 /// Digests of what each part reads.
+#[derive(Clone)]
 struct Versions {
     encoder: EncoderVersion,
     head: String,
@@ -90,6 +92,23 @@ pub enum ModelError {
     Tensor(#[from] candle_core::Error),
 }
 
+impl ModelError {
+    /// Whether the model, or the device that computes it, is at fault: no finite input makes a sound model fail like that.
+    pub fn is_of_model(&self) -> bool {
+        match self {
+            Self::Tensor(_) | Self::Vector { source: VectorError::NotFinite { .. }, .. } => true,
+            Self::State { .. } | Self::Vector { source: VectorError::Zero | VectorError::Dimension { .. }, .. } => {
+                false
+            }
+        }
+    }
+
+    /// Whether a number that was computed is NaN or infinite.
+    pub fn is_not_finite(&self) -> bool {
+        matches!(self, Self::Vector { source: VectorError::NotFinite { .. }, .. })
+    }
+}
+
 impl Model {
     pub(crate) fn new(
         settings: ModelSettings,
@@ -119,6 +138,27 @@ impl Model {
         self.network = network(&self.settings, &self.features, &self.parameters, device)?;
         self.head = self.head.filter(|_| device.0.is_cpu());
         Ok(self)
+    }
+
+    /// A copy that is computed on `device`, beside this one; the two share the table. Versions as in [`on`](Self::on).
+    ///
+    /// # Errors
+    /// When the device has no room.
+    pub fn copy_on(&self, device: &Device) -> Result<Self, ModelError> {
+        let head = |table: &[f32]| Ok(Head::new(&self.settings, &self.features, &self.parameters, table));
+        Ok(Self {
+            settings: self.settings.clone(),
+            features: self.features.clone(),
+            catalogue: self.catalogue.clone(),
+            timed: self.timed,
+            split: self.split,
+            parameters: self.parameters.clone(),
+            table: self.table.clone(),
+            network: network(&self.settings, &self.features, &self.parameters, device)?,
+            head: if device.0.is_cpu() { Some(with_values(&self.table, head)?) } else { None },
+            untrained: self.untrained.clone(),
+            versions: self.versions.clone(),
+        })
     }
 
     /// The shape of the model.

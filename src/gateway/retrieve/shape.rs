@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use turret_actors::retrieve::Answer;
+use turret_actors::retrieve::inference::Fallback;
 use turret_retrieval::context::{Context, Surface};
 use turret_retrieval::coverage::Coverage;
 use turret_retrieval::ids::{AdId, RequestId, UserId};
@@ -56,6 +57,7 @@ pub(super) struct AnswerBody {
     status: &'static str,
     generation: GenerationBody,
     user_state: UserStateBody,
+    inference: InferenceBody,
     candidates: Vec<CandidateBody>,
     exhausted: bool,
     coverage: Coverage,
@@ -81,6 +83,14 @@ struct UserStateBody {
     age_s: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     encoder: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+}
+
+/// Who computed the query embedding, and why it was not a worker.
+#[derive(Debug, Serialize)]
+struct InferenceBody {
+    by: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
 }
@@ -147,6 +157,10 @@ impl AnswerBody {
                 age_s: user.age_ms.map(|age_ms| age_ms / 1_000),
                 encoder: user.encoder.map(|encoder| encoder.to_string()),
                 reason: user.reason,
+            },
+            inference: InferenceBody {
+                by: answer.inference.name(),
+                reason: answer.inference.fallback().map(Fallback::name),
             },
             candidates: candidates.collect(),
             exhausted: answer.exhausted,

@@ -92,6 +92,7 @@ fn what_one_key_alone_cannot_show_is_a_fault_too() {
         &["generations: `https://ads.example/x` is neither a directory nor"],
     );
     check("generations = \"s3://key:word@ads/x\"\n", &["generations: must hold no user", "from the environment"]);
+    check("[inference]\ndevice = \"gpu\"\n", &["1 fault", "inference.device: `gpu` is neither `cpu` nor `cuda:`"]);
     check("[index]\nshards = 10_000\nalpha = nan\n", &["2 faults", "index.shards: 10000", "index.alpha: NaN"]);
 }
 

@@ -226,7 +226,8 @@ fn write_users(dir: &Path, model: &Model) -> Vec<u64> {
     writers.into_iter().map(|writer| writer.finish().unwrap()).collect()
 }
 
-fn published_file(dir: &Path, path: &Path) -> PublishedFile {
+/// How a manifest lists the file `path` of the generation in `dir`.
+pub(crate) fn published_file(dir: &Path, path: &Path) -> PublishedFile {
     let (sha256, bytes) = Digest::of_reader(File::open(dir.join(path)).unwrap()).unwrap();
     PublishedFile { path: path.to_str().unwrap().to_owned(), bytes, sha256 }
 }

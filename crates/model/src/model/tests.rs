@@ -141,6 +141,27 @@ fn the_head_of_serving_is_the_networks_head() {
     }
 }
 
+/// The network's own head stands in for a GPU's, which is candle's as well.
+#[test]
+fn a_copy_answers_the_probe_as_the_model_does_at_every_size() {
+    for own in [trained(ModelKind::Contextual), trained(ModelKind::HistoryOnly), attending()] {
+        let known = own.probe(1).unwrap().remove(0);
+        let mut copy = own.copy_on(&Device::CPU).unwrap();
+        assert_eq!(copy.probe(3).unwrap(), vec![known.clone(); 3]);
+        copy.head = None;
+        for rows in [1, 2, 64] {
+            let found = copy.probe(rows).unwrap();
+            assert_eq!(found.len(), rows);
+            let off = |found: &UnitVector| {
+                let pairs = found.as_slice().iter().zip(known.as_slice());
+                pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+            };
+            assert!(found.iter().all(|found| off(found) <= 1e-5), "{rows} rows");
+        }
+        assert_eq!(copy.encoder_version(), own.encoder_version());
+    }
+}
+
 #[test]
 fn a_search_query_finds_what_it_names_even_misspelt() {
     let mut training = planted::training(300);
