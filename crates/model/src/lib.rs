@@ -46,6 +46,6 @@ pub use settings::{
     Part, SettingsError, Split, SyntheticContext, TrainingSettings,
 };
 pub use train::{
-    Caution, CheckpointError, Checkpoints, Predicts, TrainError, Trainer, TrainingProgress, TrainingRecord, Trial,
-    TrialBatch, TrialModel, TrialShape, Validated, train,
+    Caution, CheckpointError, Checkpoints, Predicts, StartError, TrainError, Trainer, TrainingProgress, TrainingRecord,
+    Trial, TrialBatch, TrialModel, TrialShape, Validated, train,
 };
