@@ -9,6 +9,7 @@ pub mod gateway;
 pub mod provenance;
 pub mod publish;
 pub mod report;
+pub mod skew;
 pub mod study;
 pub mod telemetry;
 pub mod threads;

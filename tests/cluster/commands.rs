@@ -15,7 +15,7 @@ use crate::process::{Finished, Signal, text, turret};
 use crate::world::world;
 
 /// Every command, with what its help must speak of.
-const COMMANDS: [(&[&str], &[&str]); 15] = [
+const COMMANDS: [(&[&str], &[&str]); 16] = [
     (
         &[],
         &[
@@ -25,6 +25,7 @@ const COMMANDS: [(&[&str], &[&str]); 15] = [
             "train",
             "model",
             "evaluate",
+            "skew",
             "publish",
             "serve",
             "refresh",
@@ -48,6 +49,21 @@ const COMMANDS: [(&[&str], &[&str]); 15] = [
     (&["model", "tensors"], &["--config", "--kind", "--for", "--json", "contextual", "history-only"]),
     (&["model", "import"], &["--config", "--kind", "--for", "--weights", "--out", "--json", "safetensors"]),
     (&["evaluate"], &["--config", "--out", "--by-tier", "--json"]),
+    (
+        &["skew", "sweep"],
+        &[
+            "--config",
+            "--by",
+            "--versions",
+            "--further-steps",
+            "--steps",
+            "--part",
+            "--fresh",
+            "--out",
+            "--report",
+            "--json",
+        ],
+    ),
     (&["publish"], &["--config", "--json"]),
     (&["serve"], &["--config", "--node"]),
     (&["refresh"], &["--admin", "--dry-run", "--detach", "--json"]),
