@@ -76,7 +76,7 @@ fn a_sweep_pairs_every_version_and_its_own_pairs_are_what_an_evaluation_finds() 
         "user tower of",
         "index of seed 2",
         "states of 2026-01-10",
-        "Mixed, a head keeps",
+        "R@10: mixed pairs 0.",
     ] {
         assert!(table.contains(expected), "`{expected}` is not in {table}");
     }

@@ -38,7 +38,7 @@ fn sweep(sweep: &Sweep) -> String {
     .join("\n\n")
 }
 
-/// Rows are heads, columns the versions of what is not the head's own; then what a mixed pair keeps.
+/// Rows are heads, columns the versions of what is not the head's own; then mixed pairs beside own ones.
 fn matrix<'a>(
     report: &SkewReport,
     [rows, columns]: [&str; 2],
@@ -65,14 +65,12 @@ fn matrix<'a>(
         lines[first][0] = (*head).to_owned();
     }
     let table = table(&header, &lines);
-    let mixed = names.iter().flat_map(|head| names.iter().filter_map(move |other| find(head, other)));
-    let kept: Vec<f64> = mixed
-        .filter_map(|pair| pair.kept.get(&format!("recall@{}", SHOWN[0])).map(|kept| 100.0 * kept.value))
-        .collect();
-    match (kept.iter().copied().reduce(f64::min), kept.iter().copied().reduce(f64::max)) {
-        (Some(low), Some(high)) => {
-            format!("{table}\nMixed, a head keeps {low:.1} % to {high:.1} % of its own R@{}", SHOWN[0])
-        }
-        (_, _) => table,
-    }
+    // Not as shares of a head's own pair: that of an old version may be the worst of all.
+    let range = |own: bool| {
+        let pairs = names.iter().flat_map(|head| names.iter().filter_map(move |other| find(head, other)));
+        let recalls = pairs.filter(|pair| pair.is_own() == own).filter_map(|pair| pair.recall_at(SHOWN[0]));
+        let (low, high) = recalls.fold((f64::INFINITY, 0.0), |(low, high), recall| (recall.min(low), recall.max(high)));
+        format!("{low:.4} to {high:.4}")
+    };
+    format!("{table}\nR@{}: mixed pairs {}, own pairs {}", SHOWN[0], range(false), range(true))
 }
