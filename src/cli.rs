@@ -24,6 +24,7 @@ mod refresh;
 mod report;
 mod retrieve;
 mod serve;
+mod skew;
 mod study;
 mod synth;
 mod table;
@@ -63,6 +64,8 @@ enum Command {
     #[command(subcommand)]
     Model(model::Command),
     Evaluate(evaluate::Arguments),
+    #[command(subcommand)]
+    Skew(skew::Command),
     Study(study::Arguments),
     Report(report::Arguments),
     Publish(publish::Arguments),
@@ -112,6 +115,7 @@ pub fn main() -> ExitCode {
         Command::Train(arguments) => train::run(arguments),
         Command::Model(command) => model::run(command),
         Command::Evaluate(arguments) => evaluate::run(arguments),
+        Command::Skew(command) => skew::run(command),
         Command::Study(arguments) => study::run(arguments),
         Command::Report(arguments) => report::run(arguments),
         Command::Publish(arguments) => publish::run(arguments),

@@ -10,6 +10,7 @@ pub mod partition_files;
 pub mod provenance;
 pub mod publish;
 pub mod report;
+pub mod skew;
 pub mod study;
 pub mod telemetry;
 pub mod threads;

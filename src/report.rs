@@ -15,6 +15,7 @@ mod evaluation;
 mod html;
 mod lines;
 mod rows;
+mod skew;
 mod source;
 
 pub use source::{Content, Evaluated, Source, SourceError};
@@ -33,17 +34,19 @@ enum Topic {
     Diversity,
     Funnel,
     Slices,
+    Skew,
 }
 
 impl Topic {
     /// Each with the sentence that stands for it where it is missing.
-    const ALL: [(Self, &'static str); 6] = [
+    const ALL: [(Self, &'static str); 7] = [
         (Self::Recall, "Recall by K and arm: no evaluation is among the files."),
         (Self::StateAge, "Recall by state age: no file has slices by `state_age_days`."),
         (Self::SyntheticContext, "Synthetic context: no study over `training.context_dropout` is among the files."),
         (Self::Diversity, "Recall against diversity: no study plots it."),
         (Self::Funnel, "The simulated funnel: no file of it is among the files."),
         (Self::Slices, "Slices of the cases: no evaluation with slices is among the files."),
+        (Self::Skew, "Version skew: no sweep over pairs of versions is among the files."),
     ];
 }
 
@@ -73,6 +76,7 @@ pub fn page(sources: &[Source]) -> String {
         .map(|source| match &source.content {
             Content::Evaluation(evaluated) => evaluation::section(&source.name, evaluated),
             Content::Figures(figures) => rows::section(&source.name, figures),
+            Content::Skew(found) => skew::section(&source.name, found),
         })
         .collect();
     let mut contents = String::new();

@@ -220,13 +220,14 @@ fn run_arms(evaluation: &Evaluation<'_>, arms: &Arms<'_>) -> anyhow::Result<Eval
 }
 
 /// What the figures are measured with: this very command.
-fn provenance() -> Provenance {
+pub(super) fn provenance() -> Provenance {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     Provenance::of(format!("turret {}", arguments.join(" ")))
 }
 
-fn write_report(path: &Path, evaluated: &impl serde::Serialize) -> anyhow::Result<()> {
-    let mut text = serde_json::to_string_pretty(evaluated)?;
+/// Writes what was found as JSON.
+pub(super) fn write_report(path: &Path, found: &impl serde::Serialize) -> anyhow::Result<()> {
+    let mut text = serde_json::to_string_pretty(found)?;
     text.push('\n');
     std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }

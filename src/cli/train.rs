@@ -150,20 +150,28 @@ pub(super) fn read(source: &turret_data::DataSource) -> anyhow::Result<Dataset> 
 /// Trains one model and writes it, with a bar and without checkpoints.
 pub(super) fn train(config: &Config, data: &dyn Parts, kind: Kind) -> anyhow::Result<(Model, TrainingRecord)> {
     let settings = settings_of(config, kind);
-    let trainer = prepared(config, data, &settings)?;
-    let bar = Bar::new(kind.name(), "steps");
+    let (model, record) = drive(prepared(config, data, &settings)?, kind.name())?;
+    model.save(&model_dir(&config.models, kind))?;
+    Ok((model, record))
+}
+
+/// Trains without checkpoints, with a bar called `name`.
+pub(super) fn drive(trainer: Trainer<'_>, name: &str) -> anyhow::Result<(Model, TrainingRecord)> {
+    let bar = Bar::new(name, "steps");
     let mut latest = None;
     let trained = trainer.train(None, &mut |progress| {
         latest = progress.validation.or(latest);
         bar.at(progress.step as u64, progress.steps as u64, || progress_text(&progress, latest))
     });
-    let (model, record) = bar.end(trained)?;
-    model.save(&model_dir(&config.models, kind))?;
-    Ok((model, record))
+    bar.end(trained)
 }
 
 /// Checks settings and data, with a bar over the parts of the log.
-fn prepared<'a>(config: &'a Config, data: &'a dyn Parts, settings: &'a ModelSettings) -> anyhow::Result<Trainer<'a>> {
+pub(super) fn prepared<'a>(
+    config: &'a Config,
+    data: &'a dyn Parts,
+    settings: &'a ModelSettings,
+) -> anyhow::Result<Trainer<'a>> {
     let bar = Bar::new("surveying", "parts");
     let mut watch = |done: usize, total: usize| bar.at(done as u64, total as u64, String::new);
     let trainer = Trainer::new(data, &config.split, (settings, &config.training, &config.evaluation), &mut watch);

@@ -19,15 +19,25 @@ impl fmt::Display for Html {
 pub(super) struct Cell {
     text: String,
     below: String,
+    // How dark, in 0..=SHADES; none where it is no heat map's.
+    shade: Option<usize>,
 }
+
+/// The darkest shade of a heat map; the style sheet has one for each number up to it.
+const SHADES: usize = 8;
 
 impl Cell {
     pub(super) fn new(text: impl Into<String>) -> Self {
-        Self { text: text.into(), below: String::new() }
+        Self { text: text.into(), below: String::new(), shade: None }
     }
 
     pub(super) fn with_below(text: impl Into<String>, below: impl Into<String>) -> Self {
-        Self { text: text.into(), below: below.into() }
+        Self { text: text.into(), below: below.into(), shade: None }
+    }
+
+    /// The same in a heat map: the darker, the larger `share`, which is in 0..=1.
+    pub(super) fn shaded(self, share: f64) -> Self {
+        Self { shade: Some((share.clamp(0.0, 1.0) * SHADES as f64).round() as usize), ..self }
     }
 }
 
@@ -100,7 +110,11 @@ fn table_row(row: &[Cell]) -> String {
             below => format!("<small>{}</small>", escape(below)),
         };
         let text = escape(&cell.text);
-        if column == 0 { format!("<th scope=\"row\">{text}{below}</th>") } else { format!("<td>{text}{below}</td>") }
+        match (column, cell.shade) {
+            (0, _) => format!("<th scope=\"row\">{text}{below}</th>"),
+            (_, None) => format!("<td>{text}{below}</td>"),
+            (_, Some(shade)) => format!("<td class=\"shade{shade}\">{text}{below}</td>"),
+        }
     };
     row.iter().enumerate().map(cell).collect()
 }

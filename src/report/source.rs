@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use turret_model::EvaluationReport;
 
 use crate::provenance::Provenance;
+use crate::skew::Sweeps;
 use crate::study::Figures;
 
 /// One part of a page.
@@ -22,6 +23,8 @@ pub enum Content {
     Evaluation(Box<Evaluated>),
     /// Rows with several seeds, as `turret study` writes them.
     Figures(Figures),
+    /// Pairs of versions, as `turret skew sweep --out` writes them.
+    Skew(Sweeps),
 }
 
 /// An evaluation with what is needed to make it again.
@@ -47,7 +50,7 @@ impl Source {
     /// Reads a file of `docs/results/`.
     ///
     /// # Errors
-    /// When it cannot be read, or is neither an evaluation (`arms`) nor rows (`rows`); says which key is wrong.
+    /// When it cannot be read, or is neither an evaluation (`arms`) nor rows (`rows`) nor pairs of versions (`sweeps`); says which key is wrong.
     pub fn read(path: &Path) -> Result<Self, SourceError> {
         let error = |rule: String| SourceError { path: path.to_owned(), rule };
         let text = std::fs::read_to_string(path).map_err(|source| error(source.to_string()))?;
@@ -65,7 +68,11 @@ fn parse(text: &str) -> Result<Content, String> {
     if value.get("rows").is_some() {
         return typed(value).map(Content::Figures);
     }
-    Err("has neither `arms`, as an evaluation has, nor `rows`, as a study has".to_owned())
+    if value.get("sweeps").is_some() {
+        return typed(value).map(Content::Skew);
+    }
+    Err("has neither `arms`, as an evaluation has, nor `rows`, as a study has, nor `sweeps`, as pairs of versions have"
+        .to_owned())
 }
 
 fn typed<T: for<'de> Deserialize<'de>>(value: serde_json::Value) -> Result<T, String> {

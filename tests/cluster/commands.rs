@@ -15,7 +15,7 @@ use crate::process::{Finished, Signal, text, turret};
 use crate::world::world;
 
 /// Every command, with what its help must speak of.
-const COMMANDS: [(&[&str], &[&str]); 18] = [
+const COMMANDS: [(&[&str], &[&str]); 19] = [
     (
         &[],
         &[
@@ -25,6 +25,7 @@ const COMMANDS: [(&[&str], &[&str]); 18] = [
             "train",
             "model",
             "evaluate",
+            "skew",
             "publish",
             "serve",
             "refresh",
@@ -49,6 +50,21 @@ const COMMANDS: [(&[&str], &[&str]); 18] = [
     (&["model", "tensors"], &["--config", "--kind", "--for", "--json", "contextual", "history-only"]),
     (&["model", "import"], &["--config", "--kind", "--for", "--weights", "--out", "--json", "safetensors"]),
     (&["evaluate"], &["--config", "--out", "--by-tier", "--json"]),
+    (
+        &["skew", "sweep"],
+        &[
+            "--config",
+            "--by",
+            "--versions",
+            "--further-steps",
+            "--steps",
+            "--part",
+            "--fresh",
+            "--out",
+            "--report",
+            "--json",
+        ],
+    ),
     (&["publish"], &["--config", "--rollback", "--generation", "--admin", "--detach", "--json"]),
     (&["serve"], &["--config", "--node"]),
     (&["refresh"], &["--admin", "--dry-run", "--detach", "--json"]),

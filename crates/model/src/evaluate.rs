@@ -22,6 +22,7 @@ mod model_arm;
 mod ranking;
 mod report;
 mod run;
+mod skew;
 mod slices;
 mod tally;
 mod trial;
@@ -30,6 +31,7 @@ mod validation;
 pub use arms::{Arm, Arms};
 pub use log::Request;
 pub use report::{ArmReport, CUT_OFFS, Comparison, Estimate, EvaluationReport, LeftOut, Role, SliceReport};
+pub use skew::{PairReport, SKEW_VERSIONS_MAX, SkewError, SkewReport, VersionReport};
 pub use validation::{Validation, ValidationScore};
 
 /// A trained model, under the name that its arms carry.
@@ -68,6 +70,22 @@ impl Evaluation<'_> {
         observe: &mut dyn FnMut(EvaluationProgress<'_>) -> ControlFlow<()>,
     ) -> Result<EvaluationReport, EvaluateError> {
         run::run(self, arms, observe)
+    }
+
+    /// Ranks the catalogue for every case with every pair of `versions` of one model: as a cluster would answer that let
+    /// the head of one version meet the index, or the sequence states, of another.
+    ///
+    /// Takes memory for the catalogue once for each version, and otherwise as [`run`](Self::run).
+    ///
+    /// # Errors
+    /// When there are not 2 to [`SKEW_VERSIONS_MAX`] versions of different names, two of them cannot be put together at all, or
+    /// as [`run`](Self::run).
+    pub fn skew(
+        &self,
+        versions: &[Contender<'_>],
+        observe: &mut dyn FnMut(EvaluationProgress<'_>) -> ControlFlow<()>,
+    ) -> Result<SkewReport, SkewError> {
+        skew::run(self, versions, observe)
     }
 }
 

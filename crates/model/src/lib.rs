@@ -35,7 +35,8 @@ pub use blueprint::{Blueprint, BlueprintError, Description, MadeFor, TensorShape
 pub use device::{Device, DeviceError, DeviceName};
 pub use evaluate::{
     Arm, ArmReport, Arms, CUT_OFFS, Comparison, Contender, Estimate, EvaluateError, Evaluation, EvaluationProgress,
-    EvaluationReport, LeftOut, Request, Role, SliceReport, Validation, ValidationScore,
+    EvaluationReport, LeftOut, PairReport, Request, Role, SKEW_VERSIONS_MAX, SkewError, SkewReport, SliceReport,
+    Validation, ValidationScore, VersionReport,
 };
 pub use features::{HashSeeds, Layout, TableBlock};
 pub use file_error::FileError;
@@ -46,6 +47,6 @@ pub use settings::{
     Part, SettingsError, Split, SyntheticContext, TrainingSettings,
 };
 pub use train::{
-    Caution, CheckpointError, Checkpoints, Predicts, TrainError, Trainer, TrainingProgress, TrainingRecord, Trial,
-    TrialBatch, TrialModel, TrialShape, Validated, train,
+    Caution, CheckpointError, Checkpoints, Predicts, StartError, TrainError, Trainer, TrainingProgress, TrainingRecord,
+    Trial, TrialBatch, TrialModel, TrialShape, Validated, train,
 };

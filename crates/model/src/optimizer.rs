@@ -241,6 +241,18 @@ impl SparseTable {
         self.touched.iter().map(|touched| if *touched { 1.0 } else { 0.0 }).collect()
     }
 
+    /// Takes the rows of `trained`, a table of the same shape that was trained before; rows of zeros never were, and stay as
+    /// they are here.
+    pub(crate) fn start_from(&mut self, trained: &[f32]) {
+        let rows = self.values.chunks_exact_mut(self.width).zip(trained.chunks_exact(self.width));
+        for ((own, trained), touched) in rows.zip(&mut self.touched) {
+            if trained.iter().any(|value| *value != 0.0) {
+                own.copy_from_slice(trained);
+                *touched = true;
+            }
+        }
+    }
+
     /// Becomes what these say, each as long as what it replaces.
     pub(crate) fn restore(&mut self, values: Vec<f32>, moments: Moments, touched: &[f32]) {
         self.touched = touched.iter().map(|touched| *touched != 0.0).collect();

@@ -22,6 +22,7 @@ mod job;
 mod plan;
 mod progress;
 mod run;
+mod start;
 mod survey;
 mod trial;
 mod validation;
@@ -29,6 +30,7 @@ mod validation;
 pub use checkpoint::CheckpointError;
 pub use fault::TrainError;
 pub use progress::{TrainingProgress, TrainingRecord, Validated};
+pub use start::StartError;
 pub use survey::Caution;
 pub use trial::{Predicts, Trial, TrialBatch, TrialModel, TrialShape};
 
@@ -99,7 +101,7 @@ impl<'a> Trainer<'a> {
             history: History::new(training.keep_best && validator.is_some()),
             best: None,
         };
-        let job = Job { data, split, model, training, evaluation, blueprint, survey, validator };
+        let job = Job { data, split, model, training, evaluation, blueprint, survey, validator, start: None };
         Ok(Self { job, state })
     }
 

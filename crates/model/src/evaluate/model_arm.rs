@@ -59,7 +59,8 @@ impl<'a> Prepared<'a> {
             for (given, tally) in &mut *arms {
                 let contexts: Vec<Option<Context>> =
                     chunk.iter().zip(others).map(|(case, other)| self.context(*given, case, *other)).collect();
-                tally.extend(self.judge(*given, chunk, &states, &contexts)?);
+                let queries = self.queries(*given, chunk, &states, &contexts)?;
+                tally.extend(self.judge(chunk, &queries)?);
                 done += chunk.len();
                 step(done)?;
             }
@@ -68,7 +69,7 @@ impl<'a> Prepared<'a> {
     }
 
     /// The state of each case; none where it has no history.
-    fn states(&self, cases: &[Case]) -> Result<Vec<Option<Vec<f32>>>, ModelError> {
+    pub(super) fn states(&self, cases: &[Case]) -> Result<Vec<Option<Vec<f32>>>, ModelError> {
         let (model, data) = (self.model, self.trial.data);
         let mut packed = Histories::new(&model.features);
         let same_history = |a: &Case, b: &Case| a.user == b.user && a.history == b.history;
@@ -103,13 +104,14 @@ impl<'a> Prepared<'a> {
         }
     }
 
-    fn judge(
+    /// The query embedding of each case, [cases, dimension]; `states` may be those of another version.
+    pub(super) fn queries(
         &self,
         given: Given,
         cases: &[Case],
         states: &[Option<Vec<f32>>],
         contexts: &[Option<Context>],
-    ) -> Result<Vec<Judged>, ModelError> {
+    ) -> Result<Vec<f32>, ModelError> {
         let unknown = Demographics::default();
         let facts = |case: &Case| match case.user.filter(|_| !matches!(given, Given::NoDemographics | Given::Nothing)) {
             Some(user) => &self.trial.data.users[user as usize].demographics,
@@ -126,8 +128,12 @@ impl<'a> Prepared<'a> {
             })
             .collect();
         let queries = self.model.embed_queries(&inputs)?;
-        let values: Vec<f32> = queries.iter().flat_map(|query| query.as_slice()).copied().collect();
-        let queries = Tensor::from_vec(values, (cases.len(), self.model.dimension()), self.items.device())?;
+        Ok(queries.iter().flat_map(|query| query.as_slice()).copied().collect())
+    }
+
+    /// Ranks all items for each case by these `queries`, [cases, dimension], which may be those of another version.
+    pub(super) fn judge(&self, cases: &[Case], queries: &[f32]) -> Result<Vec<Judged>, ModelError> {
+        let queries = Tensor::from_slice(queries, (cases.len(), self.model.dimension()), self.items.device())?;
         let scores = queries.matmul(&self.items)?;
         let judged = with_values(&scores, |scores| {
             let rows: Vec<&[f32]> = scores.chunks_exact(self.trial.data.items.len()).collect();

@@ -129,6 +129,6 @@ impl ArmReport {
     }
 }
 
-fn recall_key(k: usize) -> String {
+pub(super) fn recall_key(k: usize) -> String {
     format!("recall@{k}")
 }

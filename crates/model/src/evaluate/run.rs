@@ -61,7 +61,8 @@ pub(super) fn run(
     })
 }
 
-fn check_unseen(model: &str, split: &Split, trained: &Split) -> Result<(), EvaluateError> {
+/// Refuses a model that was trained on cases of `split`.
+pub(super) fn check_unseen(model: &str, split: &Split, trained: &Split) -> Result<(), EvaluateError> {
     if split.is_unseen_by(trained) {
         return Ok(());
     }
@@ -175,7 +176,12 @@ impl<'a> Course<'a> {
 }
 
 /// Adds the intervals over the `chosen` cases to every report.
-fn fill_intervals(trial: &Trial<'_>, levels: &[&[Levels]], chosen: &[u32], reports: &mut [ArmReport]) -> Resamples {
+pub(super) fn fill_intervals(
+    trial: &Trial<'_>,
+    levels: &[&[Levels]],
+    chosen: &[u32],
+    reports: &mut [ArmReport],
+) -> Resamples {
     let settings = trial.settings;
     let resamples = Resamples::new(levels, (&trial.cases, chosen), settings.bootstrap_samples, settings.seed);
     for (number, report) in reports.iter_mut().enumerate() {

@@ -15,6 +15,7 @@ mod baselines;
 mod logged;
 mod refused;
 mod reported;
+mod skewed;
 
 fn random() -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(1)

@@ -1,5 +1,6 @@
 //! What every arm is tried on: the cases, and what is needed to judge a ranking of the catalogue.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use rand::SeedableRng;
@@ -133,17 +134,18 @@ impl<'a> Trial<'a> {
         }
     }
 
+    /// The items that are not ranked for `case`, sorted.
+    pub(super) fn unranked(&self, case: &Case) -> Cow<'_, [u32]> {
+        if self.is_of_log() {
+            return Cow::Borrowed(&self.never_ranked);
+        }
+        Cow::Owned(cases::unranked(self.data, case, self.settings))
+    }
+
     /// Judges the ranking by `scores`, one for each item.
     pub(super) fn judge(&self, case: &Case, scores: &[f32]) -> Judged {
-        let own;
-        let unranked = if self.is_of_log() {
-            &self.never_ranked
-        } else {
-            own = cases::unranked(self.data, case, self.settings);
-            &own
-        };
         let siblings = self.advertiser_of[case.target as usize].map(|own| self.advertisers[own as usize].as_slice());
-        judge(scores, case.target, siblings, unranked)
+        judge(scores, case.target, siblings, &self.unranked(case))
     }
 }
 

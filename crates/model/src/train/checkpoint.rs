@@ -120,7 +120,7 @@ pub(super) fn load(
     let header: Header = postcard::from_bytes(&header).map_err(|error| malformed(&error.to_string()))?;
     let theirs: Value = serde_json::from_str(&header.run).map_err(|error| malformed(&error.to_string()))?;
     // What decides most comes first: other settings change how the data are seen.
-    let parts = ["model", "training", "split", "evaluation", "data"];
+    let parts = ["model", "training", "split", "evaluation", "data", "start"];
     let difference = parts.iter().find_map(|part| differ(part, &theirs[part], &run_of[part]));
     if let Some((field, theirs, ours)) = difference {
         return Err(CheckpointError::OtherRun { path: path.to_owned(), field, theirs, ours });

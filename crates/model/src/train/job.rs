@@ -30,6 +30,8 @@ pub(super) struct Job<'a> {
     pub(super) blueprint: Blueprint,
     pub(super) survey: Survey,
     pub(super) validator: Option<Validator<'a>>,
+    /// The versions of the model whose tensors it starts from; none: from new ones.
+    pub(super) start: Option<Digest>,
 }
 
 /// Where a training is.
@@ -48,6 +50,9 @@ struct Identity<'a> {
     /// What the best model is the best of; null where none is validated.
     evaluation: Option<&'a EvaluationSettings>,
     data: Known,
+    /// Absent where it starts from new tensors, so that the digests of trainings of before stay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    start: Option<&'a Digest>,
 }
 
 #[derive(Serialize)]
@@ -200,6 +205,7 @@ impl Job<'_> {
                 features: self.blueprint.features.schema.digest(),
                 digest: digester.finish(),
             },
+            start: self.start.as_ref(),
         };
         let text = serde_json::to_vec(&identity).expect("settings and numbers are JSON");
         serde_json::from_slice(&text).expect("what was written is JSON")

@@ -13,6 +13,8 @@ use crate::planted::{self, SPLIT, world};
 use crate::settings::{EvaluationSettings, Fusion, ModelKind};
 use crate::towers::Dropout;
 
+mod started;
+
 static EVALUATION: EvaluationSettings = EvaluationSettings::plain(3);
 
 fn go_on(_: TrainingProgress) -> ControlFlow<()> {
