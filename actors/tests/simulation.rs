@@ -1,0 +1,400 @@
+//! A node simulated: publications, refreshes, pauses, erasures and restarts in random order, over the same pure state machines
+//! that the actors step. One seed gives one schedule; the seed of a schedule that breaks a promise is printed.
+//!
+//! `TURRET_SIMULATION_SEED=7 cargo test -p turret-actors --test simulation` runs one schedule again.
+
+#![expect(clippy::unwrap_used, reason = "all of this is tests; clippy takes only functions marked as such for them")]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use turret_actors::refresh::cursor::{Cursor, PageEvent, Step};
+use turret_actors::rollout::plan::{Effect, Event, Outcome, Phase, RolloutPlan};
+use turret_retrieval::ids::{AdId, GenerationId, UserId};
+use turret_retrieval::live_ad::{AdChange, LiveAd};
+use turret_retrieval::revision::Revision;
+
+const SCHEDULES: u64 = 3_000;
+const STEPS: usize = 120;
+const USERS: u64 = 6;
+const ADS: u64 = 3;
+const PARTITIONS: u32 = 2;
+
+/// SplitMix64 (Steele, Lea, Flood, 2014): enough for schedules, and the same on every machine.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut x = self.0;
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^ (x >> 31)
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    fn one_in(&mut self, chance: u64) -> bool {
+        self.below(chance) == 0
+    }
+}
+
+/// What a user's partition holds: positions of the log, of the mark of an erasure, and of what each encoder covers.
+#[derive(Clone, Default, Debug)]
+struct Kept {
+    log_at: u64,
+    erased_at: u64,
+    covers: BTreeMap<GenerationId, u64>,
+}
+
+/// A page of a refresh that has read users and not yet written their states.
+struct Page {
+    encoder: GenerationId,
+    users: Vec<(u64, u64)>,
+    next: Option<UserId>,
+}
+
+/// What survives the end of the process, and what does not.
+struct Node {
+    now: u64,
+    // On the disk.
+    current: GenerationId,
+    journal: Option<RolloutPlan>,
+    users: Vec<Kept>,
+    ads: BTreeMap<u64, LiveAd>,
+    // In memory.
+    plan: Option<RolloutPlan>,
+    /// Whether the plan's phase is on the disk, so that its effect may begin.
+    is_written: bool,
+    running: BTreeSet<GenerationId>,
+    routed: GenerationId,
+    /// What each shard was told of the ads.
+    shards: BTreeMap<GenerationId, BTreeMap<u64, LiveAd>>,
+    refresh: Option<(Cursor, Vec<GenerationId>)>,
+    page: Option<Page>,
+    // What the promises are judged by.
+    judged: BTreeSet<GenerationId>,
+    made: u64,
+    seen: BTreeSet<&'static str>,
+}
+
+fn generation(number: u64) -> GenerationId {
+    GenerationId::new(&format!("g-{number}")).unwrap()
+}
+
+impl Node {
+    fn new() -> Self {
+        let first = generation(0);
+        let mut node = Self {
+            now: 1,
+            current: first.clone(),
+            journal: None,
+            users: vec![Kept::default(); USERS as usize],
+            ads: BTreeMap::new(),
+            plan: None,
+            is_written: true,
+            running: BTreeSet::new(),
+            routed: first.clone(),
+            shards: BTreeMap::new(),
+            refresh: None,
+            page: None,
+            judged: BTreeSet::from([first.clone()]),
+            made: 1,
+            seen: BTreeSet::new(),
+        };
+        node.start_generation(&first);
+        node
+    }
+
+    fn start_generation(&mut self, id: &GenerationId) {
+        if self.running.insert(id.clone()) {
+            // A shard asks for what it missed before it serves.
+            self.shards.insert(id.clone(), self.ads.clone());
+        }
+    }
+
+    fn stop_generation(&mut self, id: &GenerationId) {
+        self.running.remove(id);
+        self.shards.remove(id);
+    }
+
+    fn encoders(&self) -> Vec<GenerationId> {
+        let standby = self.plan.as_ref().filter(|_| self.is_written).and_then(RolloutPlan::standby).cloned();
+        [Some(self.routed.clone()), standby.filter(|id| self.running.contains(id) && *id != self.routed)]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
+    fn step(&mut self, random: &mut Random) {
+        self.now += 1;
+        match random.below(14) {
+            0 => self.publish(),
+            1 => self.take(Event::RollBack),
+            2 if self.plan.is_some() && !self.is_written => self.write_plan(),
+            2..=5 => self.advance(random),
+            6 => self.append(random),
+            7 => self.erase(random),
+            8 => self.change_ad(random),
+            9 => self.start_refresh(),
+            10 | 11 => self.refresh_page(random),
+            12 => self.write_plan(),
+            _ if random.one_in(4) => self.restart(),
+            _ => {}
+        }
+    }
+
+    fn publish(&mut self) {
+        if self.plan.as_ref().is_some_and(|plan| !plan.is_ended()) {
+            return;
+        }
+        let run = self.plan.as_ref().map_or(0, |plan| plan.run) + 1;
+        let to = generation(self.made);
+        self.made += 1;
+        self.plan = Some(RolloutPlan::new(run, self.routed.clone(), to, self.now as i64));
+        self.is_written = false;
+        self.seen.insert("published");
+    }
+
+    fn write_plan(&mut self) {
+        self.journal.clone_from(&self.plan);
+        self.is_written = true;
+    }
+
+    fn take(&mut self, event: Event) {
+        if let Some(plan) = &mut self.plan
+            && plan.take(event, self.now as i64)
+        {
+            self.is_written = false;
+        }
+    }
+
+    /// Does what the phase has to do, as far as it goes: a crash may come between any two of these.
+    fn advance(&mut self, random: &mut Random) {
+        if !self.is_written {
+            return;
+        }
+        let Some(plan) = self.plan.clone() else { return };
+        let failed = |why: &str| Event::Failed(why.to_owned());
+        match plan.effect() {
+            None => {}
+            Some(Effect::Prepare) => {
+                self.start_generation(&plan.to);
+                self.take(if random.one_in(6) { failed("digests") } else { Event::Done });
+            }
+            Some(Effect::Gate) => {
+                if random.one_in(4) {
+                    self.take(failed("probes"));
+                } else {
+                    self.judged.insert(plan.to.clone());
+                    self.take(Event::Done);
+                }
+            }
+            Some(Effect::Activate(id)) => {
+                self.start_generation(&id);
+                let goes_back = matches!(plan.phase, Phase::RollingBack { .. });
+                // Callers first where it goes back, the disk first where it goes on.
+                if goes_back {
+                    self.routed = id.clone();
+                }
+                if random.one_in(8) {
+                    return self.take(failed("CURRENT"));
+                }
+                self.current = id.clone();
+                if random.one_in(8) {
+                    // The process ends between the two.
+                    return self.restart();
+                }
+                self.routed = id;
+                self.take(Event::Done);
+            }
+            Some(Effect::Watch) => {
+                if let Some(standby) = plan.standby() {
+                    self.start_generation(standby);
+                }
+                match random.below(4) {
+                    0 => self.take(failed("p99")),
+                    1 => self.take(Event::Done),
+                    _ => {}
+                }
+            }
+            Some(Effect::Retire(id)) => {
+                self.stop_generation(&id);
+                self.take(Event::Done);
+            }
+        }
+    }
+
+    fn restart(&mut self) {
+        self.seen.insert("restarted");
+        self.running.clear();
+        self.shards.clear();
+        (self.refresh, self.page) = (None, None);
+        let cut_off = self.journal.clone().filter(|plan| {
+            !plan.is_ended() && [&plan.from, &plan.to].contains(&&self.current)
+        });
+        if let Some(plan) = cut_off {
+            let (plan, serves) = plan.after_restart(&self.current, self.now as i64);
+            self.current = serves;
+            self.journal = Some(plan);
+        }
+        self.plan.clone_from(&self.journal);
+        self.is_written = true;
+        self.routed = self.current.clone();
+        self.start_generation(&self.routed.clone());
+        if let Some(standby) = self.plan.as_ref().and_then(RolloutPlan::standby).cloned() {
+            self.start_generation(&standby);
+        }
+    }
+
+    fn append(&mut self, random: &mut Random) {
+        self.users[random.below(USERS) as usize].log_at = self.now;
+    }
+
+    fn erase(&mut self, random: &mut Random) {
+        let user = &mut self.users[random.below(USERS) as usize];
+        *user = Kept { erased_at: self.now, ..Kept::default() };
+        self.seen.insert("erased");
+    }
+
+    fn change_ad(&mut self, random: &mut Random) {
+        let (id, at) = (random.below(ADS), Revision::from_bits(self.now));
+        let change = match random.below(3) {
+            0 => AdChange::Pause(true),
+            1 => AdChange::Pause(false),
+            _ => AdChange::Delete,
+        };
+        let ad = self.ads.entry(id).or_insert_with(|| LiveAd::untouched(AdId::from(id)));
+        ad.apply(change, at);
+        // Every generation that runs is told before the change is acknowledged; of an account, it may be an old one too.
+        for told in self.shards.values_mut() {
+            told.entry(id).or_insert_with(|| LiveAd::untouched(AdId::from(id))).join(ad.clone());
+        }
+    }
+
+    fn start_refresh(&mut self) {
+        if self.refresh.is_none() {
+            let encoders = self.encoders();
+            self.refresh = Some((Cursor::new(PARTITIONS * encoders.len() as u32), encoders));
+        }
+    }
+
+    /// Reads a page, or writes the states of the one that was read.
+    fn refresh_page(&mut self, random: &mut Random) {
+        if let Some(page) = self.page.take() {
+            for (user, read_at) in page.users {
+                let kept = &mut self.users[user as usize];
+                // As the store does: what covers less than the mark, or more than is there, is not written.
+                if read_at >= kept.erased_at && read_at <= kept.log_at {
+                    kept.covers.insert(page.encoder.clone(), read_at);
+                }
+            }
+            if let Some((cursor, _)) = &mut self.refresh {
+                cursor.take(PageEvent::Done { refreshed: 0, next: page.next });
+            }
+            return;
+        }
+        let serving = self.encoders();
+        let Some((cursor, encoders)) = &mut self.refresh else { return };
+        let Step::Ask { partition, after, .. } = cursor.step() else {
+            if cursor.failed == 0 {
+                self.seen.insert("refreshed");
+            }
+            self.refresh = None;
+            return;
+        };
+        let encoder = encoders[(partition.0 / PARTITIONS) as usize].clone();
+        if !serving.contains(&encoder) {
+            return cursor.take(PageEvent::Done { refreshed: 0, next: None });
+        }
+        if random.one_in(5) {
+            return cursor.take(PageEvent::Failed);
+        }
+        let of_partition = (0..USERS).filter(|user| user % u64::from(PARTITIONS) == u64::from(partition.0 % PARTITIONS));
+        let behind = of_partition.filter(|user| after.as_ref().is_none_or(|after| UserId::from(*user) > *after));
+        let mut behind: Vec<u64> = behind.collect();
+        let more = behind.split_off(behind.len().min(2));
+        let next = behind.last().filter(|_| !more.is_empty()).map(|user| UserId::from(*user));
+        let users = behind.into_iter().map(|user| (user, self.users[user as usize].log_at)).collect();
+        self.page = Some(Page { encoder, users, next });
+    }
+
+    /// What must hold after every step.
+    fn check(&self) -> Result<(), String> {
+        let fail = |why: String| Err(why);
+        if !self.running.contains(&self.routed) {
+            return fail(format!("{} is routed to and does not run", self.routed));
+        }
+        if !self.judged.contains(&self.routed) {
+            return fail(format!("{} answers and was never judged", self.routed));
+        }
+        if !self.judged.contains(&self.current) {
+            return fail(format!("{} is current and was never judged", self.current));
+        }
+        match &self.plan {
+            Some(plan) if !plan.is_ended() => {
+                if ![&plan.from, &plan.to].contains(&&self.routed) {
+                    return fail(format!("{} is of no plan", self.routed));
+                }
+                let can_go_back = matches!(plan.phase, Phase::Activating | Phase::Watching);
+                if can_go_back && self.plan == self.journal && !self.running.contains(&plan.from) {
+                    return fail(format!("{} must be ready to serve again", plan.from));
+                }
+            }
+            Some(plan) => {
+                let outcome_serves = self.routed == *plan.serving() || self.routed == self.current;
+                if !outcome_serves || self.running.len() != 1 {
+                    return fail(format!("after {:?}, {:?} run and {} serves", plan.phase, self.running, self.routed));
+                }
+            }
+            None => {}
+        }
+        for (user, kept) in self.users.iter().enumerate() {
+            if kept.covers.values().any(|covers| *covers < kept.erased_at || *covers > kept.log_at) {
+                return fail(format!("user {user} has a state of what was erased: {kept:?}"));
+            }
+        }
+        for (id, told) in &self.shards {
+            let paused = |ads: &BTreeMap<u64, LiveAd>| -> Vec<u64> {
+                ads.iter().filter(|(_, ad)| ad.paused).map(|(id, _)| *id).collect()
+            };
+            if paused(told) != paused(&self.ads) {
+                return fail(format!("{id} shows what is paused: {told:?}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn no_schedule_of_publications_refreshes_pauses_erasures_and_restarts_breaks_a_promise() {
+    let one = std::env::var("TURRET_SIMULATION_SEED").ok().map(|seed| seed.parse::<u64>().unwrap());
+    let seeds = one.map_or(0..SCHEDULES, |seed| seed..seed + 1);
+    let mut seen = BTreeMap::new();
+    for seed in seeds {
+        let (mut node, mut random) = (Node::new(), Random(seed));
+        for step in 0..STEPS {
+            node.step(&mut random);
+            if let Err(why) = node.check() {
+                panic!("seed {seed}, step {step}: {why}\n{:?}", node.plan);
+            }
+        }
+        let outcome = match node.plan.as_ref().map(|plan| &plan.phase) {
+            Some(Phase::Ended { outcome: Outcome::Published }) => "ended published",
+            Some(Phase::Ended { outcome: Outcome::Refused { .. } }) => "ended refused",
+            Some(Phase::Ended { outcome: Outcome::RolledBack { .. } }) => "ended rolled back",
+            Some(_) => "went on",
+            None => "nothing published",
+        };
+        for what in node.seen.iter().copied().chain([outcome]) {
+            *seen.entry(what).or_insert(0) += 1;
+        }
+    }
+    if one.is_none() {
+        // A simulation that does not get anywhere proves nothing.
+        for what in ["published", "restarted", "erased", "refreshed", "ended published", "ended refused", "ended rolled back"] {
+            assert!(seen.get(what).copied().unwrap_or(0) > SCHEDULES / 100, "{what} is too rare: {seen:?}");
+        }
+    }
+}
