@@ -132,7 +132,7 @@ fn fill(stores: &[PartitionStore], users: u64) -> Result<()> {
                 let (made_at_ms, covers_until_ms) = (NOW_MS, NOW_MS);
                 Ok((write.user, StoredState { encoder: encoder(), made_at_ms, covers_until_ms, covers, sequence }))
             });
-            store.put_states(&states.collect::<Result<Vec<_>>>()?)?;
+            store.put_states(&states.collect::<Result<Vec<_>>>()?, None)?;
         }
         progress.inc(FILL);
     }

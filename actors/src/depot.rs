@@ -46,6 +46,8 @@ pub struct Depot {
     kept: Kept,
     /// What blocks: the disk, and digests.
     offload: Offload,
+    /// Held while `CURRENT` is replaced.
+    current: Arc<std::sync::Mutex<()>>,
 }
 
 #[derive(Clone)]
@@ -107,7 +109,7 @@ impl Depot {
                 Kept::Store { store, cache: Cache::new(cache), one_at_a_time: Arc::default() }
             }
         };
-        Ok(Self { kept, offload })
+        Ok(Self { kept, offload, current: Arc::default() })
     }
 
     /// The object store, where this depot is in one.
@@ -205,7 +207,9 @@ impl Depot {
             Kept::Directory(dir) => {
                 self.lying(dir, id).await?;
                 let (path, id) = (dir.join(CURRENT), id.clone());
+                let one_at_a_time = self.current.clone();
                 let replaced = move || {
+                    let _alone = one_at_a_time.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                     let disk = |source| DepotError::Disk { path: path.clone(), source };
                     replace(&path, id.as_str().as_bytes()).map_err(disk)
                 };

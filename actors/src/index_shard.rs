@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, BytesConvertable, RpcReplyPort};
+use tokio::sync::watch;
 use tokio::time::Instant;
-use turret_index::{IndexSettings, LiveShard, Search, ShardIndex};
+use turret_index::{IndexSettings, LiveShard, Search, ShardChange, ShardIndex};
 use turret_retrieval::ids::{GenerationId, ShardId};
 use turret_retrieval::revision::Revision;
 
@@ -33,8 +34,13 @@ pub enum Note {
     Loaded(Box<ShardIndex>),
     /// The index could not be loaded.
     LoadFailed(String),
-    /// It knows all changes up to this one, or could not ask for them in time.
-    CaughtUp(Option<Revision>),
+    /// It may serve.
+    CaughtUp {
+        /// It knows all changes up to this one.
+        until: Revision,
+        /// Whether those are all; else time was up.
+        is_complete: bool,
+    },
     /// Work on the index panicked: what it left behind is not to be trusted.
     Panicked,
 }
@@ -96,7 +102,7 @@ impl Actor for IndexShard {
             Inbox::Note(Note::Loaded(index)) => self.loaded(index, &myself, state),
             Inbox::Request(IndexRequest::Apply(ask, reply)) => self.apply(ask, reply, &myself, state),
             Inbox::Note(Note::LoadFailed(why)) => return Err(why.into()),
-            Inbox::Note(Note::CaughtUp(until)) => self.caught_up(until, &myself, state),
+            Inbox::Note(Note::CaughtUp { until, is_complete }) => self.caught_up(until, is_complete, &myself, state),
             Inbox::Note(Note::Panicked) => return Err("work on the index panicked".into()),
         }
         Ok(())
@@ -119,29 +125,36 @@ impl IndexShard {
         state.index = Some(index.clone());
         let (own, myself) = (self.clone(), myself.clone());
         state.catching_up = Some(Task::spawn(async move {
-            let caught_up = tokio::time::timeout(CHANGES_WAIT, own.catch_up(&index, Revision::NONE)).await;
-            note(&myself, Note::CaughtUp(caught_up.ok()));
+            let reached = watch::Sender::new(Revision::NONE);
+            let caught_up = tokio::time::timeout(CHANGES_WAIT, own.catch_up(&index, &reached, &myself)).await;
+            let until = *reached.borrow();
+            note(&myself, Note::CaughtUp { until, is_complete: caught_up.is_ok() });
         }));
     }
 
-    fn caught_up(&self, until: Option<Revision>, myself: &ActorRef<Msg>, state: &mut State) {
-        if until.is_none() {
+    fn caught_up(&self, until: Revision, is_complete: bool, myself: &ActorRef<Msg>, state: &mut State) {
+        if !is_complete {
             let shard = self.shard.to_string();
             tracing::warn!(shard, "changes of ads could not be asked for; the shard serves without them for now");
         }
         ractor::pg::join(groups::index(self.shard, &self.generation.manifest.id), vec![myself.get_cell()]);
         if let Some(index) = state.index.clone() {
-            let own = self.clone();
+            let (own, myself) = (self.clone(), myself.clone());
             // What came between the last page and the joining of the group was handed to nobody.
-            let after = until.unwrap_or_default();
             state.catching_up = Some(Task::spawn(async move {
-                own.catch_up(&index, after).await;
+                own.catch_up(&index, &watch::Sender::new(until), &myself).await;
             }));
         }
     }
 
     /// Asks for all changes after `at` until they are made; how far they go.
-    async fn catch_up(&self, index: &Arc<LiveShard>, mut at: Revision) -> Revision {
+    async fn catch_up(
+        &self,
+        index: &Arc<LiveShard>,
+        reached: &watch::Sender<Revision>,
+        myself: &ActorRef<Msg>,
+    ) -> Revision {
+        let mut at = *reached.borrow();
         loop {
             let ask = ReplayAsk { generation: self.generation.manifest.id.clone(), shard: self.shard, after: at };
             let page = match Ads.replay(ask).await {
@@ -151,15 +164,28 @@ impl IndexShard {
                     continue;
                 }
             };
-            let (index, changes) = (index.clone(), page.changes);
-            match self.changes.run(move || index.apply(changes)).await {
+            let (own, changes) = (index.clone(), page.changes.clone());
+            match self.changes.run(move || own.apply(changes)).await {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::error!(shard = %self.shard, %error, "changes of ads cannot be made here"),
-                Err(Panicked) => tracing::error!(shard = %self.shard, "changing ads panicked"),
+                // One that cannot be made costs no other.
+                Ok(Err(_)) => self.apply_each(index, page.changes, myself).await,
+                Err(Panicked) => note(myself, Note::Panicked),
             }
             at = page.until;
+            reached.send_replace(at);
             if page.is_last {
                 return at;
+            }
+        }
+    }
+
+    async fn apply_each(&self, index: &Arc<LiveShard>, changes: Vec<ShardChange>, myself: &ActorRef<Msg>) {
+        for change in changes {
+            let (own, ad) = (index.clone(), change.id.clone());
+            match self.changes.run(move || own.apply(vec![change])).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(shard = %self.shard, %ad, %error, "an ad cannot be changed here"),
+                Err(Panicked) => note(myself, Note::Panicked),
             }
         }
     }

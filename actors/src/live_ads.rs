@@ -109,9 +109,6 @@ impl Actor for LiveAds {
             Inbox::Request(AdsRequest::Since(ask, reply)) => self.on_journal(ask, reply, open, |journal, after| {
                 journal.since(after, CHANGES_MAX).map_err(|error| Refusal::Failed(error.to_string()))
             }),
-            Inbox::Request(AdsRequest::Trim(ask, reply)) => self.on_journal(ask, reply, open, |journal, until| {
-                journal.trim(until).map_err(|error| Refusal::Failed(error.to_string()))
-            }),
             Inbox::Request(AdsRequest::Replay(ask, reply)) => {
                 let admitted = self.admit(ask, open);
                 match admitted {
@@ -134,7 +131,7 @@ impl LiveAds {
     fn opened(&self, journal: Box<AdJournal>, myself: &ActorRef<Msg>, state: &mut State) {
         tracing::info!(changed = journal.len(), "live ads serve");
         let journal: Arc<AdJournal> = Arc::from(journal);
-        let hand_over = HandOver::new(journal.clone(), self.first.clone(), self.thread.clone());
+        let hand_over = HandOver::new(journal.clone(), self.first.clone(), self.routing.clone(), self.thread.clone());
         let (news, (tell, visible)) = (Arc::<Notify>::default(), watch::channel(HashMap::new()));
         let (own, told) = (hand_over.clone(), news.clone());
         let _handing_over = Task::spawn(async move { own.run(&told, &tell).await });
@@ -157,10 +154,7 @@ impl LiveAds {
         let (journal, news, visible) = (open.journal.clone(), open.news.clone(), open.visible.clone());
         let routing = self.routing.clone();
         let work = move || -> Result<Revision, Refusal> {
-            if journal.len() + writes.len() > CHANGED_ADS_MAX {
-                let why = format!("{} ads are not as built, the limit is {CHANGED_ADS_MAX}", journal.len());
-                return Err(Refusal::Conflict(format!("{why}; publish a generation")));
-            }
+            check_room(&journal, &writes)?;
             let writes = writes.into_iter().map(|write| (write.id, write.change)).collect();
             let changed = journal.apply(writes, now_ms()).map_err(|error| Refusal::Failed(error.to_string()))?;
             news.notify_one();
@@ -214,6 +208,22 @@ impl LiveAds {
         })?;
         Ok((ask, open.ok_or(Refusal::Starting)?))
     }
+}
+
+/// What is known already may always change, and be hidden.
+fn check_room(journal: &AdJournal, writes: &[AdWrite]) -> Result<(), Refusal> {
+    let known = journal.len();
+    if known + writes.len() <= CHANGED_ADS_MAX {
+        return Ok(());
+    }
+    let mut fresh = 0;
+    for write in writes {
+        fresh += usize::from(journal.get(&write.id).map_err(|error| Refusal::Failed(error.to_string()))?.is_none());
+    }
+    if known + fresh <= CHANGED_ADS_MAX {
+        return Ok(());
+    }
+    Err(Refusal::Conflict(format!("{known} ads are not as in the data set, the limit is {CHANGED_ADS_MAX}")))
 }
 
 /// Whether the generation that serves has `revision`, now or soon.

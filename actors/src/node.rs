@@ -24,7 +24,7 @@ use crate::metrics::Metrics;
 use crate::offload::{Offload, OffloadError};
 use crate::placement::Placement;
 use crate::protocol::{AdminRequest, NodeStatus, RefreshStarted, Refusal};
-use crate::refresh::Refresh;
+use crate::refresh::{self, Refresh};
 use crate::restart::RestartPolicy;
 use crate::retrieve::Retriever;
 use crate::rollout::plan::RolloutPlan;
@@ -184,8 +184,14 @@ impl Node {
         let mut services = vec![Child::new(name("routing"), move || (routing_actor.clone(), ()))];
         let is_control = self.control.as_ref() == Some(&settings.name);
         if is_control {
-            let refresh =
-                Refresh { schedule: settings.refresh, routing: self.routing.clone(), metrics: metrics.clone() };
+            let files = Offload::new("files", 1, FILES_QUEUE)?;
+            let refresh = Refresh {
+                schedule: settings.refresh,
+                journal: refresh::Journal::of(&settings.data_dir),
+                files: files.clone(),
+                routing: self.routing.clone(),
+                metrics: metrics.clone(),
+            };
             services.push(Child::new(name("refresh"), move || (refresh.clone(), ())));
             let rollout = Rollout {
                 settings: settings.rollout.clone(),
@@ -199,7 +205,7 @@ impl Node {
                 retriever: self.retriever.clone(),
                 routing: self.routing.clone(),
                 loads: loads.clone(),
-                files: Offload::new("files", 1, FILES_QUEUE)?,
+                files,
                 metrics: metrics.clone(),
             };
             services.push(Child::new(name("rollout"), move || (rollout.clone(), ())));

@@ -212,6 +212,8 @@ pub struct RefreshedUsers {
 /// See [`UserRequest::RefreshPage`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RefreshPageAsk {
+    /// The run: one that was cut off goes on where it was.
+    pub run: u64,
     /// Who encodes them.
     pub by: EncoderOf,
     /// Continue behind this user; from the first when absent.
@@ -379,7 +381,7 @@ pub struct RefreshStarted {
 /// The last or present refresh.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefreshStatus {
-    /// Counts runs since the node started; 0 before the first.
+    /// Counts the runs of the control node's directory; 0 before the first.
     pub run: u64,
     /// Whether it is going on.
     pub running: bool,

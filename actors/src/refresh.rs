@@ -1,8 +1,8 @@
 //! The control role's actor that recomputes the states of users with new events.
 //!
 //! Owns the schedule, and the cursor of the run. The work is done where the users are: it asks their partitions for one page
-//! after the other. When it dies the run ends; the next one repeats at most the chunk that was going on, for a user whose
-//! state covers every event is passed over.
+//! after the other. When it dies, or the node does, the next one goes on with the run; it repeats at most the
+//! chunk that was going on.
 
 use std::time::Duration;
 
@@ -11,22 +11,28 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, Message, RpcReplyPort};
 
 use crate::clock::now_ms;
 use crate::metrics::Metrics;
+use crate::offload::{Offload, Panicked};
 use crate::protocol::{EncoderOf, RefreshPageAsk, RefreshStarted, RefreshStatus, UserRequest};
-use crate::routing::RoutingReader;
+use crate::routing::{RoutingReader, RoutingTable};
 use crate::user_partition;
 use crate::users::Users;
 use crate::wire::{Inbox, Wire};
 
 pub mod cursor;
+mod journal;
 pub mod schedule;
 
 use cursor::{Cursor, PageEvent, Step};
+pub use journal::Journal;
+use journal::LastRun;
 use schedule::Schedule;
 
 /// Users in one page: about a quarter of a second of encoding.
 const PAGE_USERS: u32 = 256;
 /// For counting, which looks at every user of a partition.
 const COUNT_TIMEOUT: Duration = Duration::from_secs(60);
+/// For partitions and a worker to serve before a run begins.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// For one page.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -38,6 +44,8 @@ pub enum Msg {
     Status(RpcReplyPort<RefreshStatus>),
     /// It is time for a run.
     Due,
+    /// Another encoder serves, whose states nobody may have.
+    OtherEncoder,
     /// How many users have new events, where all partitions could tell.
     Counted(Option<u64>),
     /// What a page came to.
@@ -51,6 +59,10 @@ impl Message for Msg {}
 pub struct Refresh {
     /// When runs start by themselves.
     pub schedule: Schedule,
+    /// Which run goes on, written down.
+    pub journal: Journal,
+    /// Where that is written.
+    pub files: Offload,
     /// Where the partitions are.
     pub routing: RoutingReader,
     /// The node's metrics.
@@ -67,6 +79,8 @@ pub struct State {
     started_at_ms: i64,
     ended_at_ms: Option<i64>,
     dirty: Option<u64>,
+    /// Whether one more run follows this one.
+    again: bool,
 }
 
 impl State {
@@ -82,7 +96,13 @@ impl Actor for Refresh {
 
     async fn pre_start(&self, myself: ActorRef<Msg>, (): ()) -> Result<State, ActorProcessingErr> {
         self.arm(&myself);
-        Ok(State::default())
+        let last = self.journal.read();
+        let mut state = State { run: last.run, ..State::default() };
+        if last.goes_on {
+            tracing::warn!(run = last.run, "a refresh was cut off and goes on");
+            self.run(last, &myself, &mut state);
+        }
+        Ok(state)
     }
 
     async fn handle(&self, myself: ActorRef<Msg>, message: Msg, state: &mut State) -> Result<(), ActorProcessingErr> {
@@ -90,6 +110,10 @@ impl Actor for Refresh {
             Msg::Start(reply) => {
                 let started = self.start(&myself, state);
                 drop(reply.send(RefreshStarted { run: state.run, started }));
+            }
+            Msg::OtherEncoder => {
+                // A run that began before may not know it.
+                state.again = !self.start(&myself, state);
             }
             Msg::Due => {
                 if !self.start(&myself, state) {
@@ -121,18 +145,29 @@ impl Refresh {
         if state.is_running() {
             return false;
         }
+        self.run(LastRun { run: state.run + 1, started_at_ms: now_ms(), goes_on: true }, myself, state);
+        true
+    }
+
+    fn run(&self, run: LastRun, myself: &ActorRef<Msg>, state: &mut State) {
         let encoders = self.routing.table().encoders();
         *state = State {
-            run: state.run + 1,
+            run: run.run,
             cursor: Some(Cursor::new(self.partitions() * encoders.len() as u32)),
             encoders: encoders.clone(),
-            started_at_ms: now_ms(),
+            started_at_ms: run.started_at_ms,
             ..State::default()
         };
         tracing::info!(run = state.run, encoders = encoders.len(), "refresh started");
-        let (users, myself) = (Users::new(self.routing.clone()), myself.clone());
+        let (users, own, myself) = (Users::new(self.routing.clone()), self.clone(), myself.clone());
         // Ends by its timeouts.
         tokio::spawn(async move {
+            own.write_down(run).await;
+            // After a start of the node its partitions are opened first; what waits longer than this is given up on as usual.
+            let serve = |table: &RoutingTable| {
+                table.partitions.iter().all(|holders| !holders.is_empty()) && !table.inference.is_empty()
+            };
+            drop(tokio::time::timeout(START_TIMEOUT, own.routing.clone().wait_for(serve)).await);
             let mut dirty = Some(0);
             for EncoderOf { encoder, .. } in encoders {
                 let counted = users.count_dirty(&encoder, COUNT_TIMEOUT).await;
@@ -143,7 +178,15 @@ impl Refresh {
             }
             drop(myself.cast(Msg::Counted(dirty)));
         });
-        true
+    }
+
+    /// A run that cannot be written down goes on, and is not gone on with after the node's end.
+    async fn write_down(&self, run: LastRun) {
+        let journal = self.journal.clone();
+        let written = self.files.run(move || journal.write(&run)).await;
+        if let Err(error) = written.unwrap_or_else(|Panicked| Err(std::io::Error::other("writing panicked"))) {
+            tracing::warn!(%error, run = run.run, "a refresh cannot be written down");
+        }
     }
 
     fn status(&self, reply: RpcReplyPort<RefreshStatus>, state: &State) {
@@ -177,19 +220,26 @@ impl Refresh {
                 state.ended_at_ms = Some(now_ms());
                 let (refreshed, failed) = (cursor.refreshed, cursor.failed);
                 tracing::info!(run = state.run, refreshed, failed, "refresh ended");
+                let ended = LastRun { run: state.run, started_at_ms: state.started_at_ms, goes_on: false };
+                let own = self.clone();
+                // One a run.
+                tokio::spawn(async move { own.write_down(ended).await });
                 if failed == 0 {
                     self.metrics.refresh_last_success.set(now_ms() as f64 / 1e3);
                 }
+                if std::mem::take(&mut state.again) {
+                    self.start(myself, state);
+                }
             }
             Step::Ask { partition, after, wait } => {
-                let (own, myself) = (self.clone(), myself.clone());
+                let (own, myself, run) = (self.clone(), myself.clone(), state.run);
                 // Partition by partition for one encoder, then for the next.
                 let (partitions, unit) = (self.partitions().max(1), partition.0);
                 let by = state.encoders[(unit / partitions) as usize % state.encoders.len()].clone();
                 // One page is asked for at a time.
                 tokio::spawn(async move {
                     tokio::time::sleep(wait).await;
-                    let ask = RefreshPageAsk { by, after, users_max: PAGE_USERS };
+                    let ask = RefreshPageAsk { run, by, after, users_max: PAGE_USERS };
                     let event = own.ask((unit % partitions) as usize, ask).await;
                     // The actor may have ended meanwhile.
                     drop(myself.cast(Msg::Page(event)));
@@ -200,10 +250,13 @@ impl Refresh {
 
     async fn ask(&self, partition: usize, ask: RefreshPageAsk) -> PageEvent {
         let table = self.routing.table();
-        if !table.encoders().contains(&ask.by) {
+        // Another generation may have taken over the encoder.
+        let by = table.encoders().into_iter().find(|by| by.encoder == ask.by.encoder);
+        let Some(by) = by else {
             // Retired meanwhile: nobody needs its states any more.
             return PageEvent::Done { refreshed: 0, next: None };
-        }
+        };
+        let ask = RefreshPageAsk { by, ..ask };
         let Some(holder) = table.partitions.get(partition).and_then(|holders| holders.first()) else {
             return PageEvent::Failed;
         };

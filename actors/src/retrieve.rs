@@ -204,7 +204,11 @@ impl Retriever {
     /// # Errors
     /// When nothing could be retrieved at all; see [`Rejection`].
     pub async fn retrieve(&self, mut pinned: Pinned, request: RetrieveRequest) -> Result<Answer, Rejection> {
-        let _permit = self.permits.try_acquire().map_err(|_| Rejection::Overloaded)?;
+        let Ok(_permit) = self.permits.try_acquire() else {
+            // A generation that is too slow is found out by this.
+            pinned.end = Some(End::Failed);
+            return Err(Rejection::Overloaded);
+        };
         self.recent.note(&request);
         let answer = self.answer(&pinned.table, &request, true).await;
         pinned.end = Some(match &answer {

@@ -194,12 +194,13 @@ impl Rollout {
     fn take(&self, event: Event, myself: &ActorRef<Msg>, state: &mut State) {
         let Some(plan) = &mut state.plan else { return };
         let why = format!("{event:?}");
-        let wait = if plan.take(event, now_ms()) { Duration::ZERO } else { AGAIN_AFTER };
+        let goes_on = plan.take(event, now_ms());
+        let wait = if goes_on { Duration::ZERO } else { AGAIN_AFTER };
         tracing::info!(
             target: "audit", run = plan.run, from = %plan.from, to = %plan.to, phase = ?plan.phase, after = why,
             "publication goes on"
         );
-        if let Phase::Ended { outcome } = &plan.phase {
+        if let (Phase::Ended { outcome }, true) = (&plan.phase, goes_on) {
             let outcome = match outcome {
                 Outcome::Published => "published",
                 Outcome::Refused { .. } => "refused",
@@ -255,8 +256,7 @@ pub(crate) async fn resume(data_dir: &Path, depot: &Depot, current: Generation) 
     let alone = |generation| Resumed { generation, standby: None };
     let Some(plan) = journal.read() else { return Ok(alone(current)) };
     let id = &current.manifest.id;
-    // Somebody else has decided, or nothing was going on.
-    if plan.is_ended() || ![&plan.from, &plan.to].contains(&id) {
+    if plan.is_ended() {
         return Ok(alone(current));
     }
     let (plan, serves) = plan.after_restart(id, now_ms());

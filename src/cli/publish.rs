@@ -114,7 +114,7 @@ fn make(config: &Config, operator: &Operator, quiet: bool) -> anyhow::Result<Man
 }
 
 /// What became of ads since the data was written, as the node tells it, and up to which revision that goes; nothing where no
-/// node answers: then it is the node that adds it when it starts.
+/// node answers: then it is the node that adds it when it starts, from the same journal.
 async fn live_ads(operator: &Operator) -> anyhow::Result<(Vec<LiveAd>, Revision)> {
     let (mut ads, mut until) = (Vec::new(), Revision::NONE);
     loop {

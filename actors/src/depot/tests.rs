@@ -47,7 +47,14 @@ impl World {
         let offload = Offload::new("test", THREADS, QUEUE).unwrap();
         let store = Store::over(objects, PREFIX, offload.clone());
         let cache = Cache::new(&dir.path().join("cache"));
-        Self { depot: Depot { kept: Kept::Store { store, cache, one_at_a_time: Arc::default() }, offload }, dir }
+        Self {
+            depot: Depot {
+                kept: Kept::Store { store, cache, one_at_a_time: Arc::default() },
+                offload,
+                current: Arc::default(),
+            },
+            dir,
+        }
     }
 
     fn store(&self) -> &Store {

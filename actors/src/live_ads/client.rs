@@ -53,14 +53,6 @@ impl Ads {
         ask(|reply| AdsRequest::Since(Wire::new(after), reply)).await
     }
 
-    /// Forgets changes that no index needs any more.
-    ///
-    /// # Errors
-    /// As [`Self::change`].
-    pub(crate) async fn trim(&self, until: Revision) -> Result<u64, AdsUnavailable> {
-        ask(|reply| AdsRequest::Trim(Wire::new(until), reply)).await
-    }
-
     /// What a shard that starts must know.
     ///
     /// # Errors

@@ -21,7 +21,7 @@ use crate::offload::{Offload, Panicked};
 use crate::protocol::{
     ApplyAsk, CHANGES_MAX, EmbedAdsAsk, IndexRequest, InferenceRequest, Refusal, ReplayAsk, ReplayPage,
 };
-use crate::routing::workers;
+use crate::routing::{RoutingReader, workers};
 use crate::wire::{Inbox, Wire};
 use crate::{groups, index_shard, inference_worker};
 
@@ -37,12 +37,13 @@ const AGAIN_AFTER: Duration = Duration::from_millis(200);
 pub(super) struct HandOver {
     journal: Arc<AdJournal>,
     first: Generation,
+    routing: RoutingReader,
     thread: Offload,
 }
 
 impl HandOver {
-    pub(super) fn new(journal: Arc<AdJournal>, first: Generation, thread: Offload) -> Self {
-        Self { journal, first, thread }
+    pub(super) fn new(journal: Arc<AdJournal>, first: Generation, routing: RoutingReader, thread: Offload) -> Self {
+        Self { journal, first, routing, thread }
     }
 
     /// Hands over for ever, and tells how far each generation is.
@@ -52,10 +53,17 @@ impl HandOver {
             let generations = groups::indexed_generations();
             positions.retain(|id, _| generations.contains(id));
             let mut wait = LOOK_EVERY;
-            for id in generations {
-                if let Err(why) = self.bring_up_to_date(&id, &mut positions, tell).await {
-                    tracing::warn!(generation = %id, %why, "changes of ads could not be handed over; tried again");
-                    wait = AGAIN_AFTER;
+            // The one that serves first, and a page each in turn: whoever is behind holds up nobody.
+            let serving = self.routing.table().manifest.id.clone();
+            let (first, others): (Vec<_>, Vec<_>) = generations.into_iter().partition(|id| *id == serving);
+            for id in first.into_iter().chain(others) {
+                match self.next_page(&id, &mut positions, tell).await {
+                    Ok(true) => wait = Duration::ZERO,
+                    Ok(false) => {}
+                    Err(why) => {
+                        tracing::warn!(generation = %id, %why, "changes of ads could not be handed over; tried again");
+                        wait = wait.min(AGAIN_AFTER);
+                    }
                 }
             }
             // A note that comes while nobody waits is kept for the next wait.
@@ -63,13 +71,14 @@ impl HandOver {
         }
     }
 
-    async fn bring_up_to_date(
+    /// Hands a page over; whether there was one.
+    async fn next_page(
         &self,
         id: &GenerationId,
         positions: &mut HashMap<GenerationId, (Arc<Manifest>, Revision)>,
         tell: &watch::Sender<HashMap<GenerationId, Revision>>,
-    ) -> Result<(), Refusal> {
-        let (manifest, mut at) = match positions.get(id) {
+    ) -> Result<bool, Refusal> {
+        let (manifest, at) = match positions.get(id) {
             Some((manifest, at)) => (manifest.clone(), *at),
             None => {
                 let manifest = self.manifest(id).await?;
@@ -77,18 +86,17 @@ impl HandOver {
                 (manifest, at)
             }
         };
-        loop {
-            let page = self.page(at).await?;
-            let Some(last) = page.last().map(LiveAd::at) else { break };
+        let page = self.page(at).await?;
+        let last = page.last().map(LiveAd::at);
+        if last.is_some() {
             self.hand_over(&manifest, page).await?;
-            at = last;
-            positions.insert(id.clone(), (manifest.clone(), at));
-            tell.send_modify(|known| {
-                known.insert(id.clone(), at);
-            });
         }
+        let at = last.unwrap_or(at);
         positions.insert(id.clone(), (manifest, at));
-        Ok(())
+        tell.send_modify(|known| {
+            known.insert(id.clone(), at);
+        });
+        Ok(last.is_some())
     }
 
     async fn page(&self, after: Revision) -> Result<Vec<LiveAd>, Refusal> {

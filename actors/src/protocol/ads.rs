@@ -26,9 +26,6 @@ pub enum AdsRequest {
     /// What a shard that starts must know.
     #[rpc]
     Replay(Wire<ReplayAsk>, RpcReplyPort<Wire<Result<ReplayPage, Refusal>>>),
-    /// No index needs the changes up to this one any more; how many ads are as built from now on.
-    #[rpc]
-    Trim(Wire<Revision>, RpcReplyPort<Wire<Result<u64, Refusal>>>),
 }
 
 /// A change of one ad.

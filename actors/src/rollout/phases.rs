@@ -18,7 +18,6 @@ use super::{Msg, Rollout, counts_of};
 use crate::depot::Wanted;
 use crate::generation::Generation;
 use crate::groups;
-use crate::live_ads::Ads;
 use crate::offload::Panicked;
 use crate::protocol::{GateReport, WatchReport};
 use crate::refresh;
@@ -134,7 +133,8 @@ impl Rollout {
             tracing::warn!("the refresh actor is restarting; states follow with the next refresh");
             return Ok(());
         };
-        drop(refresh.call(refresh::Msg::Start, Some(ROUTING_TIMEOUT)).await);
+        // Gone meanwhile, the next one that is due makes them.
+        drop(refresh.cast(refresh::Msg::OtherEncoder));
         Ok(())
     }
 
@@ -173,24 +173,11 @@ impl Rollout {
             tokio::time::sleep(LOOK_EVERY).await;
         }
         self.serving.stop(id).await;
-        if id == &plan.from {
-            self.forget_changes(plan).await;
-        }
         // An old copy that stays costs room, and no answer.
         if let Err(error) = self.depot.forget_old(std::slice::from_ref(plan.serving())).await {
             tracing::warn!(%error, "old generation stays in the cache");
         }
         Ok(())
-    }
-
-    /// Changes of ads that the old generation was built with are in the new one too, and of no use to either.
-    async fn forget_changes(&self, plan: &RolloutPlan) {
-        let Ok(old) = self.open(&plan.from).await else { return };
-        let until = old.manifest.ads_until;
-        // What is kept longer than it need be costs a little memory.
-        if let Err(error) = Ads.trim(until).await {
-            tracing::warn!(%error, "changes of ads are kept longer than they need be");
-        }
     }
 
     /// Has requests routed to `serving` from now on.

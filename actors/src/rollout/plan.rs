@@ -179,11 +179,26 @@ impl RolloutPlan {
 
     /// The plan of a node that has been started again, and the generation to serve, where `current` is what stands on disk.
     ///
-    /// What had answered nobody is given up; a watch goes on, once; everything else ends as it would have.
+    /// Whoever made another generation current meanwhile has decided. What had answered nobody is given up; a watch goes on,
+    /// once; everything else ends as it would have.
     #[must_use]
     pub fn after_restart(mut self, current: &GenerationId, now_ms: i64) -> (Self, GenerationId) {
         let ended = |outcome| Phase::Ended { outcome };
         let why = |text: &str| text.to_owned();
+        let is_another = ![&self.from, &self.to].contains(&current);
+        // Written before the watch began: where it is no more so, somebody went back.
+        let went_back = self.phase == Phase::Watching && *current == self.from;
+        if is_another || went_back {
+            let text = why("another generation was made current while the node was down");
+            let outcome = match self.phase {
+                Phase::Preparing | Phase::Gating => Outcome::Refused { why: text },
+                Phase::Retiring { outcome } | Phase::Ended { outcome } => outcome,
+                Phase::Activating | Phase::Watching | Phase::RollingBack { .. } => Outcome::RolledBack { why: text },
+            };
+            self.phase = ended(outcome);
+            self.phase_at_ms = now_ms;
+            return (self, current.clone());
+        }
         let phase = match self.phase {
             Phase::Preparing | Phase::Gating => {
                 ended(Outcome::Refused { why: why("the node ended before it was activated") })

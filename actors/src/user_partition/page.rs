@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ractor::rpc::CallResult;
 use turret_retrieval::state::SequenceState;
-use turret_store::{Dirty, PartitionStore, StoredState};
+use turret_store::{Dirty, PartitionStore, RefreshProgress, StoredState};
 
 use super::UserPartition;
 use crate::clock::now_ms;
@@ -25,19 +25,26 @@ const ENCODE_TIMEOUT: Duration = Duration::from_secs(3);
 /// The most users in one page.
 const PAGE_USERS_MAX: u32 = 1_024;
 
-/// Recomputes the states of the next users with new events. A crash repeats at most this page.
+/// Recomputes the states of the next users with new events. A crash repeats at most one chunk: its states and how
+/// far the run is are written in one step.
 pub(super) async fn refresh(
     own: &UserPartition,
     store: Arc<PartitionStore>,
     ask: RefreshPageAsk,
 ) -> Result<RefreshedPage, Refusal> {
     let limit = ask.users_max.clamp(1, PAGE_USERS_MAX) as usize;
-    let encoder = ask.by.encoder.clone();
-    let page = on_store(own, &store, move |store| store.dirty_users(&encoder, ask.after.as_ref(), limit)).await?;
+    let (encoder, run) = (ask.by.encoder.clone(), ask.run);
+    let page = on_store(own, &store, move |store| {
+        // A run that was cut off goes on where its last states were written.
+        let written = store.refresh_progress(&encoder)?.filter(|progress| progress.run == run);
+        let after = ask.after.max(written.map(|progress| progress.after));
+        store.dirty_users(&encoder, after.as_ref(), limit)
+    })
+    .await?;
     for user in &page.damaged {
         tracing::error!(%user, partition = %own.partition, "records cannot be read; not refreshed");
     }
-    let refreshed = encode_and_put(own, &store, &ask.by, &page.users).await?;
+    let refreshed = encode_and_put(own, &store, &ask.by, Some(run), &page.users).await?;
     Ok(RefreshedPage { refreshed, next: page.next })
 }
 
@@ -49,7 +56,7 @@ pub(super) async fn refresh_users(
 ) -> Result<RefreshedUsers, Refusal> {
     let (encoder, users) = (ask.by.encoder.clone(), ask.users.clone());
     let dirty = on_store(own, &store, move |store| store.dirty_among(&encoder, &users)).await?;
-    let refreshed = encode_and_put(own, &store, &ask.by, &dirty).await?;
+    let refreshed = encode_and_put(own, &store, &ask.by, None, &dirty).await?;
     // Once more: an event that came meanwhile makes a state old, and one that was erased needs none.
     let encoder = ask.by.encoder.clone();
     let lacking = on_store(own, &store, move |store| store.dirty_among(&encoder, &ask.users)).await?;
@@ -60,6 +67,7 @@ async fn encode_and_put(
     own: &UserPartition,
     store: &Arc<PartitionStore>,
     by: &EncoderOf,
+    run: Option<u64>,
     users: &[Dirty],
 ) -> Result<u32, Refusal> {
     own.keep_states_of(store, &by.encoder);
@@ -72,6 +80,9 @@ async fn encode_and_put(
             return Err(Refusal::Failed(format!("{} states for {} users", sequences.len(), users.len())));
         }
         let made_at_ms = now_ms();
+        let last = run.zip(users.last());
+        let progress =
+            last.map(|(run, last)| RefreshProgress { run, encoder: by.encoder.clone(), after: last.user.clone() });
         let states = users
             .iter()
             .zip(sequences)
@@ -86,7 +97,7 @@ async fn encode_and_put(
                 Some((dirty.user.clone(), state))
             })
             .collect::<Vec<_>>();
-        refreshed += on_store(own, store, move |store| store.put_states(&states)).await?;
+        refreshed += on_store(own, store, move |store| store.put_states(&states, progress.as_ref())).await?;
     }
     Ok(refreshed)
 }

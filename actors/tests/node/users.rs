@@ -154,6 +154,32 @@ fn a_refresh_covers_new_events_and_a_second_one_does_nothing() {
 }
 
 #[test]
+fn a_refresh_that_the_end_of_the_node_cut_off_goes_on_by_itself() {
+    with_node(async |world| {
+        let event =
+            Event { item_id: ItemId::from(5), event_type: EventType::View, timestamp_ms: AFTER_MS + 1, event_id: None };
+        for user in 0..USERS {
+            world.append(user, vec![event.clone()]).await;
+        }
+        // As a node that ended in the middle of a run leaves it.
+        let journal = world.settings.data_dir.join("refresh.json");
+        world.node.stop().await;
+        std::fs::write(&journal, r#"{"run":7,"started_at_ms":5,"goes_on":true}"#).unwrap();
+        let (metrics, generation) = (Metrics::new(&Registry::new()).unwrap(), world.generation.clone());
+        let node = Node::start(world.settings.clone(), depot(&generation), generation, metrics).await.unwrap();
+        node.ready().await;
+        let refresh = async || node.status_of(node.name()).await.unwrap().refresh.unwrap();
+        until("the run ends", async || refresh().await.ended_at_ms.is_some()).await;
+        let ended = refresh().await;
+        assert_eq!((ended.run, ended.started_at_ms, ended.partitions_failed), (7, 5, 0));
+        assert_eq!(ended.users_refreshed, USERS);
+        until("that is written down", async || std::fs::read_to_string(&journal).unwrap().contains("false")).await;
+        assert_eq!(node.refresh().await.unwrap().run, 8);
+        node.stop().await;
+    });
+}
+
+#[test]
 fn a_refresh_goes_on_when_the_partition_or_the_worker_dies() {
     with_node(async |world| {
         let (workers, group) = (groups::inference(&world.generation.manifest.id), groups::users(partition()));

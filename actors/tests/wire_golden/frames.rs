@@ -35,7 +35,7 @@ async fn requests_are_framed_by_the_name_of_their_variant() {
     let check = |found: (String, String), variant: &str, args: &str| {
         assert_eq!(found, (variant.to_owned(), args.to_owned()));
     };
-    let refresh = RefreshPageAsk { by: by(), after: None, users_max: 16 };
+    let refresh = RefreshPageAsk { run: 7, by: by(), after: None, users_max: 16 };
     check(framed(AdminRequest::Ping(Wire::new(()), port())), "Ping", "000000000000000105");
     check(framed(AdminRequest::Status(Wire::new(()), port())), "Status", "000000000000000105");
     check(framed(AdminRequest::Refresh(Wire::new(()), port())), "Refresh", "000000000000000105");
@@ -59,7 +59,7 @@ async fn requests_are_framed_by_the_name_of_their_variant() {
     check(
         framed(UserRequest::RefreshPage(Wire::new(refresh), port())),
         "RefreshPage",
-        "0000000000000019050e672d323032362d31312d32332e3206656e632d34310010",
+        "000000000000001a05070e672d323032362d31312d32332e3206656e632d34310010",
     );
     let view = ViewAsk { user: user(), encoder: encoder() };
     check(framed(UserRequest::View(Wire::new(view), port())), "View", "000000000000000b0502753106656e632d3431");
@@ -114,7 +114,6 @@ async fn requests_are_framed_by_the_name_of_their_variant() {
     check(framed(AdsRequest::Change(Wire::new(vec![]), port())), "Change", "00000000000000020500");
     check(framed(AdsRequest::Get(Wire::new(ad()), port())), "Get", "00000000000000050503616431");
     check(framed(AdsRequest::Since(Wire::new(after), port())), "Since", "000000000000000305ac02");
-    check(framed(AdsRequest::Trim(Wire::new(after), port())), "Trim", "000000000000000305ac02");
     let search = SearchAsk { query: query(None), k: 1, filter: None, exact: false, remaining_us: 1 };
     check(
         framed(IndexRequest::Search(Wire::new(search), port())),

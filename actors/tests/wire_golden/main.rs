@@ -110,12 +110,12 @@ fn messages_of_the_user_partitions() {
     golden(Ok::<_, Refusal>(vec![trace]), "0500010e672d323032362d31312d32332e3202");
     golden(Ok::<u64, Refusal>(300), "0500ac02");
     golden(
-        RefreshPageAsk { by: by(), after: None, users_max: 16 },
-        "050e672d323032362d31312d32332e3206656e632d34310010",
+        RefreshPageAsk { run: 7, by: by(), after: None, users_max: 16 },
+        "05070e672d323032362d31312d32332e3206656e632d34310010",
     );
     golden(
-        RefreshPageAsk { by: by(), after: Some(user()), users_max: 16 },
-        "050e672d323032362d31312d32332e3206656e632d34310102753110",
+        RefreshPageAsk { run: 7, by: by(), after: Some(user()), users_max: 16 },
+        "05070e672d323032362d31312d32332e3206656e632d34310102753110",
     );
     golden(Ok::<_, Refusal>(RefreshedPage { refreshed: 16, next: Some(user()) }), "05001001027531");
     golden(Ok::<_, Refusal>(RefreshedPage { refreshed: 0, next: None }), "05000000");

@@ -85,7 +85,7 @@ impl LiveAd {
 
     /// Whether an index that contains all changes up to `until` must still be told of it.
     pub fn is_news_after(&self, until: Revision) -> bool {
-        self.content_at > until || self.paused
+        self.at() > until || self.paused
     }
 }
 
@@ -144,6 +144,7 @@ mod tests {
         assert!(ad.paused && matches!(ad.content, Content::Is(_)));
         assert!(ad.is_news_after(Revision::from_bits(9)));
         ad.apply(change(2), Revision::from_bits(3));
-        assert!(!ad.is_news_after(Revision::from_bits(2)) && ad.is_news_after(Revision::from_bits(1)));
+        // A resume is news to who was told of the pause.
+        assert!(ad.is_news_after(Revision::from_bits(2)) && !ad.is_news_after(Revision::from_bits(3)));
     }
 }

@@ -1,7 +1,8 @@
 //! The journal of live ads: what became of each ad since an index was built, in the order in which it happened.
 //!
 //! It keeps features and no embeddings, so that an ad is embedded by whichever ad tower serves. There is one entry an ad,
-//! its last, so that the journal is as long as there are ads that changed, and not as there were changes.
+//! its last, so that the journal is as long as there are ads that changed, and not as there were changes. It is kept for good: the
+//! data set that the next index is built from need not know of a change.
 
 use std::collections::HashMap;
 use std::ops::Bound;
@@ -108,33 +109,6 @@ impl AdJournal {
             }
         }
         Ok(found)
-    }
-
-    /// Forgets what every index contains that is still of use: changes up to `until`, but pauses. Returns how many ads are as
-    /// built from now on.
-    ///
-    /// # Errors
-    /// When something cannot be read or written.
-    pub fn trim(&self, until: Revision) -> Result<u64, WriteError> {
-        let _latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
-        let writing = self.disk.writing();
-        let (mut trimmed, end) = (0, until.bits().saturating_add(1).to_be_bytes());
-        for entry in self.order.range::<&[u8], _>((Bound::Unbounded, Bound::Excluded(&end[..]))) {
-            let (key, _) = entry?;
-            let (Some(at), Some(id)) = (revision_of(&key), key.get(REVISION_BYTES..)) else { continue };
-            let ad = self.ads.get(id)?.map(|bytes| read(id, &bytes)).transpose()?;
-            if let Some(ad) = ad.filter(|ad| ad.at() == at) {
-                if ad.paused {
-                    continue;
-                }
-                self.ads.remove(id)?;
-                trimmed += 1;
-            }
-            self.order.remove(&key)?;
-        }
-        drop(writing);
-        self.disk.flush()?;
-        Ok(trimmed)
     }
 
     /// The revision of the last change.

@@ -1,7 +1,5 @@
 //! Users whose state does not cover all their events: whom a refresh encodes.
 
-use std::ops::Bound;
-
 use turret_retrieval::event::Event;
 use turret_retrieval::ids::{EncoderVersion, UserId};
 use turret_retrieval::revision::Revision;
@@ -46,9 +44,8 @@ impl PartitionStore {
         after: Option<&UserId>,
         limit: usize,
     ) -> Result<DirtyPage, ReadError> {
-        let start = after.map_or(Bound::Unbounded, |user| Bound::Excluded(user.as_str().as_bytes()));
         let mut page = DirtyPage { users: Vec::new(), next: None, damaged: Vec::new() };
-        for (scanned, entry) in self.users.range::<&[u8], _>((start, Bound::Unbounded)).enumerate() {
+        for (scanned, entry) in self.users_after(after).enumerate() {
             let (key, bytes) = entry?;
             let user = id_of(&key)?;
             match self.dirty(&user, &bytes, encoder) {
@@ -64,15 +61,20 @@ impl PartitionStore {
         Ok(page)
     }
 
-    /// Those of `users` whose state by `encoder` is missing or does not cover all their events.
+    /// Those of `users` whose state by `encoder` is missing or does not cover all their events. One whose records cannot be
+    /// read is passed over: nobody can make a state of them.
     ///
     /// # Errors
-    /// When one of their records cannot be read.
+    /// When sled cannot read.
     pub fn dirty_among(&self, encoder: &EncoderVersion, users: &[UserId]) -> Result<Vec<Dirty>, ReadError> {
         let mut dirty = Vec::new();
         for user in users {
             if let Some(bytes) = self.users.get(user.as_str())? {
-                dirty.extend(self.dirty(user, &bytes, encoder)?);
+                match self.dirty(user, &bytes, encoder) {
+                    Ok(found) => dirty.extend(found),
+                    Err(ReadError::Record { .. }) => {}
+                    Err(error @ (ReadError::Disk(_) | ReadError::Ad { .. })) => return Err(error),
+                }
             }
         }
         Ok(dirty)
@@ -84,7 +86,7 @@ impl PartitionStore {
     /// When sled cannot read.
     pub fn count_dirty(&self, encoder: &EncoderVersion) -> Result<u64, ReadError> {
         let mut count = 0;
-        for bytes in self.users.iter().values() {
+        for bytes in self.users_after(None).values() {
             count += u64::from(decode_user(&bytes?).is_ok_and(|record| record.is_dirty(encoder)));
         }
         Ok(count)

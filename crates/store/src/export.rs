@@ -1,7 +1,5 @@
 //! Everything that a partition holds, user by user.
 
-use std::ops::Bound;
-
 use turret_retrieval::ids::{GenerationId, UserId};
 use turret_retrieval::kept::KeptUser;
 
@@ -28,9 +26,8 @@ impl PartitionStore {
     /// # Errors
     /// When sled cannot read, or a record of one of them cannot be read: a part of a user is not given.
     pub fn kept_users(&self, after: Option<&UserId>, limit: usize) -> Result<KeptPage, ReadError> {
-        let start = after.map_or(Bound::Unbounded, |user| Bound::Excluded(user.as_str().as_bytes()));
         let mut page = KeptPage { users: Vec::new(), next: None };
-        for key in self.users.range::<&[u8], _>((start, Bound::Unbounded)).keys() {
+        for key in self.users_after(after).keys() {
             let key = key?;
             page.users.extend(self.kept_user(&key)?);
             if page.users.len() >= limit {
@@ -58,7 +55,7 @@ impl PartitionStore {
     /// # Errors
     /// When sled cannot read.
     pub fn is_empty(&self) -> Result<bool, ReadError> {
-        Ok(self.users.iter().keys().next().transpose()?.is_none())
+        Ok(self.users_after(None).keys().next().transpose()?.is_none())
     }
 
     /// The user `key`; none where it has been forgotten meanwhile.

@@ -32,5 +32,6 @@ pub use record::RecordError;
 pub use restore::RestoreError;
 pub use retention::{Retention, Swept};
 pub use snapshot::{SnapshotError, SnapshotUser, SnapshotWriter, snapshot_holds};
+pub use states::RefreshProgress;
 pub use turret_retrieval::kept::StoredState;
 pub use writes::{Appended, Change, Erasure, Write, Written};

@@ -61,7 +61,7 @@ impl PartitionStore {
             self.users.insert(&key, encode(&UserRecord { demographics, log_at, ..UserRecord::default() }))?;
             for (state, covers_events) in states_before(&states, &parts, &key)? {
                 let covers = if covers_events >= before.events_total { log_at } else { Revision::NONE };
-                self.put_state(&user, &StoredState { covers, ..state })?;
+                self.put_states(&[(user.clone(), StoredState { covers, ..state })], None)?;
             }
         }
         self.flush()?;

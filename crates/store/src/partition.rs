@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLockReadGuard};
@@ -21,6 +22,8 @@ use crate::record::{LogRecord, RecordError, StateRecord, UserRecord, decode, dec
 
 /// The most bytes in the log of one user: sixteen of them fit into one message of a refresh.
 pub(crate) const LOG_BYTES_MAX: usize = 48 << 10;
+/// No id begins with a control character, so that what is not a user's may stand before all of them.
+const FIRST_USER: &[u8] = &[1];
 /// Users looked at for one page of a walk over all of them.
 pub(crate) const SCAN_MAX: usize = 20_000;
 
@@ -209,7 +212,7 @@ impl PartitionStore {
     /// A record that cannot be read counts as a user's.
     fn count_users(&self) -> sled::Result<u64> {
         let is_known = |bytes: &[u8]| decode_user(bytes).map_or(true, |record| record.is_known());
-        self.users.iter().values().try_fold(0, |count, bytes| Ok(count + u64::from(is_known(&bytes?))))
+        self.users_after(None).values().try_fold(0, |count, bytes| Ok(count + u64::from(is_known(&bytes?))))
     }
 
     /// What a request needs of `user`, and no event.
@@ -253,6 +256,12 @@ impl PartitionStore {
     pub fn events(&self, user: &UserId) -> Result<Vec<Event>, ReadError> {
         let key = user.as_str().as_bytes();
         self.record(key)?.map_or(Ok(Vec::new()), |record| self.log(key, &record))
+    }
+
+    /// The users behind `after`, or all; what is not a user's stands before them.
+    pub(crate) fn users_after(&self, after: Option<&UserId>) -> sled::Iter {
+        let start = after.map_or(Bound::Included(FIRST_USER), |user| Bound::Excluded(user.as_str().as_bytes()));
+        self.users.range::<&[u8], _>((start, Bound::Unbounded))
     }
 
     /// The record of the user `key`.

@@ -1,7 +1,5 @@
 //! What is forgotten because it is old: events, users who have been silent, and the marks of erasures.
 
-use std::ops::Bound;
-
 use turret_retrieval::ids::UserId;
 use turret_retrieval::revision::Revision;
 
@@ -42,9 +40,8 @@ impl PartitionStore {
     /// # Errors
     /// When sled cannot write.
     pub fn sweep(&self, after: Option<&UserId>, retention: Retention, now_ms: i64) -> Result<Swept, WriteError> {
-        let start = after.map_or(Bound::Unbounded, |user| Bound::Excluded(user.as_str().as_bytes()));
         let mut swept = Swept::default();
-        for (scanned, key) in self.users.range::<&[u8], _>((start, Bound::Unbounded)).keys().enumerate() {
+        for (scanned, key) in self.users_after(after).keys().enumerate() {
             let key = key?;
             match self.sweep_user(&key, retention, now_ms) {
                 Ok(one) => {

@@ -4,21 +4,43 @@
 //! does not flush. So only the beginning of a state stands in its user's record, and the rest in parts beside it: a last
 //! hidden state is all in the record, the states of every event are not.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Arc, PoisonError};
 
+use serde::{Deserialize, Serialize};
+use sled::Batch;
 use turret_retrieval::ids::{EncoderVersion, UserId};
 use turret_retrieval::kept::STATES_MAX;
 use turret_retrieval::revision::Revision;
 use turret_retrieval::state::SequenceState;
 
 use crate::StoredState;
-use crate::partition::{Changing, PartitionStore, ReadError, WriteError, damaged};
+use crate::partition::{Changing, PartitionStore, ReadError, WriteError, damaged, read};
 use crate::record::{PART_BYTES_MAX, RecordError, StateRecord, UserRecord, encode};
 
 /// How often a state is read that is replaced meanwhile: a replacement takes far longer than a read.
 const READS_MAX: usize = 4;
 /// Between a user and an encoder in a key, and before the number of a part; ids hold no control characters.
 const SEPARATOR: u8 = 0;
+
+/// How far a run of the refresh is in a partition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefreshProgress {
+    /// The run.
+    pub run: u64,
+    /// Whose states it makes.
+    pub encoder: EncoderVersion,
+    /// The last user who was looked at.
+    pub after: UserId,
+}
+
+/// Before every user: no id begins with a control character.
+const PROGRESS: &[u8] = b"\0refresh/";
+
+fn progress_key(encoder: &EncoderVersion) -> Vec<u8> {
+    [PROGRESS, encoder.as_str().as_bytes()].concat()
+}
 
 impl PartitionStore {
     /// Says whose states must be kept: the encoder that serves, and the one that is to. Beyond the second, those of others
@@ -27,28 +49,50 @@ impl PartitionStore {
         *self.kept_encoders.lock().unwrap_or_else(PoisonError::into_inner) = encoders;
     }
 
-    /// Stores states with one flush, and forgets those of the oldest encoder beyond the second that need not be kept. Returns
-    /// how many were stored.
+    /// Stores states, with how far the run that made them is, in one step: after a crash all of it is there or nothing. Forgets
+    /// those of the oldest encoder beyond the second that need not be kept. Returns how many were stored.
     ///
     /// A state is passed over where a better one of its encoder is there, or where its user was erased or forgotten after
     /// the events were read that it was made of; and one that need not be kept, where it would take the place of one that must.
     ///
     /// # Errors
-    /// When something cannot be written; states before it may have been.
-    pub fn put_states(&self, states: &[(UserId, StoredState)]) -> Result<u32, WriteError> {
-        let mut stored = 0;
+    /// When something cannot be written; then no state is.
+    pub fn put_states(
+        &self,
+        states: &[(UserId, StoredState)],
+        progress: Option<&RefreshProgress>,
+    ) -> Result<u32, WriteError> {
+        let changing = self.changing();
+        let (mut batch, mut stored, mut forgotten) = (Batch::default(), 0, Vec::new());
+        let mut records: BTreeMap<&[u8], UserRecord> = BTreeMap::new();
         for (user, state) in states {
-            stored += u32::from(self.put_state(user, state)?);
+            let key = user.as_str().as_bytes();
+            let record = match records.entry(key) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => entry.insert(self.record(key)?.unwrap_or_default()),
+            };
+            if let Some(old) = self.set_state(record, key, state, &changing)? {
+                stored += 1;
+                forgotten.extend(old.into_iter().map(|old| (key, old)));
+                batch.insert(key, encode(record));
+            }
         }
+        if let Some(progress) = progress {
+            batch.insert(progress_key(&progress.encoder), encode(progress));
+        }
+        self.users.apply_batch(batch)?;
+        forgotten.iter().try_for_each(|(key, old)| self.forget_parts(key, old))?;
+        drop(changing);
         self.flush()?;
         Ok(stored)
     }
 
-    pub(crate) fn put_state(&self, user: &UserId, state: &StoredState) -> Result<bool, WriteError> {
-        let key = user.as_str().as_bytes();
-        let changing = self.changing();
-        let mut record = self.record(key)?.unwrap_or_default();
-        self.join_state(&mut record, key, state, &changing)
+    /// How far the last run is that made states by `encoder`.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn refresh_progress(&self, encoder: &EncoderVersion) -> Result<Option<RefreshProgress>, ReadError> {
+        read(&self.users, &progress_key(encoder))
     }
 
     /// Writes `state` into `record`, that of the user `key`, and the record, unless what is there is better; says whether it
@@ -60,6 +104,21 @@ impl PartitionStore {
         state: &StoredState,
         changing: &Changing<'_>,
     ) -> Result<bool, WriteError> {
+        let Some(old) = self.set_state(record, key, state, changing)? else { return Ok(false) };
+        self.users.insert(key, encode(record))?;
+        old.iter().try_for_each(|old| self.forget_parts(key, old))?;
+        Ok(true)
+    }
+
+    /// Sets `state` in `record`, that of the user `key`, and writes the parts of it that do not stand there, unless what is
+    /// there is better. The states whose parts are of no use once the record is written; nothing where none was set.
+    fn set_state(
+        &self,
+        record: &mut UserRecord,
+        key: &[u8],
+        state: &StoredState,
+        changing: &Changing<'_>,
+    ) -> Result<Option<Vec<StateRecord>>, WriteError> {
         // What an erased user did may be in it, or one who has been forgotten: then there is no such position any more.
         let is_erased = record.erased.is_some_and(|erased| state.covers < erased.at) || state.covers > record.log_at;
         let rank = |covers: Revision, made_at_ms: i64| (covers, made_at_ms);
@@ -73,7 +132,7 @@ impl PartitionStore {
         let is_in_the_way = !must_be_kept(&state.encoder)
             && record.states.iter().filter(|kept| must_be_kept(&kept.encoder)).count() >= STATES_MAX;
         if is_erased || !is_better || is_in_the_way {
-            return Ok(false);
+            return Ok(None);
         }
         let next = StateRecord::of(state, before.as_ref().is_some_and(|before| !before.odd));
         self.put_parts(key, &next, state, changing)?;
@@ -81,9 +140,7 @@ impl PartitionStore {
         record.states.sort_by_key(|kept| (!must_be_kept(&kept.encoder), -kept.made_at_ms));
         let beyond = record.states.split_off(record.states.len().min(STATES_MAX - 1));
         record.states.insert(0, next);
-        self.users.insert(key, encode(record))?;
-        before.iter().chain(&beyond).try_for_each(|old| self.forget_parts(key, old))?;
-        Ok(true)
+        Ok(Some(before.into_iter().chain(beyond).collect()))
     }
 
     /// Writes what of `state` does not stand in `kept`, its record.

@@ -28,6 +28,8 @@ pub(super) async fn follow(
 ) -> anyhow::Result<()> {
     let plan = RolloutPlan::deserialize(&plan).context("the node's answer")?;
     let what = format!("publication {} ({} → {})", plan.run, plan.from, plan.to);
+    // The one before is published as every other is, where nothing was going on.
+    let gives_up = arguments.rollback && plan.phase != Phase::Preparing;
     if arguments.detach {
         if arguments.json {
             return say_json(&json!({ "manifest": made, "plan": plan }));
@@ -52,8 +54,8 @@ pub(super) async fn follow(
             }
             Ok(())
         }
-        // What was asked for.
-        Some(Phase::Ended { outcome: Outcome::RolledBack { .. } | Outcome::Refused { .. } }) if arguments.rollback => {
+        // What was asked for: the publication that was going on is given up.
+        Some(Phase::Ended { outcome: Outcome::RolledBack { .. } | Outcome::Refused { .. } }) if gives_up => {
             if !arguments.json {
                 say(format!("{} serves", plan.from));
             }

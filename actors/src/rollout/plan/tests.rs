@@ -96,6 +96,19 @@ fn a_restart_gives_up_what_answered_nobody_and_watches_once_more() {
     assert_eq!((plan.phase, serves), (Phase::Ended { outcome: Outcome::Published }, id("g-new")));
 }
 
+#[test]
+fn whoever_makes_another_generation_current_while_the_node_is_down_has_decided() {
+    for done in 0..=4 {
+        let (plan, serves) = run(&vec![DONE; done]).after_restart(&id("g-third"), 20);
+        assert!(plan.is_ended(), "{:?}", plan.phase);
+        assert_eq!(serves, id("g-third"));
+    }
+    // CURRENT names the new one before the watch begins.
+    let (plan, serves) = run(&[DONE; 3]).after_restart(&id("g-old"), 20);
+    assert!(matches!(plan.phase, Phase::Ended { outcome: Outcome::RolledBack { .. } }));
+    assert_eq!(serves, id("g-old"));
+}
+
 proptest! {
     #[test]
     fn every_schedule_ends_and_one_of_the_two_always_serves(

@@ -54,24 +54,6 @@ fn the_last_change_of_each_ad_is_told_in_the_order_of_the_changes() {
 }
 
 #[test]
-fn what_every_index_contains_is_forgotten_but_pauses() {
-    let dir = tempfile::tempdir().unwrap();
-    let journal = open(dir.path());
-    let of = |id: u64, change| (AdId::from(id), change);
-    let changes = vec![of(1, upsert(1, 1.0)), of(2, AdChange::Pause(true)), of(3, AdChange::Delete)];
-    journal.apply(changes, 1_000).unwrap();
-    let until = journal.latest();
-    journal.apply(vec![of(3, upsert(3, 1.0)), of(4, AdChange::Delete)], 1_000).unwrap();
-    assert_eq!(journal.trim(until).unwrap(), 1);
-    assert_eq!(ids(&journal.since(Revision::NONE, 9).unwrap()), ["2", "3", "4"]);
-    assert_eq!(journal.get(&AdId::from(1)).unwrap(), None);
-    assert_eq!(journal.trim(until).unwrap(), 0);
-    journal.apply(vec![of(2, AdChange::Pause(false))], 1_000).unwrap();
-    assert_eq!(journal.trim(journal.latest()).unwrap(), 3);
-    assert!(journal.is_empty() && !journal.latest().eq(&Revision::NONE));
-}
-
-#[test]
 fn a_place_in_the_order_that_a_crash_left_is_passed_over() {
     let dir = tempfile::tempdir().unwrap();
     let journal = open(dir.path());

@@ -116,7 +116,7 @@ fn users_are_dirty_until_a_state_covers_all_their_events() {
     assert_eq!((users(&rest), rest.next.clone()), (vec!["3"], None));
 
     let states = first.users.iter().map(|dirty| (dirty.user.clone(), state(1, 5, dirty.log_at)));
-    store.put_states(&states.collect::<Vec<_>>()).unwrap();
+    store.put_states(&states.collect::<Vec<_>>(), None).unwrap();
     assert_eq!(store.count_dirty(&encoder).unwrap(), 1);
     append(2, 9);
     assert_eq!(users(&store.dirty_users(&encoder, None, 9).unwrap()), ["2", "3"]);
@@ -130,12 +130,12 @@ fn states_of_two_encoders_are_kept_and_the_oldest_goes() {
     // A user whose id begins another's must not share its states.
     let (user, other) = (UserId::from(1), UserId::from(11));
     let first = Revision::NONE;
-    store.put_states(&[(other.clone(), state(1, 0, first))]).unwrap();
+    store.put_states(&[(other.clone(), state(1, 0, first))], None).unwrap();
     for (encoder, made_at_ms) in [(1, 10), (2, 20), (2, 30), (3, 40)] {
-        assert_eq!(store.put_states(&[(user.clone(), state(encoder, made_at_ms, first))]).unwrap(), 1);
+        assert_eq!(store.put_states(&[(user.clone(), state(encoder, made_at_ms, first))], None).unwrap(), 1);
     }
     // One that was made before what is there.
-    assert_eq!(store.put_states(&[(user.clone(), state(3, 39, first))]).unwrap(), 0);
+    assert_eq!(store.put_states(&[(user.clone(), state(3, 39, first))], None).unwrap(), 0);
     let found = |user, encoder| store.view(user, &EncoderVersion::from(encoder)).unwrap().unwrap().state;
     assert_eq!(found(&user, 1), None);
     assert_eq!(found(&user, 2), Some(state(2, 30, first)));

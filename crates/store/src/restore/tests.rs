@@ -37,7 +37,7 @@ fn put_state(store: &PartitionStore, user: u64, encoder: u64, rows: usize, preci
     let sequence = SequenceState::new(&values, 64, precision).unwrap();
     let (encoder, covers) = (EncoderVersion::from(encoder), log_at(store, user));
     let state = StoredState { encoder, made_at_ms: NOW, covers_until_ms: 7, covers, sequence };
-    assert_eq!(store.put_states(&[(UserId::from(user), state)]).unwrap(), 1);
+    assert_eq!(store.put_states(&[(UserId::from(user), state)], None).unwrap(), 1);
 }
 
 /// Users of every kind, and what a generation brought.

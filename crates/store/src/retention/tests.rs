@@ -25,7 +25,7 @@ fn put_state(store: &PartitionStore, user: u64) {
     let encoder = EncoderVersion::from(1);
     let covers = store.view(&user.into(), &encoder).unwrap().unwrap().log_at;
     let state = StoredState { encoder, made_at_ms: 5, covers_until_ms: 0, covers, sequence };
-    assert_eq!(store.put_states(&[(user.into(), state)]).unwrap(), 1);
+    assert_eq!(store.put_states(&[(user.into(), state)], None).unwrap(), 1);
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn an_event_that_expires_is_no_sign_of_life_and_a_state_no_user() {
     let sequence = SequenceState::new(&[0.5; 4], 4, Precision::F16).unwrap();
     let (encoder, covers) = (EncoderVersion::from(1), dirty.log_at);
     let state = StoredState { encoder, made_at_ms: 5, covers_until_ms: 0, covers, sequence };
-    assert_eq!(store.put_states(&[(dirty.user, state)]).unwrap(), 0);
+    assert_eq!(store.put_states(&[(dirty.user, state)], None).unwrap(), 0);
     assert!(store.users.is_empty());
     // Somebody of whom nothing is known any more.
     let change = Change::Describe(Demographics::default());

@@ -35,7 +35,7 @@ fn a_state_of_any_length_comes_back() {
     // Shorter than a part, as long as one, and longer; each in the place of the one before.
     for (made_at_ms, rows) in (1..).zip([1, 8, 9, 24, 25, 240, 100, 32, 2]) {
         let state = state(1, made_at_ms, rows);
-        store.put_states(&[(user.clone(), state.clone())]).unwrap();
+        store.put_states(&[(user.clone(), state.clone())], None).unwrap();
         assert_eq!(found(&store, &user, 1).unwrap(), Some(state));
         let parts = (rows * 256).saturating_sub(FIRST_BYTES_MAX).div_ceil(PART_BYTES_MAX);
         assert_eq!(store.parts.len(), parts, "of {rows} rows");
@@ -49,7 +49,7 @@ fn the_parts_of_a_forgotten_state_go_with_it() {
     let store = open(dir.path());
     let user = UserId::from(1);
     for encoder in 1..=4 {
-        store.put_states(&[(user.clone(), state(encoder, encoder as i64, 33))]).unwrap();
+        store.put_states(&[(user.clone(), state(encoder, encoder as i64, 33))], None).unwrap();
     }
     assert_eq!(store.parts.len(), 4);
     let found = |encoder| found(&store, &user, encoder).unwrap();
@@ -61,7 +61,7 @@ fn the_states_that_must_be_kept_outlive_newer_ones_of_others() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let user = UserId::from(1);
-    let put = |encoder, made_at_ms| store.put_states(&[(user.clone(), state(encoder, made_at_ms, 33))]).unwrap();
+    let put = |encoder, made_at_ms| store.put_states(&[(user.clone(), state(encoder, made_at_ms, 33))], None).unwrap();
     let found = |encoder| found(&store, &user, encoder).unwrap().map(|found| found.made_at_ms);
     store.keep_states_of(vec![EncoderVersion::from(1)]);
     // The second is tried and given up, the third takes its place although it is older.
@@ -80,9 +80,9 @@ fn parts_that_do_not_belong_together_are_never_joined() {
     let store = open(dir.path());
     let user = UserId::from(1);
     let part_in = |odd, number| part_key(b"1", &StateRecord::of(&state(1, 1, 40), odd), number);
-    store.put_state(&user, &state(1, 1, 40)).unwrap();
+    store.put_states(&[(user.clone(), state(1, 1, 40))], None).unwrap();
     let old = store.parts.get(part_in(false, 1)).unwrap().unwrap();
-    store.put_state(&user, &state(1, 2, 40)).unwrap();
+    store.put_states(&[(user.clone(), state(1, 2, 40))], None).unwrap();
     let part_key = |number| part_in(true, number);
     let new = store.parts.insert(part_key(1), old).unwrap().unwrap();
     let torn = "user 1: its parts do not belong together";
@@ -92,7 +92,7 @@ fn parts_that_do_not_belong_together_are_never_joined() {
     store.parts.insert(part_key(1), &new[..new.len() - 1]).unwrap();
     assert_eq!(found(&store, &user, 1).unwrap_err().to_string(), torn);
     // Made again, it is whole.
-    store.put_state(&user, &state(1, 3, 40)).unwrap();
+    store.put_states(&[(user.clone(), state(1, 3, 40))], None).unwrap();
     assert_eq!(found(&store, &user, 1).unwrap(), Some(state(1, 3, 40)));
 }
 
@@ -101,9 +101,9 @@ fn a_state_whose_writing_was_cut_off_leaves_the_one_before_whole() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let user = UserId::from(1);
-    store.put_state(&user, &state(1, 1, 40)).unwrap();
+    store.put_states(&[(user.clone(), state(1, 1, 40))], None).unwrap();
     let before = store.users.get("1").unwrap().unwrap();
-    store.put_state(&user, &state(1, 2, 40)).unwrap();
+    store.put_states(&[(user.clone(), state(1, 2, 40))], None).unwrap();
     // As if the record and what came after it had not reached the disk.
     store.users.insert("1", before).unwrap();
     let parts: Vec<_> = state(1, 1, 40).sequence.bytes()[FIRST_BYTES_MAX..]
@@ -115,7 +115,7 @@ fn a_state_whose_writing_was_cut_off_leaves_the_one_before_whole() {
     }
     assert_eq!(found(&store, &user, 1).unwrap(), Some(state(1, 1, 40)));
     // Written once more, both places hold what belongs there.
-    store.put_state(&user, &state(1, 3, 40)).unwrap();
+    store.put_states(&[(user.clone(), state(1, 3, 40))], None).unwrap();
     assert_eq!(found(&store, &user, 1).unwrap(), Some(state(1, 3, 40)));
     assert_eq!(store.parts.len(), usize::from(StateRecord::of(&state(1, 3, 40), true).parts()));
 }
@@ -125,11 +125,11 @@ fn a_reader_never_sees_half_of_a_replacement() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let user = UserId::from(1);
-    store.put_state(&user, &state(1, 0, 100)).unwrap();
+    store.put_states(&[(user.clone(), state(1, 0, 100))], None).unwrap();
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
             for made_at_ms in 1..60 {
-                store.put_state(&user, &state(1, made_at_ms, 60 + made_at_ms as usize)).unwrap();
+                store.put_states(&[(user.clone(), state(1, made_at_ms, 60 + made_at_ms as usize))], None).unwrap();
             }
         });
         while !writer.is_finished() {
@@ -153,11 +153,43 @@ fn no_page_is_moved_to_a_file_that_nobody_flushes() {
     let rows = STATE_BYTES_MAX / 256;
     for round in 0..3 {
         let states: Vec<_> = (0..40).map(|user| (UserId::from(user), state(1, round, rows))).collect();
-        store.put_states(&states).unwrap();
+        store.put_states(&states, None).unwrap();
     }
     let files = std::fs::read_dir(dir.path().join("blobs")).unwrap().count();
     assert_eq!(files, 0);
     drop(store);
     let store = open(dir.path());
     assert_eq!(found(&store, &UserId::from(7), 1).unwrap(), Some(state(1, 2, rows)));
+}
+
+#[test]
+fn how_far_a_run_is_stands_with_its_states_and_is_nobodys_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let encoder = EncoderVersion::from(1);
+    let progress = |run, after: u64| RefreshProgress { run, encoder: encoder.clone(), after: UserId::from(after) };
+    let states: Vec<_> = (1..=3).map(|user| (UserId::from(user), state(1, 5, 33))).collect();
+    assert_eq!(store.put_states(&states, Some(&progress(7, 3))).unwrap(), 3);
+    assert_eq!(store.put_states(&[], Some(&progress(7, 9))).unwrap(), 0);
+    drop(store);
+    let store = open(dir.path());
+    assert_eq!(store.refresh_progress(&encoder).unwrap(), Some(progress(7, 9)));
+    assert_eq!(store.refresh_progress(&EncoderVersion::from(2)).unwrap(), None);
+    assert_eq!(found(&store, &UserId::from(2), 1).unwrap(), Some(state(1, 5, 33)));
+    // No walk over the users meets it.
+    assert_eq!(store.dirty_users(&encoder, None, 9).unwrap().users, []);
+    assert_eq!(store.count_dirty(&encoder).unwrap(), 0);
+    assert_eq!(store.kept_users(None, 9).unwrap().users.len(), 3);
+    assert_eq!(store.sweep(None, crate::Retention::default(), 1).unwrap(), crate::Swept::default());
+}
+
+#[test]
+fn two_states_of_one_user_in_one_step_leave_the_better_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let user = UserId::from(1);
+    let states = [(user.clone(), state(1, 1, 33)), (user.clone(), state(2, 1, 33)), (user.clone(), state(1, 2, 40))];
+    assert_eq!(store.put_states(&states, None).unwrap(), 3);
+    assert_eq!(found(&store, &user, 1).unwrap(), Some(state(1, 2, 40)));
+    assert_eq!(found(&store, &user, 2).unwrap(), Some(state(2, 1, 33)));
 }

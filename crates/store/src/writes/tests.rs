@@ -50,7 +50,7 @@ fn an_erased_user_leaves_a_mark_that_late_and_repeated_events_do_not_pass() {
     append(&store, "u", &[10, 20], 100);
     write(&store, "u", Change::Describe(known(30)), 100);
     let dirty = store.dirty_users(&encoder(), None, 9).unwrap().users.remove(0);
-    store.put_states(&[(user.clone(), state(dirty.log_at))]).unwrap();
+    store.put_states(&[(user.clone(), state(dirty.log_at))], None).unwrap();
     assert!(!store.parts.is_empty());
     assert_eq!(store.stats().users, 1);
 
@@ -64,7 +64,7 @@ fn an_erased_user_leaves_a_mark_that_late_and_repeated_events_do_not_pass() {
 
     // Repeated and late events, and a state that was being made meanwhile.
     assert_eq!(append(&store, "u", &[10, 20, 150, 200], 300), Appended { erased: 4, ..Appended::default() });
-    assert_eq!(store.put_states(&[(user.clone(), state(dirty.log_at))]).unwrap(), 0);
+    assert_eq!(store.put_states(&[(user.clone(), state(dirty.log_at))], None).unwrap(), 0);
     assert_eq!(store.view(&user, &encoder()).unwrap().unwrap().state, None);
     assert_eq!(store.stats().users, 0);
 
@@ -72,7 +72,7 @@ fn an_erased_user_leaves_a_mark_that_late_and_repeated_events_do_not_pass() {
     assert_eq!(append(&store, "u", &[201], 300), Appended { added: 1, ..Appended::default() });
     assert_eq!((store.events(&user).unwrap(), store.stats().users), (vec![event(201)], 1));
     let log_at = store.view(&user, &encoder()).unwrap().unwrap().log_at;
-    assert_eq!(store.put_states(&[(user.clone(), state(log_at))]).unwrap(), 1);
+    assert_eq!(store.put_states(&[(user.clone(), state(log_at))], None).unwrap(), 1);
     assert!(store.view(&user, &encoder()).unwrap().unwrap().is_current());
 }
 
