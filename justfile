@@ -95,6 +95,10 @@ globo: build
     {{ turret }} publish --config cluster-config/globo.toml
     @echo "serve it: {{ turret }} serve --config cluster-config/globo.toml"
 
+# Measure what publishing, rolling back and refreshing cost the requests that go on, into docs/results/publish.json
+bench-publish: quickstart
+    python3 benches/publish.py {{ turret }} docs/results/publish.json
+
 # Measure a plan of studies/ by its name, such as `just study globo`; what is measured already is kept
 study name *arguments: build
     # Plans that use the marketplace find it where the quickstart puts it.
