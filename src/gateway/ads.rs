@@ -172,7 +172,16 @@ impl From<AdsUnavailable> for Problem {
         let detail = error.to_string();
         match error.0 {
             Refusal::Conflict(_) => Self::new(StatusCode::CONFLICT, "conflict", detail),
-            _ => Self::new(StatusCode::SERVICE_UNAVAILABLE, "ads_unavailable", detail).retry_after(1),
+            Refusal::Unreadable(_)
+            | Refusal::OtherVersion { .. }
+            | Refusal::Overloaded
+            | Refusal::Expired
+            | Refusal::Starting
+            | Refusal::Failed(_)
+            | Refusal::Unreachable(_)
+            | Refusal::NotFinite => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "ads_unavailable", detail).retry_after(1)
+            }
         }
     }
 }

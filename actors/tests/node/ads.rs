@@ -134,13 +134,9 @@ fn what_changed_is_in_the_next_generation_by_its_own_ad_tower_before_it_answers_
             let has = |ad: &str| answer.candidates.iter().any(|found| found.hit.ad == id(ad));
             assert_eq!((has("fresh"), has("ad7"), has("ad8")), (true, false, false), "by {}", answer.manifest.id);
             let plan = world.status().await.rollout.unwrap().plan.unwrap();
-            match plan.phase {
-                Phase::Ended { outcome } => {
-                    assert_eq!(outcome, Outcome::Published);
-                    true
-                }
-                _ => false,
-            }
+            let Phase::Ended { outcome } = plan.phase else { return false };
+            assert_eq!(outcome, Outcome::Published);
+            true
         })
         .await;
         let now = shown(world).await;
