@@ -6,7 +6,7 @@
 use ractor::RpcReplyPort;
 use ractor_cluster::RactorClusterMessage;
 use serde::{Deserialize, Serialize};
-use turret_index::{FoundAd, Plan, ShardChange};
+use turret_index::{FoundAd, Plan};
 use turret_retrieval::context::Context;
 use turret_retrieval::event::Event;
 use turret_retrieval::filter::Filter;
@@ -24,7 +24,7 @@ use crate::wire::Wire;
 mod ads;
 mod refusal;
 
-pub use ads::{AdWrite, AdsChanged, AdsRequest, ReplayAsk, ReplayPage};
+pub use ads::{AdWrite, AdsChanged, AdsRequest, ApplyAsk, CHANGES_MAX, ReplayAsk, ReplayPage};
 pub use refusal::Refusal;
 
 /// What an index shard is asked.
@@ -37,18 +37,6 @@ pub enum IndexRequest {
     #[rpc]
     Apply(Wire<ApplyAsk>, RpcReplyPort<Wire<Result<(), Refusal>>>),
 }
-
-/// See [`IndexRequest::Apply`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ApplyAsk {
-    /// The generation whose ad tower made the embeddings; a shard of another refuses.
-    pub generation: GenerationId,
-    /// At most [`CHANGES_MAX`].
-    pub changes: Vec<ShardChange>,
-}
-
-/// The most changes in one message: so many of the largest ads fit.
-pub const CHANGES_MAX: usize = 48;
 
 /// See [`IndexRequest::Search`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -28,6 +28,18 @@ pub enum AdsRequest {
     Replay(Wire<ReplayAsk>, RpcReplyPort<Wire<Result<ReplayPage, Refusal>>>),
 }
 
+/// See [`IndexRequest::Apply`](super::IndexRequest::Apply).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ApplyAsk {
+    /// The generation whose ad tower made the embeddings; a shard of another refuses.
+    pub generation: GenerationId,
+    /// At most [`CHANGES_MAX`].
+    pub changes: Vec<ShardChange>,
+}
+
+/// The most changes in one message: so many of the largest ads fit.
+pub const CHANGES_MAX: usize = 48;
+
 /// A change of one ad.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AdWrite {

@@ -13,32 +13,15 @@ use turret_retrieval::ids::{AdId, GenerationId, UserId};
 use turret_retrieval::live_ad::{AdChange, LiveAd};
 use turret_retrieval::revision::Revision;
 
+mod random;
+
+use random::Random;
+
 const SCHEDULES: u64 = 3_000;
 const STEPS: usize = 120;
 const USERS: u64 = 6;
 const ADS: u64 = 3;
 const PARTITIONS: u32 = 2;
-
-/// SplitMix64 (Steele, Lea, Flood, 2014): enough for schedules, and the same on every machine.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut x = self.0;
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        x ^ (x >> 31)
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-
-    fn one_in(&mut self, chance: u64) -> bool {
-        self.below(chance) == 0
-    }
-}
 
 /// What a user's partition holds: positions of the log, of the mark of an erasure, and of what each encoder covers.
 #[derive(Clone, Default, Debug)]
