@@ -13,11 +13,12 @@ use std::time::Duration;
 use ractor::{Actor, ActorProcessingErr, ActorRef, BytesConvertable, RpcReplyPort};
 use tokio::sync::{Notify, watch};
 use turret_retrieval::ids::GenerationId;
+use turret_retrieval::live_ad::AdChange;
 use turret_retrieval::revision::Revision;
 use turret_store::AdJournal;
 
 use crate::clock::now_ms;
-use crate::generation::Generation;
+use crate::depot::Depot;
 use crate::groups;
 use crate::metrics::Metrics;
 use crate::offload::{Offload, Panicked};
@@ -34,6 +35,8 @@ use hand_over::HandOver;
 
 /// Ads that are not as built, in all shards: as many as one shard takes.
 pub const CHANGED_ADS_MAX: usize = turret_index::CHANGED_ADS_MAX;
+/// Of these, kept for ads that are deleted or paused and were never changed before: that must not wait.
+const HIDDEN_ADS_MIN: usize = 4_000;
 /// How long the answer to a change waits for searches to see it.
 const VISIBLE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -55,8 +58,8 @@ pub enum Note {
 pub struct LiveAds {
     /// Where the journal is kept.
     pub dir: PathBuf,
-    /// The generation that the node started with; others lie beside it.
-    pub first: Generation,
+    /// Where generations are published.
+    pub depot: Depot,
     /// Which one serves.
     pub routing: RoutingReader,
     /// One thread, on which the journal is read and written.
@@ -131,7 +134,7 @@ impl LiveAds {
     fn opened(&self, journal: Box<AdJournal>, myself: &ActorRef<Msg>, state: &mut State) {
         tracing::info!(changed = journal.len(), "live ads serve");
         let journal: Arc<AdJournal> = Arc::from(journal);
-        let hand_over = HandOver::new(journal.clone(), self.first.clone(), self.routing.clone(), self.thread.clone());
+        let hand_over = HandOver::new(journal.clone(), self.depot.clone(), self.routing.clone(), self.thread.clone());
         let (news, (tell, visible)) = (Arc::<Notify>::default(), watch::channel(HashMap::new()));
         let (own, told) = (hand_over.clone(), news.clone());
         let _handing_over = Task::spawn(async move { own.run(&told, &tell).await });
@@ -210,20 +213,22 @@ impl LiveAds {
     }
 }
 
-/// What is known already may always change, and be hidden.
+/// What is known already may always change, and there is room left to hide what was never changed.
 fn check_room(journal: &AdJournal, writes: &[AdWrite]) -> Result<(), Refusal> {
     let known = journal.len();
-    if known + writes.len() <= CHANGED_ADS_MAX {
+    let only_hides = writes.iter().all(|write| matches!(write.change, AdChange::Delete | AdChange::Pause(_)));
+    let room = if only_hides { CHANGED_ADS_MAX } else { CHANGED_ADS_MAX - HIDDEN_ADS_MIN };
+    if known + writes.len() <= room {
         return Ok(());
     }
     let mut fresh = 0;
     for write in writes {
         fresh += usize::from(journal.get(&write.id).map_err(|error| Refusal::Failed(error.to_string()))?.is_none());
     }
-    if known + fresh <= CHANGED_ADS_MAX {
+    if fresh == 0 || known + fresh <= room {
         return Ok(());
     }
-    Err(Refusal::Conflict(format!("{known} ads are not as in the data set, the limit is {CHANGED_ADS_MAX}")))
+    Err(Refusal::Conflict(format!("{known} ads are not as in the data set, the limit is {room}")))
 }
 
 /// Whether the generation that serves has `revision`, now or soon.

@@ -211,7 +211,7 @@ impl Node {
             services.push(Child::new(name("rollout"), move || (rollout.clone(), ())));
             let live_ads = LiveAds {
                 dir: settings.data_dir.join("ads"),
-                first: generation.clone(),
+                depot: depot.clone(),
                 routing: self.routing.clone(),
                 thread: Offload::new("ads", 1, ADS_QUEUE)?,
                 metrics: metrics.clone(),

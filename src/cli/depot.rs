@@ -73,26 +73,27 @@ pub(super) struct Staging {
     dir: PathBuf,
     taken: BTreeSet<GenerationId>,
     delivery: Option<Delivery>,
+    // Held while the directory is used, so that no other publication clears it or takes the same id.
+    _lock: File,
 }
 
 struct Delivery {
     store: Store,
-    // Held while the directory is used, so that no other publication clears it.
-    _lock: File,
 }
 
 impl Staging {
     /// Prepares a publication. An object store is asked already, so that what cannot be delivered is not made first.
     pub(super) fn of(config: &Config) -> anyhow::Result<Self> {
         if let Place::Directory(dir) = &config.generations {
-            return Ok(Self { dir: dir.clone(), taken: BTreeSet::new(), delivery: None });
+            return Ok(Self { dir: dir.clone(), taken: BTreeSet::new(), delivery: None, _lock: locked(dir)? });
         }
         let dir = config.data_dir.join(STAGING);
-        let lock = cleared(&dir)?;
+        let lock = locked(&dir)?;
+        clear(&dir)?;
         let depot = Depot::open(&config.generations, &dir)?;
         let store = depot.store().context("a place that is no directory is a store")?.clone();
         let taken = block_on(store.taken())??.into_iter().collect();
-        Ok(Self { dir, taken, delivery: Some(Delivery { store, _lock: lock }) })
+        Ok(Self { dir, taken, delivery: Some(Delivery { store }), _lock: lock })
     }
 
     /// The directory of generations to write to.
@@ -107,7 +108,7 @@ impl Staging {
 
     /// Brings a generation that was written here to where it is read.
     pub(super) fn deliver(self, id: &GenerationId) -> anyhow::Result<()> {
-        let Some(Delivery { store, _lock }) = self.delivery else { return Ok(()) };
+        let Some(Delivery { store }) = self.delivery else { return Ok(()) };
         let dir = self.dir.join(id.as_str());
         let generation = Generation::open(&dir)?;
         let bar = Bar::new("uploading", "bytes");
@@ -121,8 +122,8 @@ impl Staging {
     }
 }
 
-/// Makes `dir`, removes what an earlier publication has left there, and keeps others out.
-fn cleared(dir: &Path) -> anyhow::Result<File> {
+/// Makes `dir`, and keeps other publications out.
+fn locked(dir: &Path) -> anyhow::Result<File> {
     let lock = || -> std::io::Result<File> {
         fs::create_dir_all(dir)?;
         File::options().create(true).truncate(false).write(true).open(dir.join("LOCK"))
@@ -131,6 +132,11 @@ fn cleared(dir: &Path) -> anyhow::Result<File> {
     if lock.try_lock().is_err() {
         bail!("another publication is writing to {}", dir.display());
     }
+    Ok(lock)
+}
+
+/// Removes what an earlier publication has left.
+fn clear(dir: &Path) -> anyhow::Result<()> {
     let clear = || -> std::io::Result<()> {
         for entry in fs::read_dir(dir)? {
             let path = entry?.path();
@@ -140,6 +146,5 @@ fn cleared(dir: &Path) -> anyhow::Result<File> {
         }
         Ok(())
     };
-    clear().with_context(|| format!("cannot clear {}", dir.display()))?;
-    Ok(lock)
+    clear().with_context(|| format!("cannot clear {}", dir.display()))
 }

@@ -92,11 +92,12 @@ pub(super) fn run(command: Command) -> anyhow::Result<()> {
     let source = source_of(&config)?;
     watch_interrupts()?;
     let ledger = Ledger::new(config.models.join("skew"));
+    let provenance = provenance();
+    let data = read(&source)?;
+    // Only now, so that data that cannot be read costs no trained version.
     if arguments.fresh {
         ledger.clear()?;
     }
-    let provenance = provenance();
-    let data = read(&source)?;
     let bench = Bench { config: &config, data: &data, ledger: &ledger, commit: &provenance.commit };
     let sweeps = plans.iter().map(|(lineage, versions)| bench.sweep(*lineage, versions));
     let sweeps = sweeps.collect::<anyhow::Result<Vec<Sweep>>>()?;

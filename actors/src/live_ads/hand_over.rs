@@ -16,7 +16,7 @@ use turret_retrieval::revision::Revision;
 use turret_retrieval::vector::UnitVector;
 use turret_store::AdJournal;
 
-use crate::generation::Generation;
+use crate::depot::Depot;
 use crate::offload::{Offload, Panicked};
 use crate::protocol::{
     ApplyAsk, CHANGES_MAX, EmbedAdsAsk, IndexRequest, InferenceRequest, Refusal, ReplayAsk, ReplayPage,
@@ -36,14 +36,14 @@ const AGAIN_AFTER: Duration = Duration::from_millis(200);
 #[derive(Clone)]
 pub(super) struct HandOver {
     journal: Arc<AdJournal>,
-    first: Generation,
+    depot: Depot,
     routing: RoutingReader,
     thread: Offload,
 }
 
 impl HandOver {
-    pub(super) fn new(journal: Arc<AdJournal>, first: Generation, routing: RoutingReader, thread: Offload) -> Self {
-        Self { journal, first, routing, thread }
+    pub(super) fn new(journal: Arc<AdJournal>, depot: Depot, routing: RoutingReader, thread: Offload) -> Self {
+        Self { journal, depot, routing, thread }
     }
 
     /// Hands over for ever, and tells how far each generation is.
@@ -107,10 +107,9 @@ impl HandOver {
     }
 
     async fn manifest(&self, id: &GenerationId) -> Result<Arc<Manifest>, Refusal> {
-        let (first, id) = (self.first.clone(), id.clone());
-        let opened = self.thread.run(move || first.beside(&id)).await;
-        let opened = opened.map_err(|Panicked| Refusal::Failed("reading a manifest panicked".to_owned()))?;
-        Ok(opened.map_err(|error| Refusal::Failed(error.to_string()))?.manifest)
+        // Another node's generation need not lie on this machine.
+        let manifest = self.depot.manifest(id).await;
+        Ok(Arc::new(manifest.map_err(|error| Refusal::Failed(error.to_string()))?))
     }
 
     /// What a shard that starts must know, page by page of the journal.

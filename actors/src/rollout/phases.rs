@@ -174,7 +174,7 @@ impl Rollout {
         }
         self.serving.stop(id).await;
         // An old copy that stays costs room, and no answer.
-        if let Err(error) = self.depot.forget_old(std::slice::from_ref(plan.serving())).await {
+        if let Err(error) = self.depot.forget_old(&[plan.from.clone(), plan.to.clone()]).await {
             tracing::warn!(%error, "old generation stays in the cache");
         }
         Ok(())

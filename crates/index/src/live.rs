@@ -49,7 +49,7 @@ pub struct ShardChange {
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeError {
     /// More ads than are scanned.
-    #[error("{found} ads are not as built, the limit is {CHANGED_ADS_MAX}; publish a generation")]
+    #[error("{found} ads are not as built, the limit is {CHANGED_ADS_MAX}")]
     TooMany {
         /// How many there would be.
         found: usize,
