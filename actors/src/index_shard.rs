@@ -73,6 +73,8 @@ pub struct State {
 
 /// How long a shard waits for the changes that it missed before it serves without them; it asks on.
 const CHANGES_WAIT: Duration = Duration::from_secs(5);
+/// Changes that are made at once by a shard that catches up.
+const CATCH_UP_CHANGES: usize = 4_096;
 /// Before they are asked for again.
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
 
@@ -119,8 +121,6 @@ impl IndexShard {
     }
 
     fn loaded(&self, index: Box<ShardIndex>, myself: &ActorRef<Msg>, state: &mut State) {
-        let shard = self.shard.to_string();
-        tracing::info!(shard, ads = index.len(), backend = ?index.backend(), "shard serves");
         let index = Arc::new(LiveShard::new(*index));
         state.index = Some(index.clone());
         let (own, myself) = (self.clone(), myself.clone());
@@ -133,12 +133,19 @@ impl IndexShard {
     }
 
     fn caught_up(&self, until: Revision, is_complete: bool, myself: &ActorRef<Msg>, state: &mut State) {
+        let shard = self.shard.to_string();
         if !is_complete {
-            let shard = self.shard.to_string();
-            tracing::warn!(shard, "changes of ads could not be asked for; the shard serves without them for now");
+            let wait_s = CHANGES_WAIT.as_secs();
+            tracing::warn!(
+                shard,
+                wait_s,
+                "not all changes of ads are known; the shard serves, and asks on for the rest"
+            );
         }
         ractor::pg::join(groups::index(self.shard, &self.generation.manifest.id), vec![myself.get_cell()]);
         if let Some(index) = state.index.clone() {
+            let (ads, backend) = (index.built().len(), index.built().backend());
+            tracing::info!(shard, ads, ?backend, changed = index.changed(), "shard serves");
             let (own, myself) = (self.clone(), myself.clone());
             // What came between the last page and the joining of the group was handed to nobody.
             state.catching_up = Some(Task::spawn(async move {
@@ -155,6 +162,7 @@ impl IndexShard {
         myself: &ActorRef<Msg>,
     ) -> Revision {
         let mut at = *reached.borrow();
+        let mut gathered = Vec::new();
         loop {
             let ask = ReplayAsk { generation: self.generation.manifest.id.clone(), shard: self.shard, after: at };
             let page = match Ads.replay(ask).await {
@@ -164,14 +172,20 @@ impl IndexShard {
                     continue;
                 }
             };
-            let (own, changes) = (index.clone(), page.changes.clone());
+            at = page.until;
+            gathered.extend(page.changes);
+            // What stands beside the index is made anew for each step, so steps are large.
+            if !page.is_last && gathered.len() < CATCH_UP_CHANGES {
+                continue;
+            }
+            let step = std::mem::take(&mut gathered);
+            let (own, changes) = (index.clone(), step.clone());
             match self.changes.run(move || own.apply(changes)).await {
                 Ok(Ok(())) => {}
                 // One that cannot be made costs no other.
-                Ok(Err(_)) => self.apply_each(index, page.changes, myself).await,
+                Ok(Err(_)) => self.apply_each(index, step, myself).await,
                 Err(Panicked) => note(myself, Note::Panicked),
             }
-            at = page.until;
             reached.send_replace(at);
             if page.is_last {
                 return at;

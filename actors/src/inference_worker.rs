@@ -124,17 +124,10 @@ impl InferenceWorker {
     }
 
     fn embed(&self, ask: Wire<EmbedAsk>, reply: EmbedReply, state: &mut State) {
-        let ask = match ask.open() {
+        let ask = match self.admit(ask, |ask| self.is_of(&ask.generation).and_then(|()| self.check(ask))) {
             Ok(ask) => ask,
-            Err(error) => return refuse(&self.metrics, reply, self.unreadable(error)),
+            Err(refusal) => return refuse(&self.metrics, reply, refusal),
         };
-        if ask.generation != self.generation {
-            let (serving, asked) = (self.generation.to_string(), ask.generation.to_string());
-            return refuse(&self.metrics, reply, Refusal::OtherVersion { serving, asked });
-        }
-        if let Err(refusal) = self.check(&ask) {
-            return refuse(&self.metrics, reply, refusal);
-        }
         let ends = state.started.elapsed() + Duration::from_micros(ask.remaining_us);
         if let Err((_, reply)) = state.batcher.push_online((ask, reply), ends) {
             refuse(&self.metrics, reply, Refusal::Overloaded);
@@ -142,36 +135,28 @@ impl InferenceWorker {
     }
 
     fn encode(&self, ask: Wire<EncodeAsk>, reply: EncodeReply, state: &mut State) {
-        let ask = match ask.open() {
-            Ok(ask) => ask,
-            Err(error) => return refuse(&self.metrics, reply, self.unreadable(error)),
+        let check = |ask: &EncodeAsk| {
+            same(self.model.encoder_version(), &ask.encoder)?;
+            at_most(ask.histories.len(), ENCODE_ROWS_MAX, "histories")
         };
-        if ask.encoder != *self.model.encoder_version() {
-            let (serving, asked) = (self.model.encoder_version().to_string(), ask.encoder.to_string());
-            return refuse(&self.metrics, reply, Refusal::OtherVersion { serving, asked });
-        }
-        if ask.histories.len() > ENCODE_ROWS_MAX {
-            let why = format!("{} histories, the limit is {ENCODE_ROWS_MAX}", ask.histories.len());
-            return refuse(&self.metrics, reply, Refusal::Failed(why));
-        }
+        let ask = match self.admit(ask, check) {
+            Ok(ask) => ask,
+            Err(refusal) => return refuse(&self.metrics, reply, refusal),
+        };
         if let Err(job) = state.batcher.push_refresh(Job::Encode(ask, reply)) {
             job.refuse(&self.metrics, Refusal::Overloaded);
         }
     }
 
     fn embed_ads(&self, ask: Wire<EmbedAdsAsk>, reply: AdsReply, state: &mut State) {
-        let ask = match ask.open() {
-            Ok(ask) => ask,
-            Err(error) => return refuse(&self.metrics, reply, self.unreadable(error)),
+        let check = |ask: &EmbedAdsAsk| {
+            self.is_of(&ask.generation)?;
+            at_most(ask.items.len(), CHANGES_MAX, "items")
         };
-        if ask.generation != self.generation {
-            let (serving, asked) = (self.generation.to_string(), ask.generation.to_string());
-            return refuse(&self.metrics, reply, Refusal::OtherVersion { serving, asked });
-        }
-        if ask.items.len() > CHANGES_MAX {
-            let why = format!("{} items, the limit is {CHANGES_MAX}", ask.items.len());
-            return refuse(&self.metrics, reply, Refusal::Failed(why));
-        }
+        let ask = match self.admit(ask, check) {
+            Ok(ask) => ask,
+            Err(refusal) => return refuse(&self.metrics, reply, refusal),
+        };
         if let Err(job) = state.batcher.push_refresh(Job::EmbedAds(ask, reply)) {
             job.refuse(&self.metrics, Refusal::Overloaded);
         }
@@ -188,19 +173,26 @@ impl InferenceWorker {
 
     /// A state that this encoder did not make says nothing here.
     fn check_state(&self, state: &EncodedHistory) -> Result<(), Refusal> {
-        let (encoder, dimension) = (self.model.encoder_version(), self.model.dimension());
-        if state.encoder != *encoder {
-            return Err(Refusal::OtherVersion { serving: encoder.to_string(), asked: state.encoder.to_string() });
-        }
+        same(self.model.encoder_version(), &state.encoder)?;
+        let dimension = self.model.dimension();
         match state.sequence.dimension() {
             found if found == dimension => Ok(()),
             found => Err(Refusal::Failed(format!("state: rows of {found} values where {dimension} are expected"))),
         }
     }
 
-    fn unreadable(&self, error: crate::wire::WireError) -> Refusal {
-        self.metrics.wire_rejected.with_label_values(&["inference"]).inc();
-        Refusal::Unreadable(error.to_string())
+    /// What was asked, where it can be read and passes `check`.
+    fn admit<A>(&self, ask: Wire<A>, check: impl FnOnce(&A) -> Result<(), Refusal>) -> Result<A, Refusal> {
+        let ask = ask.open().map_err(|error| {
+            self.metrics.wire_rejected.with_label_values(&["inference"]).inc();
+            Refusal::Unreadable(error.to_string())
+        })?;
+        check(&ask)?;
+        Ok(ask)
+    }
+
+    fn is_of(&self, generation: &GenerationId) -> Result<(), Refusal> {
+        same(&self.generation, generation)
     }
 
     /// Starts the next batch, if the thread is free and something waits.
@@ -253,6 +245,17 @@ impl InferenceWorker {
         state.busy = true;
         Ok(())
     }
+}
+
+fn same<V: PartialEq + ToString>(serving: &V, asked: &V) -> Result<(), Refusal> {
+    if asked == serving {
+        return Ok(());
+    }
+    Err(Refusal::OtherVersion { serving: serving.to_string(), asked: asked.to_string() })
+}
+
+fn at_most(found: usize, max: usize, what: &str) -> Result<(), Refusal> {
+    if found <= max { Ok(()) } else { Err(Refusal::Failed(format!("{found} {what}, the limit is {max}"))) }
 }
 
 /// Embeds a batch and answers its rows.

@@ -249,7 +249,7 @@ impl Retriever {
         Ok(gathered.candidates.into_iter().map(|candidate| candidate.hit.ad).collect())
     }
 
-    /// Retrieves from the generation of `table`, whether or not it serves: for who compares. Nobody counts it.
+    /// Retrieves from the generation of `table`, whether or not it serves: for who compares. No tally counts it.
     ///
     /// # Errors
     /// As [`Self::retrieve`].

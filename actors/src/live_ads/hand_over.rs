@@ -1,7 +1,7 @@
 //! Handing changes over: embedded by the ad tower of a generation, and given to its shards.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ractor::ActorRef;
@@ -29,6 +29,8 @@ use crate::{groups, index_shard, inference_worker};
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between two looks for generations and shards that have started meanwhile.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Manifests that are kept: of the generations that run, and a few that did.
+const MANIFESTS_MAX: usize = 8;
 /// Before what could not be handed over is tried again.
 const AGAIN_AFTER: Duration = Duration::from_millis(200);
 
@@ -39,11 +41,13 @@ pub(super) struct HandOver {
     depot: Depot,
     routing: RoutingReader,
     thread: Offload,
+    /// Those that were asked for: a manifest never changes.
+    manifests: Arc<Mutex<HashMap<GenerationId, Arc<Manifest>>>>,
 }
 
 impl HandOver {
     pub(super) fn new(journal: Arc<AdJournal>, depot: Depot, routing: RoutingReader, thread: Offload) -> Self {
-        Self { journal, depot, routing, thread }
+        Self { journal, depot, routing, thread, manifests: Arc::default() }
     }
 
     /// Hands over for ever, and tells how far each generation is.
@@ -107,9 +111,19 @@ impl HandOver {
     }
 
     async fn manifest(&self, id: &GenerationId) -> Result<Arc<Manifest>, Refusal> {
+        let known = || self.manifests.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(manifest) = known().get(id) {
+            return Ok(manifest.clone());
+        }
         // Another node's generation need not lie on this machine.
-        let manifest = self.depot.manifest(id).await;
-        Ok(Arc::new(manifest.map_err(|error| Refusal::Failed(error.to_string()))?))
+        let manifest = self.depot.manifest(id).await.map_err(|error| Refusal::Failed(error.to_string()))?;
+        let manifest = Arc::new(manifest);
+        let mut known = known();
+        if known.len() >= MANIFESTS_MAX {
+            known.clear();
+        }
+        known.insert(id.clone(), manifest.clone());
+        Ok(manifest)
     }
 
     /// What a shard that starts must know, page by page of the journal.

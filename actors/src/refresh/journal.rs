@@ -1,12 +1,11 @@
 //! Which run goes on, on disk, so that a node that starts again goes on with it.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::durable::replace;
+use crate::durable::{read_json, replace_json};
 
 /// A journal larger than this is none.
 const BYTES_MAX: u64 = 4 << 10;
@@ -36,13 +35,7 @@ impl Journal {
 
     /// The last run; what cannot be read is none, for a run more costs little.
     pub(crate) fn read(&self) -> LastRun {
-        let read = || -> io::Result<LastRun> {
-            if fs::metadata(&self.path)?.len() > BYTES_MAX {
-                return Err(io::Error::other("is too large"));
-            }
-            Ok(serde_json::from_slice(&fs::read(&self.path)?)?)
-        };
-        read().unwrap_or_default()
+        read_json(&self.path, BYTES_MAX).unwrap_or_default()
     }
 
     /// Writes it down, flushed.
@@ -50,15 +43,14 @@ impl Journal {
     /// # Errors
     /// When the disk does not take it.
     pub(crate) fn write(&self, last: &LastRun) -> io::Result<()> {
-        if let Some(parent) = self.path.parent() {
-            fs::create_dir_all(parent)?;
-        }
-        replace(&self.path, &serde_json::to_vec(last)?)
+        replace_json(&self.path, last)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -1,13 +1,12 @@
 //! The plan on disk: replaced in one step and flushed, before each phase begins.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::plan::RolloutPlan;
-use crate::durable::replace;
+use crate::durable::{read_json, replace_json};
 
 /// A plan larger than this is none.
 const BYTES_MAX: u64 = 1 << 20;
@@ -38,13 +37,7 @@ impl Journal {
 
     /// The last plan, where there was one. What cannot be read is none: CURRENT says what to serve.
     pub(crate) fn read(&self) -> Option<RolloutPlan> {
-        let read = || -> io::Result<RolloutPlan> {
-            if fs::metadata(&self.path)?.len() > BYTES_MAX {
-                return Err(io::Error::other("is too large"));
-            }
-            Ok(serde_json::from_slice(&fs::read(&self.path)?)?)
-        };
-        match read() {
+        match read_json(&self.path, BYTES_MAX) {
             Ok(plan) => Some(plan),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
@@ -63,10 +56,7 @@ impl Journal {
         if turn < *written {
             return Ok(());
         }
-        if let Some(parent) = self.path.parent() {
-            fs::create_dir_all(parent)?;
-        }
-        replace(&self.path, &serde_json::to_vec_pretty(plan)?)?;
+        replace_json(&self.path, plan)?;
         *written = turn;
         Ok(())
     }
@@ -74,6 +64,8 @@ impl Journal {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use turret_retrieval::ids::GenerationId;
 
     use super::*;
