@@ -169,7 +169,11 @@ impl Generation {
         if id.as_str().contains('/') || id.as_str().starts_with('.') {
             return Err(malformed(generations.to_owned(), format!("`{id}` is no generation's id")));
         }
-        let found = Self::open(&generations.join(id.as_str()))?;
+        let dir = generations.join(id.as_str());
+        if !dir.exists() {
+            return Err(malformed(generations.to_owned(), format!("no generation `{id}` lies here")));
+        }
+        let found = Self::open(&dir)?;
         if found.manifest.id != *id {
             let rule = format!("id: is {}, which is not the name of its directory", found.manifest.id);
             return Err(malformed(found.dir.join(MANIFEST), rule));
