@@ -112,7 +112,7 @@ fn a_generation_that_is_not_there_is_named() {
     check(|copy| fs::remove_file(current(copy)).unwrap(), &["no generation is published here", "turret publish"]);
     check(
         |copy| fs::write(current(copy), "g-of-another-day").unwrap(),
-        &["g-of-another-day/manifest.json", "No such file"],
+        &["no generation `g-of-another-day` lies here"],
     );
     check(|copy| fs::write(current(copy), "../elsewhere").unwrap(), &["CURRENT", "names no generation"]);
     check(|copy| fs::write(current(copy), "").unwrap(), &["CURRENT", "names no generation"]);
