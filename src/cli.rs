@@ -12,6 +12,7 @@ use crate::telemetry::Program;
 mod config;
 mod data;
 mod depot;
+mod encode;
 mod evaluate;
 mod funnel;
 mod load;
@@ -68,6 +69,7 @@ enum Command {
     Skew(skew::Command),
     Study(study::Arguments),
     Report(report::Arguments),
+    Encode(encode::Arguments),
     Publish(publish::Arguments),
     Serve(serve::Arguments),
     Refresh(refresh::Arguments),
@@ -118,6 +120,7 @@ pub fn main() -> ExitCode {
         Command::Skew(command) => skew::run(command),
         Command::Study(arguments) => study::run(arguments),
         Command::Report(arguments) => report::run(arguments),
+        Command::Encode(arguments) => encode::run(arguments),
         Command::Publish(arguments) => publish::run(arguments),
         Command::Serve(arguments) => serve::run(arguments),
         Command::Refresh(arguments) => refresh::run(arguments),

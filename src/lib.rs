@@ -4,6 +4,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod encode;
 pub mod funnel;
 pub mod gateway;
 pub mod partition_files;

@@ -19,9 +19,11 @@ use turret_store::{PartitionStore, StoreSettings};
 
 use crate::config::{Config, NodeConfig};
 
+mod encoded;
 mod export;
 mod import;
 
+pub use encoded::write_encoded;
 pub use export::export;
 pub use import::{Imported, import};
 
@@ -111,6 +113,47 @@ impl Moved {
 /// The name of a partition's file.
 fn file_name(partition: PartitionId) -> String {
     format!("users-{:04}.parquet", partition.0)
+}
+
+fn temporary(out: &Path, partition: PartitionId) -> PathBuf {
+    out.join(format!("{}.tmp", file_name(partition)))
+}
+
+/// Has `write` write the [`temporary`] files of `partitions`, and gives them their names when all are on the disk. What is not
+/// whole is removed; files that are there already are an error.
+fn all_or_none(
+    out: &Path,
+    partitions: &[PartitionId],
+    write: impl FnOnce() -> anyhow::Result<Vec<Moved>>,
+) -> anyhow::Result<Vec<Moved>> {
+    let is_new = !out.exists();
+    fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
+    if let Some(there) = partitions.iter().map(|partition| out.join(file_name(*partition))).find(|path| path.exists()) {
+        bail!("{} is there already", there.display());
+    }
+    let moved = write().and_then(|moved| put_in_place(out, partitions, moved));
+    if moved.is_err() {
+        // The half-made is of no use; the error is what matters.
+        for partition in partitions {
+            drop(fs::remove_file(temporary(out, *partition)));
+        }
+        if is_new {
+            drop(fs::remove_dir(out));
+        }
+    }
+    moved
+}
+
+fn put_in_place(out: &Path, partitions: &[PartitionId], moved: Vec<Moved>) -> anyhow::Result<Vec<Moved>> {
+    for partition in partitions {
+        let path = out.join(file_name(*partition));
+        fs::rename(temporary(out, *partition), &path).with_context(|| format!("cannot make {}", path.display()))?;
+    }
+    sync_dir(out)?;
+    if let Some(parent) = out.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        sync_dir(parent)?;
+    }
+    Ok(moved)
 }
 
 /// The partitions in `dir` whose entries `parse` knows by their names, in order.

@@ -24,6 +24,8 @@ use turret_retrieval::live_ad::{Content, LiveAd};
 use turret_retrieval::revision::Revision;
 use turret_retrieval::state::Precision;
 
+use crate::encode::Encoding;
+
 mod probes;
 mod users;
 
@@ -49,6 +51,19 @@ pub struct Publication<'a> {
     pub live: (&'a [LiveAd], Revision),
     /// How nodes will index the shards: so is measured what they will find.
     pub index: &'a IndexSettings,
+}
+
+impl Publication<'_> {
+    /// Its users.
+    fn encoding(&self) -> Encoding<'_> {
+        Encoding {
+            dataset: self.dataset,
+            model: self.model,
+            partitions: self.partitions,
+            events_per_user_max: self.events_per_user_max,
+            precision: self.state_precision,
+        }
+    }
 }
 
 /// What was published.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use ractor::{Actor, ActorProcessingErr, ActorRef, BytesConvertable, RpcReplyPort};
 use tokio::sync::watch;
 use tokio::time::Instant;
-use turret_index::{IndexSettings, LiveShard, Search, ShardChange, ShardIndex};
+use turret_index::{Found, IndexSettings, LiveShard, Search, ShardChange, ShardIndex};
 use turret_retrieval::ids::{GenerationId, ShardId};
 use turret_retrieval::revision::Revision;
 
@@ -41,6 +41,8 @@ pub enum Note {
         /// Whether those are all; else time was up.
         is_complete: bool,
     },
+    /// It knows now what it did not know when it began to serve.
+    Verified,
     /// Work on the index panicked: what it left behind is not to be trusted.
     Panicked,
 }
@@ -67,6 +69,8 @@ pub struct IndexShard {
 /// The index, once loaded.
 pub struct State {
     index: Option<Arc<LiveShard>>,
+    /// Whether it knows all changes that were made before it joined its group.
+    verified: bool,
     /// Asks for changes that were missed.
     catching_up: Option<Task>,
 }
@@ -95,7 +99,7 @@ impl Actor for IndexShard {
             note(&myself, news);
         };
         self.loads.reserve()?.run(load, tell);
-        Ok(State { index: None, catching_up: None })
+        Ok(State { index: None, verified: false, catching_up: None })
     }
 
     async fn handle(&self, myself: ActorRef<Msg>, message: Msg, state: &mut State) -> Result<(), ActorProcessingErr> {
@@ -105,6 +109,7 @@ impl Actor for IndexShard {
             Inbox::Request(IndexRequest::Apply(ask, reply)) => self.apply(ask, reply, &myself, state),
             Inbox::Note(Note::LoadFailed(why)) => return Err(why.into()),
             Inbox::Note(Note::CaughtUp { until, is_complete }) => self.caught_up(until, is_complete, &myself, state),
+            Inbox::Note(Note::Verified) => state.verified = true,
             Inbox::Note(Note::Panicked) => return Err("work on the index panicked".into()),
         }
         Ok(())
@@ -134,6 +139,7 @@ impl IndexShard {
 
     fn caught_up(&self, until: Revision, is_complete: bool, myself: &ActorRef<Msg>, state: &mut State) {
         let shard = self.shard.to_string();
+        state.verified = is_complete;
         if !is_complete {
             let wait_s = CHANGES_WAIT.as_secs();
             tracing::warn!(
@@ -150,6 +156,7 @@ impl IndexShard {
             // What came between the last page and the joining of the group was handed to nobody.
             state.catching_up = Some(Task::spawn(async move {
                 own.catch_up(&index, &watch::Sender::new(until), &myself).await;
+                note(&myself, Note::Verified);
             }));
         }
     }
@@ -235,6 +242,7 @@ impl IndexShard {
 
     fn search(&self, ask: Wire<SearchAsk>, reply: Reply<SearchReply>, myself: &ActorRef<Msg>, state: &State) {
         let arrived = Instant::now();
+        let verified = state.verified;
         let (ask, index) = match self.admit(ask, state) {
             Ok(admitted) => admitted,
             Err(refusal) => return answer(reply, Err(refusal)),
@@ -251,7 +259,7 @@ impl IndexShard {
             if started >= ends {
                 return Err(Refusal::Expired);
             }
-            let found = run(&index, &ask);
+            let found = run(&index, &ask, verified);
             duration.observe(started.elapsed().as_secs_f64());
             found
         };
@@ -290,13 +298,14 @@ impl IndexShard {
     }
 }
 
-fn run(index: &LiveShard, ask: &SearchAsk) -> Result<SearchReply, Refusal> {
+fn run(index: &LiveShard, ask: &SearchAsk, verified: bool) -> Result<SearchReply, Refusal> {
     let failed = |why: String| Refusal::Failed(why);
     let (vector, baseline) = (&ask.query.vector, ask.query.without_context.as_ref());
     vector.check(index.built().dimension()).map_err(|error| failed(format!("vector: {error}")))?;
     let search = Search { vector, baseline, k: ask.k as usize, filter: ask.filter.as_ref(), exact: ask.exact };
     let found = index.search(&search).map_err(|error| failed(error.to_string()))?;
-    Ok(SearchReply { ads: found.ads, exhausted: found.exhausted, plan: found.plan, selectivity: found.selectivity })
+    let Found { ads, exhausted, plan, selectivity, distances: _ } = found;
+    Ok(SearchReply { ads, exhausted, plan, selectivity, verified })
 }
 
 fn answer<T>(reply: Reply<T>, result: Result<T, Refusal>)

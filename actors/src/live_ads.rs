@@ -22,7 +22,7 @@ use crate::depot::Depot;
 use crate::groups;
 use crate::metrics::Metrics;
 use crate::offload::{Offload, Panicked};
-use crate::protocol::{AdWrite, AdsChanged, AdsRequest, CHANGES_MAX, Refusal, ReplayPage};
+use crate::protocol::{AdWrite, AdsChanged, AdsRequest, CHANGES_MAX, HandedOver, Refusal, ReplayPage};
 use crate::routing::RoutingReader;
 use crate::task::Task;
 use crate::wire::{Inbox, Wire, note};
@@ -122,6 +122,14 @@ impl Actor for LiveAds {
                     }
                     Err(refusal) => answer::<ReplayPage>(reply, Err(refusal)),
                 }
+            }
+            Inbox::Request(AdsRequest::HandedOver(ask, reply)) => {
+                let told = self.admit(ask, open).map(|(generation, open)| HandedOver {
+                    until: open.visible.borrow().get(&generation).copied().unwrap_or_default(),
+                    latest: open.journal.latest(),
+                    changed: open.journal.len() as u64,
+                });
+                answer(reply, told);
             }
             Inbox::Note(Note::Opened(journal)) => self.opened(journal, &myself, state),
             Inbox::Note(Note::OpenFailed(why)) => return Err(why.into()),

@@ -24,7 +24,7 @@ use crate::wire::Wire;
 mod ads;
 mod refusal;
 
-pub use ads::{AdWrite, AdsChanged, AdsRequest, ApplyAsk, CHANGES_MAX, ReplayAsk, ReplayPage};
+pub use ads::{AdWrite, AdsChanged, AdsRequest, ApplyAsk, CHANGES_MAX, HandedOver, ReplayAsk, ReplayPage};
 pub use refusal::Refusal;
 
 /// What an index shard is asked.
@@ -75,6 +75,8 @@ pub struct SearchReply {
     pub plan: Plan,
     /// Share of the shard's ads that pass the filter, where there was one.
     pub selectivity: Option<f64>,
+    /// Whether it has every change of its ads that was made before it began to serve.
+    pub verified: bool,
 }
 
 /// What a user partition is asked.

@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use turret_data::{PartitionHeader, PartitionWriter, USERS_PER_BATCH};
 use turret_retrieval::ids::PartitionId;
 
-use super::{Moved, NodePartitions, Step, Watch, file_name, found, sync_dir};
+use super::{Moved, NodePartitions, Step, Watch, all_or_none, file_name, found, temporary};
 
 /// Writes a file in `out` for each partition that the node's data directory holds, wherever it is placed.
 ///
@@ -19,22 +19,7 @@ use super::{Moved, NodePartitions, Step, Watch, file_name, found, sync_dir};
 /// breaks off; no file is left then, unless the disk refuses when files get their names.
 pub fn export(node: &NodePartitions, out: &Path, observe: &mut Watch<'_>) -> anyhow::Result<Vec<Moved>> {
     let partitions = stored(node)?;
-    let is_new = !out.exists();
-    fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
-    if let Some(there) = partitions.iter().map(|partition| out.join(file_name(*partition))).find(|path| path.exists()) {
-        bail!("{} is there already", there.display());
-    }
-    let moved = write_all(node, out, &partitions, observe).and_then(|moved| put_in_place(out, &partitions, moved));
-    if moved.is_err() {
-        // The half-made is of no use; the error is what matters.
-        for partition in &partitions {
-            drop(fs::remove_file(temporary(out, *partition)));
-        }
-        if is_new {
-            drop(fs::remove_dir(out));
-        }
-    }
-    moved
+    all_or_none(out, &partitions, || write_all(node, out, &partitions, observe))
 }
 
 /// The partitions in the node's data directory.
@@ -50,10 +35,6 @@ fn stored(node: &NodePartitions) -> anyhow::Result<Vec<PartitionId>> {
         bail!("node {} has no user partitions in {}", node.node, node.dir.display());
     }
     Ok(partitions)
-}
-
-fn temporary(out: &Path, partition: PartitionId) -> PathBuf {
-    out.join(format!("{}.tmp", file_name(partition)))
 }
 
 fn write_all(
@@ -91,14 +72,4 @@ fn write_all(
         all.push(moved);
     }
     Ok(all)
-}
-
-/// Gives the files their names, when all of them are on the disk.
-fn put_in_place(out: &Path, partitions: &[PartitionId], moved: Vec<Moved>) -> anyhow::Result<Vec<Moved>> {
-    for partition in partitions {
-        let path = out.join(file_name(*partition));
-        fs::rename(temporary(out, *partition), &path).with_context(|| format!("cannot make {}", path.display()))?;
-    }
-    sync_dir(out)?;
-    Ok(moved)
 }

@@ -17,7 +17,6 @@ use turret_retrieval::merge::merge;
 use turret_retrieval::topk::Hit;
 use turret_retrieval::vector::UnitVector;
 
-use super::users::latest;
 use super::{Publication, Step};
 
 /// The most queries.
@@ -79,11 +78,10 @@ pub(super) fn write(
 
 /// Query embeddings of users spread evenly over all, without a context.
 fn queries(publication: &Publication<'_>) -> anyhow::Result<Vec<UnitVector>> {
-    let (dataset, model) = (publication.dataset, publication.model);
+    let (dataset, model, encoding) = (publication.dataset, publication.model, publication.encoding());
     let every = dataset.users.len().div_ceil(PROBES_MAX).max(1);
     let users: Vec<u32> = (0..dataset.users.len() as u32).step_by(every).collect();
-    let histories: Vec<Vec<Event>> =
-        users.iter().map(|user| latest(dataset, *user, publication.events_per_user_max)).collect();
+    let histories: Vec<Vec<Event>> = users.iter().map(|user| encoding.latest(*user)).collect();
     let slices: Vec<&[Event]> = histories.iter().map(Vec::as_slice).collect();
     let states = model.encode(&slices)?;
     let inputs: Vec<HeadInput<'_>> = users

@@ -15,7 +15,7 @@ use crate::process::{Finished, Signal, text, turret};
 use crate::world::world;
 
 /// Every command, with what its help must speak of.
-const COMMANDS: [(&[&str], &[&str]); 19] = [
+const COMMANDS: [(&[&str], &[&str]); 20] = [
     (
         &[],
         &[
@@ -65,6 +65,7 @@ const COMMANDS: [(&[&str], &[&str]); 19] = [
             "--json",
         ],
     ),
+    (&["encode"], &["--config", "--out", "--json", "users a second"]),
     (&["publish"], &["--config", "--rollback", "--generation", "--admin", "--detach", "--json"]),
     (&["serve"], &["--config", "--node"]),
     (&["refresh"], &["--admin", "--dry-run", "--detach", "--json"]),

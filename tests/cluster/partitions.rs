@@ -19,11 +19,12 @@ fn users(cluster: &Cluster, command: &str, flag: &str, dir: &Path) -> Finished {
     turret(&["users", command, "--config", text(cluster.config()), flag, text(dir), "--json"])
 }
 
-/// What is known of a user, but how old it is.
+/// What is known of a user, but how old it is and when it was made.
 fn known(cluster: &Cluster, user: &str) -> Value {
     let mut known = get(&format!("{}/v1/users/{user}", cluster.nodes[0].http)).expect(200).json();
     if let Some(state) = known["state"].as_object_mut() {
         state.remove("age_s");
+        state.remove("made_at_ms");
     }
     known
 }
@@ -106,4 +107,29 @@ fn the_summary_of_an_export_is_for_people_where_no_script_asks() {
     fs::write(&config, fewer).unwrap();
     let export = ["users", "export", "--config", text(&config), "--out", text(dir.path())];
     turret(&export).expect(1).says(&["0005 is there, and users.partitions is 5"]);
+}
+
+#[test]
+fn what_is_encoded_offline_is_what_a_node_knows_of_its_users() {
+    let published = Cluster::start(&["a"]);
+    let of_each = world().user_of_each_partition();
+    let before: Vec<Value> = of_each.iter().map(|user| known(&published, user)).collect();
+    assert!(before.iter().any(|user| user["history"] == "fresh"), "{before:#?}");
+
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let config = world().dir.join("world.toml");
+    let encode = ["encode", "--config", text(&config), "--out", text(&out), "--json"];
+    let told: Value = serde_json::from_str(&turret(&encode).expect(0).output).unwrap();
+    assert_eq!((&told["users"], &told["encoder"]), (&json!(300), &json!(world().manifest.versions.encoder)), "{told:#}");
+    assert!(told["states"].as_u64() > Some(100) && told["users_per_second"].as_f64() > Some(0.0), "{told:#}");
+    turret(&encode).expect(1).says(&["users-0000.parquet is there already"]);
+
+    let mut imported = Cluster::configured(&["a"], &world().generations());
+    users(&imported, "import", "--from", &out).expect(0);
+    imported.restart(0);
+    imported.wait_joined();
+    let after: Vec<Value> = of_each.iter().map(|user| known(&imported, user)).collect();
+    assert_eq!(after, before);
+    imported.assert_no_panic();
 }

@@ -82,7 +82,7 @@ fn a_publication_and_a_roll_back_lose_no_request_and_mix_no_generation() {
         let told: Value = serde_json::from_str(&published.output).unwrap();
         next = told["manifest"]["id"].as_str().unwrap().to_owned();
         let gates = told["rollout"]["gates"].as_array().unwrap().clone();
-        assert!(gates.len() == 6 && gates.iter().all(|gate| gate["passed"] == true), "{told:#}");
+        assert!(gates.len() == 7 && gates.iter().all(|gate| gate["passed"] == true), "{told:#}");
         assert!(told["rollout"]["watch"]["now"]["requests"].as_u64() > Some(100), "{told:#}");
         assert_eq!(told["rollout"]["plan"]["phase"]["ended"]["outcome"], "published", "{told:#}");
     });

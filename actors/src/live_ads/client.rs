@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use ractor::rpc::CallResult;
 use ractor::{ActorRef, BytesConvertable, RpcReplyPort};
-use turret_retrieval::ids::AdId;
+use turret_retrieval::ids::{AdId, GenerationId};
 use turret_retrieval::live_ad::{AdChange, LiveAd};
 use turret_retrieval::revision::Revision;
 
 use super::Msg;
 use crate::groups;
-use crate::protocol::{AdWrite, AdsChanged, AdsRequest, Refusal, ReplayAsk, ReplayPage};
+use crate::protocol::{AdWrite, AdsChanged, AdsRequest, HandedOver, Refusal, ReplayAsk, ReplayPage};
 use crate::wire::{Inbox, Wire};
 
 /// The actor of the live ads did not do what it was asked. Retryable, unless it is a [`Refusal::Conflict`].
@@ -51,6 +51,14 @@ impl Ads {
     /// As [`Self::change`].
     pub async fn since(&self, after: Revision) -> Result<Vec<LiveAd>, AdsUnavailable> {
         ask(|reply| AdsRequest::Since(Wire::new(after), reply)).await
+    }
+
+    /// How far the shards of a generation are that runs.
+    ///
+    /// # Errors
+    /// As [`Self::change`].
+    pub(crate) async fn handed_over(&self, generation: GenerationId) -> Result<HandedOver, AdsUnavailable> {
+        ask(|reply| AdsRequest::HandedOver(Wire::new(generation), reply)).await
     }
 
     /// What a shard that starts must know.

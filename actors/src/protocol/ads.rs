@@ -26,6 +26,9 @@ pub enum AdsRequest {
     /// What a shard that starts must know.
     #[rpc]
     Replay(Wire<ReplayAsk>, RpcReplyPort<Wire<Result<ReplayPage, Refusal>>>),
+    /// How far a generation is that runs.
+    #[rpc]
+    HandedOver(Wire<GenerationId>, RpcReplyPort<Wire<Result<HandedOver, Refusal>>>),
 }
 
 /// See [`IndexRequest::Apply`](super::IndexRequest::Apply).
@@ -56,6 +59,17 @@ pub struct AdsChanged {
     pub revision: Revision,
     /// Whether searches see them already; if not, they will by themselves.
     pub visible: bool,
+}
+
+/// What the shards of a generation know of the changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandedOver {
+    /// All changes up to this one have been handed to them; none where nothing was.
+    pub until: Revision,
+    /// The latest change there is.
+    pub latest: Revision,
+    /// How many ads have changed in all.
+    pub changed: u64,
 }
 
 /// See [`AdsRequest::Replay`].

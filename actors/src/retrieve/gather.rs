@@ -72,7 +72,7 @@ impl Gather {
         let Some(slot @ None) = self.outcomes.get_mut(shard.0 as usize) else { return };
         match answer {
             Ok(reply) => {
-                *slot = Some(ShardOutcome::Answered);
+                *slot = Some(if reply.verified { ShardOutcome::Answered } else { ShardOutcome::Unverified });
                 self.exhausted &= reply.exhausted;
                 self.plans.push(ShardPlan { shard, plan: reply.plan, selectivity: reply.selectivity });
                 // A score that is no number would make the order of the answer depend on chance.
@@ -148,6 +148,7 @@ mod tests {
             exhausted,
             plan: turret_index::Plan::Exact,
             selectivity: None,
+            verified: true,
         }
     }
 
@@ -166,6 +167,16 @@ mod tests {
         assert_eq!(gathered.coverage.reasons, ["shard_timeout:1"]);
         // Shard 1 may hold more, so nobody can say that the filter is exhausted.
         assert!(!gathered.exhausted);
+    }
+
+    #[test]
+    fn what_an_unverified_shard_found_is_in_the_answer_that_tells_of_it() {
+        let mut gather = Gather::new(2);
+        gather.take(ShardId(0), Ok(reply(&[(1, 0.9)], true)));
+        gather.take(ShardId(1), Ok(SearchReply { verified: false, ..reply(&[(2, 0.8)], true) }));
+        let gathered = gather.finish(5, &[1, 1]);
+        assert_eq!((gathered.candidates.len(), &gathered.coverage.reasons[..]), (2, &["unverified:1".to_owned()][..]));
+        assert!(!gathered.exhausted && !gathered.coverage.is_full());
     }
 
     #[test]

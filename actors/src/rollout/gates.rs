@@ -17,12 +17,16 @@ use super::{Rollout, memory};
 use crate::generation::Generation;
 use crate::live_ads::Ads;
 use crate::offload::Panicked;
-use crate::protocol::{EncoderOf, GateReport, QueryEmbedding};
+use crate::protocol::{EncoderOf, GateReport, HandedOver, QueryEmbedding};
 use crate::retrieve::{Answer, Rejection, RetrieveRequest};
 use crate::routing::RoutingTable;
 
 /// For one probe or rehearsed request; nobody waits for it.
 const BUDGET: Duration = Duration::from_secs(5);
+/// For the shards to be told of all ads that have changed.
+const HAND_OVER_MAX: Duration = Duration::from_secs(60);
+/// Between two looks at how far they are.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// For the states of one page of users.
 const STATES_TIMEOUT: Duration = Duration::from_secs(60);
 /// Users whose states are made by one call.
@@ -59,6 +63,25 @@ impl Candidate<'_> {
     /// Whether it is of the size of the one before, and cut as the users are.
     pub(super) fn counts(&self) -> GateReport {
         report("counts", counts(&self.from, &self.to.manifest, self.own.settings.ads_change_max))
+    }
+
+    /// Whether its shards know every change of an ad that was made before they are judged.
+    pub(super) async fn live_ads(&self) -> GateReport {
+        report("live_ads", self.caught_up().await)
+    }
+
+    async fn caught_up(&self) -> Result<String, String> {
+        let ask = async || Ads.handed_over(self.to.manifest.id.clone()).await.map_err(|error| error.to_string());
+        let HandedOver { latest, changed, .. } = ask().await?;
+        let ends = Instant::now() + HAND_OVER_MAX;
+        while ask().await?.until < latest {
+            if Instant::now() > ends {
+                let seconds = HAND_OVER_MAX.as_secs();
+                return Err(format!("{changed} ads have changed, and its shards did not know all of them within {seconds} s"));
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Ok(format!("its shards know all of {changed} changed ads"))
     }
 
     /// Whether its shards find for its own probes what an exact scan found when it was built.

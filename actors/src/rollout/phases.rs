@@ -101,6 +101,7 @@ impl Rollout {
         // From here on a refresh makes the states of both.
         self.route(&plan.from, Some(&plan.to)).await?;
         let (old, new) = (self.routing.table(), Arc::new(RoutingTable::beside(candidate.to.manifest.clone())));
+        passed(candidate.live_ads().await, task, tell)?;
         passed(candidate.probes(&new).await, task, tell)?;
         passed(candidate.states().await, task, tell)?;
         passed(candidate.shadow(&old, &new).await, task, tell)

@@ -121,7 +121,7 @@ fn a_sound_generation_takes_the_place_of_the_first_and_no_request_is_lost() {
         assert_eq!((actors_of("g-test"), actors_of("g-next")), (0, 5), "worker, two shards, and their supervisors");
         let status = status(&world.node).await;
         let gates: Vec<&str> = status.gates.iter().map(|gate| &*gate.name).collect();
-        assert_eq!(gates, ["counts", "digests", "memory", "probes", "states", "shadow"]);
+        assert_eq!(gates, ["counts", "digests", "memory", "live_ads", "probes", "states", "shadow"]);
         assert!(status.gates.iter().all(|gate| gate.passed), "{:?}", status.gates);
         assert!(status.watch.unwrap().now.requests > 0);
         assert!(world.node.is_ready());

@@ -10,6 +10,8 @@ use crate::ids::ShardId;
 pub enum ShardOutcome {
     /// It answered in time.
     Answered,
+    /// It answered in time, and does not know whether it has every change of its ads.
+    Unverified,
     /// No answer within the budget.
     Timeout,
     /// No live replica is known.
@@ -23,10 +25,16 @@ pub enum ShardOutcome {
 }
 
 impl ShardOutcome {
-    /// The prefix of the reason given for a shard that did not answer.
+    /// Whether its ads are in the answer.
+    fn has_answered(self) -> bool {
+        matches!(self, Self::Answered | Self::Unverified)
+    }
+
+    /// The prefix of the reason given for a shard that did not answer as it should.
     fn reason(self) -> Option<&'static str> {
         match self {
             Self::Answered => None,
+            Self::Unverified => Some("unverified"),
             Self::Timeout => Some("shard_timeout"),
             Self::Absent => Some("shard_absent"),
             Self::Overloaded => Some("shard_overloaded"),
@@ -63,7 +71,7 @@ impl Coverage {
     /// Coverage of an answer. `shard_ads[s]` is the number of ads in shard `s`; `outcomes` has one entry a shard.
     pub fn of(outcomes: &[(ShardId, ShardOutcome)], shard_ads: &[u64]) -> Self {
         let total: u64 = shard_ads.iter().sum();
-        let answered = outcomes.iter().filter(|(_, outcome)| *outcome == ShardOutcome::Answered);
+        let answered = outcomes.iter().filter(|(_, outcome)| outcome.has_answered());
         let held: u64 = answered.clone().map(|(shard, _)| shard_ads.get(shard.0 as usize).copied().unwrap_or(0)).sum();
         let documents = if total == 0 { 1.0 } else { held as f64 / total as f64 };
         let mut missing: Vec<(ShardId, &str)> =
@@ -77,9 +85,9 @@ impl Coverage {
         }
     }
 
-    /// Whether every shard answered.
+    /// Whether every shard answered as it should.
     pub fn is_full(&self) -> bool {
-        self.shards.answered == self.shards.asked
+        self.shards.answered == self.shards.asked && self.reasons.is_empty()
     }
 }
 
@@ -100,5 +108,13 @@ mod tests {
         assert_eq!(coverage.reasons, ["shard_absent:1", "shard_timeout:2"]);
         assert!(!coverage.is_full());
         assert!(Coverage::of(&[], &[]).is_full());
+    }
+
+    #[test]
+    fn an_unverified_shard_counts_and_is_told_of() {
+        let outcomes = [(ShardId(0), ShardOutcome::Answered), (ShardId(1), ShardOutcome::Unverified)];
+        let coverage = Coverage::of(&outcomes, &[70, 30]);
+        assert_eq!((coverage.shards.answered, coverage.documents), (2, 1.0));
+        assert_eq!((coverage.reasons[0].as_str(), coverage.is_full()), ("unverified:1", false));
     }
 }
