@@ -23,7 +23,8 @@ use crate::groups;
 use crate::metrics::Metrics;
 use crate::offload::{Offload, Panicked};
 use crate::protocol::{
-    CHANGES_MAX, ENCODE_ROWS_MAX, EmbedAdsAsk, EmbedAsk, Embedded, EncodeAsk, EncodedHistory, InferenceRequest, Refusal,
+    CHANGES_MAX, ENCODE_ROWS_MAX, EmbedAdsAsk, EmbedAsk, Embedded, EncodeAsk, Encoded, EncodedHistory,
+    InferenceRequest, Refusal,
 };
 use crate::wire::{Inbox, Wire, note};
 
@@ -39,7 +40,7 @@ use job::Job;
 pub type Msg = Inbox<InferenceRequest, Note>;
 
 type EmbedReply = RpcReplyPort<Wire<Result<Embedded, Refusal>>>;
-type EncodeReply = RpcReplyPort<Wire<Result<Vec<Option<SequenceState>>, Refusal>>>;
+type EncodeReply = RpcReplyPort<Wire<Result<Encoded, Refusal>>>;
 type EmbedRow = (EmbedAsk, EmbedReply);
 type AdsReply = RpcReplyPort<Wire<Result<Vec<UnitVector>, Refusal>>>;
 

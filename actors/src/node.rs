@@ -32,7 +32,7 @@ use crate::rollout::{self, Rollout};
 use crate::routing::{self, Routing, RoutingReader};
 use crate::serving::{Root, Serving, ServingSettings, stop_all};
 use crate::supervisor::{Child, Supervisor};
-use crate::user_partition::UserPartition;
+use crate::user_partition::{UserPartition, pace::Pace};
 use crate::users::Users;
 use crate::wire::{FRAME_BYTES_MAX, Inbox, Wire};
 
@@ -337,6 +337,7 @@ fn partitions(
     let writes = Offload::new("store", STORE_THREADS, STORE_QUEUE)?;
     let scans = Offload::new("scan", 1, SCAN_QUEUE)?;
     let traces = Offload::new("traces", 1, TRACES_QUEUE)?;
+    let pace = Pace::default();
     let child = |partition: PartitionId| {
         let actor = UserPartition {
             partition,
@@ -344,6 +345,7 @@ fn partitions(
             settings: settings.store.clone(),
             retention: settings.retention,
             state_precision: settings.state_precision,
+            pace: pace.clone(),
             generation: generation.clone(),
             reads: reads.clone(),
             writes: writes.clone(),

@@ -7,12 +7,9 @@ use ractor::RpcReplyPort;
 use ractor_cluster::RactorClusterMessage;
 use serde::{Deserialize, Serialize};
 use turret_index::{FoundAd, Plan};
-use turret_retrieval::context::Context;
-use turret_retrieval::event::Event;
 use turret_retrieval::filter::Filter;
 use turret_retrieval::ids::{EncoderVersion, GenerationId, NodeName, UserId};
-use turret_retrieval::item::Item;
-use turret_retrieval::state::{Precision, SequenceState};
+use turret_retrieval::state::SequenceState;
 use turret_retrieval::user::Demographics;
 use turret_retrieval::vector::UnitVector;
 use turret_store::{Profile, Write, Written};
@@ -22,9 +19,11 @@ use crate::rollout::tally::Counts;
 use crate::wire::Wire;
 
 mod ads;
+mod inference;
 mod refusal;
 
 pub use ads::{AdWrite, AdsChanged, AdsRequest, ApplyAsk, CHANGES_MAX, HandedOver, ReplayAsk, ReplayPage};
+pub use inference::{ENCODE_ROWS_MAX, EmbedAdsAsk, EmbedAsk, Embedded, EncodeAsk, Encoded, InferenceRequest};
 pub use refusal::Refusal;
 
 /// What an index shard is asked.
@@ -220,70 +219,6 @@ pub struct RefreshedPage {
     /// Where the next page continues; absent when the partition is done.
     pub next: Option<UserId>,
 }
-
-/// What an inference worker is asked.
-#[derive(RactorClusterMessage)]
-pub enum InferenceRequest {
-    /// A query embedding, on the online lane.
-    #[rpc]
-    Embed(Wire<EmbedAsk>, RpcReplyPort<Wire<Result<Embedded, Refusal>>>),
-    /// Sequence states, on the refresh lane: one for each history, none for an empty one.
-    #[rpc]
-    Encode(Wire<EncodeAsk>, RpcReplyPort<Wire<Result<Vec<Option<SequenceState>>, Refusal>>>),
-    /// Ad embeddings of items, one for each, on the refresh lane.
-    #[rpc]
-    EmbedAds(Wire<EmbedAdsAsk>, RpcReplyPort<Wire<Result<Vec<UnitVector>, Refusal>>>),
-}
-
-/// See [`InferenceRequest::EmbedAds`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct EmbedAdsAsk {
-    /// The generation whose ad tower must be used.
-    pub generation: GenerationId,
-    /// At most [`CHANGES_MAX`].
-    pub items: Vec<Item>,
-}
-
-/// See [`InferenceRequest::Embed`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct EmbedAsk {
-    /// The generation that the answer must be of.
-    pub generation: GenerationId,
-    /// The user's encoded history; one of another encoder is refused.
-    pub state: Option<EncodedHistory>,
-    /// What the user is looking at.
-    pub context: Option<Context>,
-    /// Who the user is.
-    pub demographics: Demographics,
-    /// Whether the embedding without the context is wanted as well.
-    pub compares_without_context: bool,
-    /// Microseconds left when this was sent.
-    pub remaining_us: u64,
-}
-
-/// A query embedding.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Embedded {
-    /// The embedding.
-    pub query: QueryEmbedding,
-    /// Whether the model knew anything of the context given.
-    pub context_used: bool,
-}
-
-/// See [`InferenceRequest::Encode`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct EncodeAsk {
-    /// The encoder that must be used.
-    pub encoder: EncoderVersion,
-    /// One list of events a user, oldest first; at most [`ENCODE_ROWS_MAX`].
-    pub histories: Vec<Vec<Event>>,
-    /// How exactly the states are kept.
-    pub precision: Precision,
-}
-
-/// The most histories in one [`EncodeAsk`]: small enough that online work never waits long behind one, and that their
-/// states fit into one message.
-pub const ENCODE_ROWS_MAX: usize = 16;
 
 /// What the admin actor of a node is asked.
 #[derive(RactorClusterMessage)]

@@ -27,6 +27,7 @@ use crate::routing::RoutingReader;
 use crate::wire::{Inbox, Wire, note};
 
 mod commit;
+pub mod pace;
 mod page;
 mod sweep;
 
@@ -67,6 +68,8 @@ pub struct UserPartition {
     pub retention: Retention,
     /// How exactly a refresh keeps states.
     pub state_precision: Precision,
+    /// How many users it encodes at once.
+    pub pace: pace::Pace,
     /// The generation whose snapshot is imported first; others lie beside it.
     pub generation: Generation,
     /// Where requests read the store.

@@ -121,7 +121,11 @@ fn what_is_encoded_offline_is_what_a_node_knows_of_its_users() {
     let config = world().dir.join("world.toml");
     let encode = ["encode", "--config", text(&config), "--out", text(&out), "--json"];
     let told: Value = serde_json::from_str(&turret(&encode).expect(0).output).unwrap();
-    assert_eq!((&told["users"], &told["encoder"]), (&json!(300), &json!(world().manifest.versions.encoder)), "{told:#}");
+    assert_eq!(
+        (&told["users"], &told["encoder"]),
+        (&json!(300), &json!(world().manifest.versions.encoder)),
+        "{told:#}"
+    );
     assert!(told["states"].as_u64() > Some(100) && told["users_per_second"].as_f64() > Some(0.0), "{told:#}");
     turret(&encode).expect(1).says(&["users-0000.parquet is there already"]);
 

@@ -1,5 +1,6 @@
 //! What waits on the refresh lane: histories to encode, and ads to embed.
 
+use tokio::time::Instant;
 use turret_model::Model;
 use turret_retrieval::event::Event;
 use turret_retrieval::item::Item;
@@ -7,7 +8,7 @@ use turret_retrieval::item::Item;
 use super::embedding::Soundness;
 use super::{AdsReply, EncodeError, EncodeReply, encode, refuse, send};
 use crate::metrics::Metrics;
-use crate::protocol::{EmbedAdsAsk, EncodeAsk, Refusal};
+use crate::protocol::{EmbedAdsAsk, EncodeAsk, Encoded, Refusal};
 
 /// See the module.
 pub(super) enum Job {
@@ -53,9 +54,10 @@ impl Job {
 
 fn encode_job(model: &Model, ask: &EncodeAsk, reply: EncodeReply, metrics: &Metrics) -> Soundness {
     let histories: Vec<&[Event]> = ask.histories.iter().map(Vec::as_slice).collect();
+    let started = Instant::now();
     let error = match encode(model, &histories, ask.precision) {
         Ok(states) => {
-            send(reply, Ok(states));
+            send(reply, Ok(Encoded { states, took_us: started.elapsed().as_micros() as u64 }));
             return Soundness::Sound;
         }
         Err(error) => error,

@@ -77,7 +77,9 @@ impl Candidate<'_> {
         while ask().await?.until < latest {
             if Instant::now() > ends {
                 let seconds = HAND_OVER_MAX.as_secs();
-                return Err(format!("{changed} ads have changed, and its shards did not know all of them within {seconds} s"));
+                return Err(format!(
+                    "{changed} ads have changed, and its shards did not know all of them within {seconds} s"
+                ));
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::rpc::CallResult;
-use turret_retrieval::state::SequenceState;
+use turret_retrieval::ids::UserId;
 use turret_store::{Dirty, PartitionStore, RefreshProgress, StoredState};
 
 use super::UserPartition;
@@ -12,21 +12,20 @@ use crate::clock::now_ms;
 use crate::inference_worker;
 use crate::offload::Panicked;
 use crate::protocol::{
-    ENCODE_ROWS_MAX, EncodeAsk, EncoderOf, InferenceRequest, RefreshPageAsk, RefreshUsersAsk, RefreshedPage,
-    RefreshedUsers, Refusal,
+    EncodeAsk, Encoded, EncoderOf, InferenceRequest, RefreshPageAsk, RefreshUsersAsk, RefreshedPage, RefreshedUsers,
+    Refusal,
 };
 use crate::routing::workers;
 use crate::wire::{Inbox, Wire};
 
 /// How long one chunk may wait for an inference worker that is busy with online work.
-/// A page has at most 16 chunks of the refresh's 256 users, and its caller waits for a minute.
+/// The caller of a page waits for a minute; the users of a page that was given up on are asked for again.
 const ENCODE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The most users in one page.
 const PAGE_USERS_MAX: u32 = 1_024;
 
-/// Recomputes the states of the next users with new events. A crash repeats at most one chunk: its states and how
-/// far the run is are written in one step.
+/// Recomputes the states of the next users with new events. A crash repeats at most the chunk that was not written.
 pub(super) async fn refresh(
     own: &UserPartition,
     store: Arc<PartitionStore>,
@@ -44,7 +43,7 @@ pub(super) async fn refresh(
     for user in &page.damaged {
         tracing::error!(%user, partition = %own.partition, "records cannot be read; not refreshed");
     }
-    let refreshed = encode_and_put(own, &store, &ask.by, Some(run), &page.users).await?;
+    let refreshed = encode_and_put(own, &store, &ask.by, Some(run), page.users).await?;
     Ok(RefreshedPage { refreshed, next: page.next })
 }
 
@@ -56,50 +55,70 @@ pub(super) async fn refresh_users(
 ) -> Result<RefreshedUsers, Refusal> {
     let (encoder, users) = (ask.by.encoder.clone(), ask.users.clone());
     let dirty = on_store(own, &store, move |store| store.dirty_among(&encoder, &users)).await?;
-    let refreshed = encode_and_put(own, &store, &ask.by, None, &dirty).await?;
+    let refreshed = encode_and_put(own, &store, &ask.by, None, dirty).await?;
     // Once more: an event that came meanwhile makes a state old, and one that was erased needs none.
     let encoder = ask.by.encoder.clone();
     let lacking = on_store(own, &store, move |store| store.dirty_among(&encoder, &ask.users)).await?;
     Ok(RefreshedUsers { refreshed, lacking: lacking.into_iter().map(|dirty| dirty.user).collect() })
 }
 
+/// Encodes users and writes their states, a chunk while the next one is encoded. The last of a run's page is written together with
+/// how far the run is: the chunks before are known by their users, who are no longer dirty.
 async fn encode_and_put(
     own: &UserPartition,
     store: &Arc<PartitionStore>,
     by: &EncoderOf,
     run: Option<u64>,
-    users: &[Dirty],
+    mut users: Vec<Dirty>,
 ) -> Result<u32, Refusal> {
     own.keep_states_of(store, &by.encoder);
-    let mut refreshed = 0;
-    for users in users.chunks(ENCODE_ROWS_MAX) {
-        let histories = users.iter().map(|user| user.events.clone()).collect();
-        let ask = EncodeAsk { encoder: by.encoder.clone(), histories, precision: own.state_precision };
-        let sequences = encode(by, ask).await?;
-        if sequences.len() != users.len() {
-            return Err(Refusal::Failed(format!("{} states for {} users", sequences.len(), users.len())));
-        }
-        let made_at_ms = now_ms();
-        let last = run.zip(users.last());
-        let progress =
-            last.map(|(run, last)| RefreshProgress { run, encoder: by.encoder.clone(), after: last.user.clone() });
-        let states = users
-            .iter()
-            .zip(sequences)
-            .filter_map(|(dirty, sequence)| {
-                let state = StoredState {
-                    encoder: by.encoder.clone(),
-                    made_at_ms,
-                    covers_until_ms: dirty.events.last().map_or(0, |event| event.timestamp_ms),
-                    covers: dirty.log_at,
-                    sequence: sequence?,
-                };
-                Some((dirty.user.clone(), state))
-            })
-            .collect::<Vec<_>>();
-        refreshed += on_store(own, store, move |store| store.put_states(&states, progress.as_ref())).await?;
+    let last = run.zip(users.last());
+    let mut progress =
+        last.map(|(run, last)| RefreshProgress { run, encoder: by.encoder.clone(), after: last.user.clone() });
+    // Like lengths together: a chunk is as long as its longest. Taken from the end.
+    users.sort_by_key(|user| std::cmp::Reverse(user.events.len()));
+    let (mut refreshed, mut unwritten) = (0, Vec::new());
+    while !(users.is_empty() && unwritten.is_empty()) {
+        let chunk = users.split_off(users.len().saturating_sub(own.pace.rows()));
+        let progress = if chunk.is_empty() { progress.take() } else { None };
+        let states = std::mem::take(&mut unwritten);
+        let put = async {
+            if states.is_empty() {
+                return Ok(0);
+            }
+            on_store(own, store, move |store| store.put_states(&states, progress.as_ref())).await
+        };
+        let (encoded, put) = tokio::join!(encode_chunk(own, by, chunk), put);
+        refreshed += put?;
+        unwritten = encoded?;
     }
     Ok(refreshed)
+}
+
+/// The states of users, as they are kept.
+async fn encode_chunk(
+    own: &UserPartition,
+    by: &EncoderOf,
+    mut users: Vec<Dirty>,
+) -> Result<Vec<(UserId, StoredState)>, Refusal> {
+    if users.is_empty() {
+        return Ok(Vec::new());
+    }
+    let covered: Vec<i64> = users.iter().map(|user| user.events.last().map_or(0, |event| event.timestamp_ms)).collect();
+    let histories = users.iter_mut().map(|user| std::mem::take(&mut user.events)).collect();
+    let ask = EncodeAsk { encoder: by.encoder.clone(), histories, precision: own.state_precision };
+    let Encoded { states, took_us } = encode(by, ask).await?;
+    if states.len() != users.len() {
+        return Err(Refusal::Failed(format!("{} states for {} users", states.len(), users.len())));
+    }
+    let bytes = states.iter().flatten().map(|state| state.bytes().len()).sum();
+    own.pace.took(users.len(), Duration::from_micros(took_us), bytes);
+    let made_at_ms = now_ms();
+    let kept = users.into_iter().zip(covered).zip(states).filter_map(|((user, covers_until_ms), sequence)| {
+        let (encoder, sequence) = (by.encoder.clone(), sequence?);
+        Some((user.user, StoredState { encoder, made_at_ms, covers_until_ms, covers: user.log_at, sequence }))
+    });
+    Ok(kept.collect())
 }
 
 /// Runs `work` where users are written.
@@ -118,7 +137,7 @@ where
     done.map_err(|Panicked| failed(&"work on the store panicked"))?.map_err(|error| failed(&error))
 }
 
-async fn encode(by: &EncoderOf, ask: EncodeAsk) -> Result<Vec<Option<SequenceState>>, Refusal> {
+async fn encode(by: &EncoderOf, ask: EncodeAsk) -> Result<Encoded, Refusal> {
     let worker = workers(&by.generation)
         .into_iter()
         .next()

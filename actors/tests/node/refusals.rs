@@ -83,7 +83,8 @@ pub(crate) async fn embed(world: &World, ask: Wire<EmbedAsk>) -> Result<Embedded
 }
 
 async fn encode(world: &World, ask: Wire<EncodeAsk>) -> Result<Vec<Option<SequenceState>>, Refusal> {
-    call(&world.node.retriever.table().inference[0], |reply| InferenceRequest::Encode(ask, reply)).await
+    let encode = |reply| InferenceRequest::Encode(ask, reply);
+    call(&world.node.retriever.table().inference[0], encode).await.map(|encoded| encoded.states)
 }
 
 /// Nothing was restarted, and the node answers as ever.
@@ -221,7 +222,7 @@ fn a_state_that_is_none_is_refused_and_harms_no_other_row() {
         assert_eq!(old, Err(Refusal::OtherVersion { serving, asked }), "an old state in a new head");
         assert!(embed(world, Wire::new(of_encoder(&encoder, sound))).await.is_ok());
         let many = encode(world, Wire::new(encode_ask(encoder.clone(), ENCODE_ROWS_MAX + 1))).await;
-        assert_eq!(many, Err(Refusal::Failed("17 histories, the limit is 16".to_owned())));
+        assert_eq!(many, Err(Refusal::Failed("257 histories, the limit is 256".to_owned())));
         let empty = encode(world, Wire::new(encode_ask(encoder, ENCODE_ROWS_MAX))).await;
         assert_eq!(empty, Ok(vec![None; ENCODE_ROWS_MAX]));
         let late = embed(world, Wire::new(EmbedAsk { remaining_us: 0, ..embed_ask(world) })).await;

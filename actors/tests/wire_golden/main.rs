@@ -5,7 +5,7 @@
 
 use turret_actors::protocol::{AdWrite, AdsChanged, ApplyAsk, EmbedAdsAsk, HandedOver, ReplayPage};
 use turret_actors::protocol::{
-    EmbedAsk, Embedded, EncodeAsk, GateReport, NodeStatus, RefreshPageAsk, RefreshStarted, RefreshStatus,
+    EmbedAsk, Embedded, EncodeAsk, Encoded, GateReport, NodeStatus, RefreshPageAsk, RefreshStarted, RefreshStatus,
     RefreshUsersAsk, RefreshedPage, RefreshedUsers, Refusal, RolloutStatus, SearchAsk, SearchReply, StateView, Trace,
     UserView, ViewAsk, WatchReport, WriteAsk, WriteReply,
 };
@@ -197,7 +197,8 @@ fn messages_of_the_inference_workers() {
         EncodeAsk { encoder: encoder(), histories: vec![events(), vec![]], precision: Precision::Int8 },
         "0606656e632d343102040269310080e0a0b7f166010265310269320101000269330200000269340302000002",
     );
-    golden(Ok::<_, Refusal>(vec![Some(sequence(Precision::Int8)), None]), "060002010202060402813c208100");
+    let encoded = Encoded { states: vec![Some(sequence(Precision::Int8)), None], took_us: 300 };
+    golden(Ok::<_, Refusal>(encoded), "060002010202060402813c208100ac02");
 }
 
 #[test]
