@@ -95,9 +95,13 @@ globo: build
     {{ turret }} publish --config cluster-config/globo.toml
     @echo "serve it: {{ turret }} serve --config cluster-config/globo.toml"
 
-# Measure what publishing, rolling back and refreshing cost the requests that go on, into docs/results/publish.json
+# Measure what publishing and rolling back cost the requests that go on, into docs/results/publish.json
 bench-publish: quickstart
     python3 benches/publish.py {{ turret }} docs/results/publish.json
+
+# Measure how fast a refresh is beside `turret encode`, and what it costs requests, into docs/results/refresh.json
+bench-refresh: quickstart
+    python3 benches/refresh.py {{ turret }} docs/results/refresh.json
 
 # Measure a plan of studies/ by its name, such as `just study globo`; what is measured already is kept
 study name *arguments: build

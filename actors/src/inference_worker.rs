@@ -212,10 +212,10 @@ impl InferenceWorker {
                     let work = move || embed_batch(&model, &generation, rows, &metrics);
                     self.start(myself, state, length, Note::BatchDone, work)?;
                 }
-                Next::Refresh(job) => {
+                Next::Refresh { job, is_asked } => {
                     let rows = job.rows();
                     self.metrics.batch_rows.with_label_values(&[Lane::Refresh.name()]).observe(rows as f64);
-                    self.start(myself, state, rows, Note::BatchDone, move || job.run(&model, &metrics))?;
+                    self.start(myself, state, rows, Note::BatchDone, move || job.run(&model, is_asked, &metrics))?;
                 }
             }
         }

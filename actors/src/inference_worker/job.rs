@@ -31,10 +31,10 @@ impl Job {
         }
     }
 
-    /// Computes and answers; says whether the model may go on.
-    pub(super) fn run(self, model: &Model, metrics: &Metrics) -> Soundness {
+    /// Computes and answers; says whether the model may go on. `is_asked`: whether requests came meanwhile.
+    pub(super) fn run(self, model: &Model, is_asked: bool, metrics: &Metrics) -> Soundness {
         match self {
-            Self::Encode(ask, reply) => encode_job(model, &ask, reply, metrics),
+            Self::Encode(ask, reply) => encode_job(model, &ask, is_asked, reply, metrics),
             Self::EmbedAds(ask, reply) => {
                 let items: Vec<&Item> = ask.items.iter().collect();
                 match model.embed_items(&items) {
@@ -52,12 +52,13 @@ impl Job {
     }
 }
 
-fn encode_job(model: &Model, ask: &EncodeAsk, reply: EncodeReply, metrics: &Metrics) -> Soundness {
+fn encode_job(model: &Model, ask: &EncodeAsk, is_asked: bool, reply: EncodeReply, metrics: &Metrics) -> Soundness {
     let histories: Vec<&[Event]> = ask.histories.iter().map(Vec::as_slice).collect();
     let started = Instant::now();
     let error = match encode(model, &histories, ask.precision) {
         Ok(states) => {
-            send(reply, Ok(Encoded { states, took_us: started.elapsed().as_micros() as u64 }));
+            let took_us = started.elapsed().as_micros() as u64;
+            send(reply, Ok(Encoded { states, took_us, is_asked }));
             return Soundness::Sound;
         }
         Err(error) => error,

@@ -107,12 +107,16 @@ async fn encode_chunk(
     let covered: Vec<i64> = users.iter().map(|user| user.events.last().map_or(0, |event| event.timestamp_ms)).collect();
     let histories = users.iter_mut().map(|user| std::mem::take(&mut user.events)).collect();
     let ask = EncodeAsk { encoder: by.encoder.clone(), histories, precision: own.state_precision };
-    let Encoded { states, took_us } = encode(by, ask).await?;
+    let Encoded { states, took_us, is_asked } = encode(by, ask).await?;
     if states.len() != users.len() {
         return Err(Refusal::Failed(format!("{} states for {} users", states.len(), users.len())));
     }
     let bytes = states.iter().flatten().map(|state| state.bytes().len()).sum();
-    own.pace.took(users.len(), Duration::from_micros(took_us), bytes);
+    let took = Duration::from_micros(took_us);
+    own.pace.took(users.len(), took, bytes);
+    if is_asked {
+        tokio::time::sleep(took).await;
+    }
     let made_at_ms = now_ms();
     let kept = users.into_iter().zip(covered).zip(states).filter_map(|((user, covers_until_ms), sequence)| {
         let (encoder, sequence) = (by.encoder.clone(), sequence?);
