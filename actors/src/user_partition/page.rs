@@ -80,29 +80,43 @@ async fn encode_and_put(
     let (mut refreshed, mut unwritten) = (0, Vec::new());
     while !(users.is_empty() && unwritten.is_empty()) {
         let chunk = users.split_off(users.len().saturating_sub(own.pace.rows()));
-        let progress = if chunk.is_empty() { progress.take() } else { None };
-        let states = std::mem::take(&mut unwritten);
-        let put = async {
-            if states.is_empty() {
-                return Ok(0);
-            }
-            on_store(own, store, move |store| store.put_states(&states, progress.as_ref())).await
-        };
-        let (encoded, put) = tokio::join!(encode_chunk(own, by, chunk), put);
-        refreshed += put?;
-        unwritten = encoded?;
+        let written = if chunk.is_empty() { progress.take() } else { None };
+        let put = put(own, store, std::mem::take(&mut unwritten), written);
+        let (encoded, stored) = tokio::join!(encode_chunk(own, by, chunk), put);
+        refreshed += stored?;
+        let (states, pause) = encoded?;
+        unwritten = states;
+        if !pause.is_zero() {
+            // Requests come: one thing after the other, and a rest.
+            let written = if users.is_empty() { progress.take() } else { None };
+            let put = self::put(own, store, std::mem::take(&mut unwritten), written);
+            let (stored, ()) = tokio::join!(put, tokio::time::sleep(pause));
+            refreshed += stored?;
+        }
     }
     Ok(refreshed)
 }
 
-/// The states of users, as they are kept.
+async fn put(
+    own: &UserPartition,
+    store: &Arc<PartitionStore>,
+    states: Vec<(UserId, StoredState)>,
+    progress: Option<RefreshProgress>,
+) -> Result<u32, Refusal> {
+    if states.is_empty() {
+        return Ok(0);
+    }
+    on_store(own, store, move |store| store.put_states(&states, progress.as_ref())).await
+}
+
+/// The states of users, as they are kept, and for how long to leave the machine to requests then.
 async fn encode_chunk(
     own: &UserPartition,
     by: &EncoderOf,
     mut users: Vec<Dirty>,
-) -> Result<Vec<(UserId, StoredState)>, Refusal> {
+) -> Result<(Vec<(UserId, StoredState)>, Duration), Refusal> {
     if users.is_empty() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), Duration::ZERO));
     }
     let covered: Vec<i64> = users.iter().map(|user| user.events.last().map_or(0, |event| event.timestamp_ms)).collect();
     let histories = users.iter_mut().map(|user| std::mem::take(&mut user.events)).collect();
@@ -114,15 +128,12 @@ async fn encode_chunk(
     let bytes = states.iter().flatten().map(|state| state.bytes().len()).sum();
     let took = Duration::from_micros(took_us);
     own.pace.took(users.len(), took, bytes);
-    if is_asked {
-        tokio::time::sleep(took).await;
-    }
     let made_at_ms = now_ms();
     let kept = users.into_iter().zip(covered).zip(states).filter_map(|((user, covers_until_ms), sequence)| {
         let (encoder, sequence) = (by.encoder.clone(), sequence?);
         Some((user.user, StoredState { encoder, made_at_ms, covers_until_ms, covers: user.log_at, sequence }))
     });
-    Ok(kept.collect())
+    Ok((kept.collect(), if is_asked { took } else { Duration::ZERO }))
 }
 
 /// Runs `work` where users are written.
