@@ -102,7 +102,7 @@ pub enum FilterRule {
         known: Vec<Box<str>>,
     },
     /// A comparison that the attribute does not have.
-    #[error("`{name}` holds {}; use {instead}", holds(*.kind))]
+    #[error("`{name}` holds {}; use {instead}", .kind.what())]
     Comparison {
         /// The attribute.
         name: Box<str>,
@@ -123,14 +123,6 @@ pub enum FilterRule {
         /// The attribute.
         name: Box<str>,
     },
-}
-
-fn holds(kind: AttributeKind) -> &'static str {
-    match kind {
-        AttributeKind::Keyword => "one word",
-        AttributeKind::Keywords => "several words",
-        AttributeKind::Number => "a number",
-    }
 }
 
 fn or_known(nearest: Option<&str>, known: &[Box<str>]) -> String {
