@@ -75,6 +75,8 @@ pub struct SearchReply {
     pub plan: Plan,
     /// Share of the shard's ads that pass the filter, where there was one.
     pub selectivity: Option<f64>,
+    /// Ads that were compared with the query: what the search cost.
+    pub distances: u64,
 }
 
 /// What a user partition is asked.
