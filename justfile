@@ -54,6 +54,19 @@ test: setup
     cargo nextest run --workspace --locked
     cargo test --doc --workspace --locked
 
+# Fuzz a target of fuzz/ for some seconds, on the stable toolchain; inputs lie in fuzz/corpus, what failed in fuzz/artifacts
+fuzz target="filter_text" seconds="60":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    # What cargo-fuzz passes without a sanitizer: our crates have no unsafe code for one to watch.
+    sancov="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters"
+    sancov+=" -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares"
+    export RUSTFLAGS="--cfg fuzzing $sancov -Cdebug-assertions -Ccodegen-units=1"
+    host=$(rustc -vV | sed -n 's/^host: //p')
+    cargo build --manifest-path fuzz/Cargo.toml --locked --release --target "$host" --bin {{ target }}
+    mkdir -p fuzz/{corpus,artifacts}/{{ target }}
+    "fuzz/target/$host/release/{{ target }}" fuzz/corpus/{{ target }} -artifact_prefix=fuzz/artifacts/{{ target }}/ -max_total_time={{ seconds }}
+
 # Check the format, clippy, licences and doors, unused dependencies, spelling
 lint: setup
     cargo fmt --all --check

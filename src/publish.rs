@@ -14,6 +14,7 @@ use turret_actors::durable::{sync_dir, write_flushed};
 use turret_actors::generation::{MANIFEST, MODEL_DIR, PROBES, shard_file, users_file};
 use turret_index::{IndexSettings, ShardAd, write_shard};
 use turret_model::Model;
+use turret_retrieval::attribute_schema::{self, well_known};
 use turret_retrieval::dataset::Dataset;
 use turret_retrieval::digest::{Digest, Digester};
 use turret_retrieval::generation::{File as PublishedFile, MANIFEST_FORMAT, Manifest, Metric, Versions};
@@ -135,8 +136,8 @@ fn write_parts(
     let model = publication.model;
     let mut paths: Vec<PathBuf> =
         model.save(&dir.join(MODEL_DIR))?.into_iter().map(|path| Path::new(MODEL_DIR).join(path)).collect();
-    let (shards, inactive) = embed(publication, observe)?;
     let attributes = attribute_kinds(publication)?;
+    let (shards, inactive) = embed(publication, observe)?;
     let shard_ads = shards.iter().map(|ads| ads.len() as u64).collect();
     for (shard, ads) in (0u32..).map(ShardId).zip(&shards) {
         write_shard(&dir.join(shard_file(shard)), model.dimension(), ads)?;
@@ -216,14 +217,16 @@ fn embed(
     Ok((shards, (all.len() - active.len()) as u64))
 }
 
-/// The kind of every attribute; one name has one kind in all ads.
+/// The kind of every attribute; one name has one kind in all ads. The well-known ones are there without any ad too: a filter
+/// may ask for them, and a live ad may have them.
 fn attribute_kinds(publication: &Publication<'_>) -> anyhow::Result<BTreeMap<Box<str>, AttributeKind>> {
-    let mut kinds = BTreeMap::new();
+    let mut kinds: BTreeMap<Box<str>, _> = well_known().map(|(name, kind)| (name.into(), kind)).collect();
     let changed = publication.live.0.iter().filter_map(|ad| match &ad.content {
         Content::Is(promoted) => Some(&promoted.ad),
         Content::AsBuilt | Content::Deleted => None,
     });
     for ad in publication.dataset.ads.iter().chain(changed) {
+        attribute_schema::check(&ad.attributes).with_context(|| format!("ad {}", ad.id))?;
         for (name, value) in &ad.attributes {
             let kind = Attribute::kind(value);
             if *kinds.entry(name.clone()).or_insert(kind) != kind {

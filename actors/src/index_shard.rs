@@ -10,7 +10,7 @@ use std::time::Duration;
 use ractor::{Actor, ActorProcessingErr, ActorRef, BytesConvertable, RpcReplyPort};
 use tokio::sync::watch;
 use tokio::time::Instant;
-use turret_index::{Found, IndexSettings, LiveShard, Search, ShardChange, ShardIndex};
+use turret_index::{Found, IndexSettings, LiveShard, Plan, Search, ShardChange, ShardIndex};
 use turret_retrieval::ids::{GenerationId, ShardId};
 use turret_retrieval::revision::Revision;
 
@@ -253,6 +253,7 @@ impl IndexShard {
         let shard = self.shard.to_string();
         let in_flight = self.metrics.searches_in_flight.with_label_values(&[&shard]);
         let duration = self.metrics.search_duration.with_label_values(&[&shard]);
+        let (plans, distances) = (self.metrics.search_plans.clone(), self.metrics.search_distances.clone());
         let ends = arrived + Duration::from_micros(ask.remaining_us);
         let work = move || {
             let started = Instant::now();
@@ -261,6 +262,10 @@ impl IndexShard {
             }
             let found = run(&index, &ask, verified);
             duration.observe(started.elapsed().as_secs_f64());
+            if let Ok(found) = &found {
+                plans.with_label_values(&[label(found.plan)]).inc();
+                distances.with_label_values(&[label(found.plan)]).inc_by(found.distances);
+            }
             found
         };
         in_flight.inc();
@@ -304,8 +309,17 @@ fn run(index: &LiveShard, ask: &SearchAsk, verified: bool) -> Result<SearchReply
     vector.check(index.built().dimension()).map_err(|error| failed(format!("vector: {error}")))?;
     let search = Search { vector, baseline, k: ask.k as usize, filter: ask.filter.as_ref(), exact: ask.exact };
     let found = index.search(&search).map_err(|error| failed(error.to_string()))?;
-    let Found { ads, exhausted, plan, selectivity, distances: _ } = found;
-    Ok(SearchReply { ads, exhausted, plan, selectivity, verified })
+    let Found { ads, exhausted, plan, selectivity, distances } = found;
+    Ok(SearchReply { ads, exhausted, plan, selectivity, distances, verified })
+}
+
+fn label(plan: Plan) -> &'static str {
+    match plan {
+        Plan::Exact => "exact",
+        Plan::ExactPostings => "exact_postings",
+        Plan::InGraph => "in_graph",
+        Plan::Graph => "graph",
+    }
 }
 
 fn answer<T>(reply: Reply<T>, result: Result<T, Refusal>)

@@ -30,6 +30,10 @@ pub struct Metrics {
     pub search_duration: HistogramVec,
     /// Searches that are running or queued.
     pub searches_in_flight: IntGaugeVec,
+    /// Searches of shards by how they searched.
+    pub search_plans: IntCounterVec,
+    /// Ads compared with a query, by how the shard searched.
+    pub search_distances: IntCounterVec,
     /// The generation a shard serves, as the time it was made.
     pub index_generation: GaugeVec,
     /// User look-ups.
@@ -140,6 +144,12 @@ impl Metrics {
                 DURATION_BUCKETS,
             )?,
             searches_in_flight: gauges("turret_index_searches_in_flight", "Searches queued or running", &["shard"])?,
+            search_plans: counter("turret_search_plans_total", "Searches of shards by how they searched", &["plan"])?,
+            search_distances: counter(
+                "turret_search_distances_total",
+                "Ads compared with a query, by how the shard searched",
+                &["plan"],
+            )?,
             index_generation,
             user_lookups: counter("turret_user_lookups_total", "User look-ups by result", &["result"])?,
             write_group_asks,

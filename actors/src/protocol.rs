@@ -74,6 +74,8 @@ pub struct SearchReply {
     pub plan: Plan,
     /// Share of the shard's ads that pass the filter, where there was one.
     pub selectivity: Option<f64>,
+    /// Ads that were compared with the query: what the search cost.
+    pub distances: u64,
     /// Whether it has every change of its ads that was made before it began to serve.
     pub verified: bool,
 }

@@ -39,6 +39,8 @@ fn catalogue() -> String {
         coverage,
         search_duration,
         searches_in_flight,
+        search_plans,
+        search_distances,
         index_generation,
         user_lookups,
         write_group_asks,
@@ -57,8 +59,10 @@ fn catalogue() -> String {
         wire_rejected,
         ready,
     } = Metrics::new(&registry).expect("a new registry knows none of the names");
-    let counters: [&IntCounterVec; 10] = [
+    let counters: [&IntCounterVec; 12] = [
         &requests,
+        &search_plans,
+        &search_distances,
         &user_lookups,
         &retention,
         &shadow_compared,

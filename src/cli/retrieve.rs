@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow};
 use serde_json::{Map, Value, json};
+use turret_retrieval::filter::pointer;
 
 use super::table::table;
 use super::{UsageError, block_on, say, say_json};
@@ -13,6 +14,10 @@ use super::{UsageError, block_on, say, say_json};
 /// For example, for a user who is looking at a pin about armchairs:
 ///
 ///   turret retrieve --user u83911 --interest home_decor/armchair:0.92 -k 10
+///
+/// Only of ads that may be shown to somebody of 25 in the US, and not of two advertisers:
+///
+///   turret retrieve --user u83911 --filter 'countries has US and min_age <= 25 and not advertiser_id in [a17, a18]'
 ///
 /// Prints a table, or with --json the node's answer as it came.
 #[derive(clap::Args)]
@@ -41,8 +46,13 @@ pub(super) struct Arguments {
     /// How many ads
     #[arg(short, default_value_t = 10)]
     k: u64,
-    /// A filter on the ads' attributes, as JSON: {"eq": {"status": "active"}}
-    #[arg(long, value_name = "JSON")]
+    /// Only ads whose attributes pass, such as 'countries has US and min_age <= 25'
+    ///
+    /// One word: `status = "active"`, `!=`, `in [a, b]`. Several words: `countries has US`, `in [US, CA]` for any of them.
+    /// Numbers: `=`, `!=`, `<`, `<=`, `>`, `>=`. Joined by `and`, `or`, `not` and parentheses; `and` binds before `or`. Quotes,
+    /// " or ', are needed where a word has more than letters, digits and _ - . + : /. An ad without the attribute fails the
+    /// comparison. JSON is taken too: {"has": {"countries": "US"}}. The whole syntax: docs/filters.md
+    #[arg(long, value_name = "FILTER")]
     filter: Option<String>,
     /// The request's deadline
     #[arg(long, default_value_t = 1_000, value_name = "MS")]
@@ -54,7 +64,7 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
     let body = request(&arguments)?;
-    let answer = block_on(post(&arguments.url, &body))??;
+    let answer = block_on(post(&arguments.url, &body))?.map_err(|error| pointed(error, arguments.filter.as_deref()))?;
     if arguments.json {
         return say_json(&answer);
     }
@@ -80,11 +90,38 @@ fn request(arguments: &Arguments) -> anyhow::Result<Value> {
         body.insert("explain".to_owned(), json!(["scores"]));
     }
     if let Some(filter) = &arguments.filter {
-        let filter: Value = serde_json::from_str(filter)
-            .map_err(|error| UsageError::Argument(format!("--filter: not JSON: {error}")))?;
-        body.insert("filter".to_owned(), filter);
+        body.insert("filter".to_owned(), filter_of(filter)?);
     }
     Ok(Value::Object(body))
+}
+
+/// The filter as it is sent: JSON where it begins like an object, else a text, which the node reads.
+fn filter_of(text: &str) -> anyhow::Result<Value> {
+    if !text.trim_start().starts_with('{') {
+        return Ok(json!(text));
+    }
+    let json = serde_json::from_str(text);
+    json.map_err(|error| UsageError::Argument(format!("--filter: not JSON: {error}")).into())
+}
+
+/// What the node refused, with the place in the text of the filter where it named one.
+fn pointed(error: anyhow::Error, filter: Option<&str>) -> anyhow::Error {
+    let column = error.downcast_ref::<Refused>().and_then(|refused| refused.column);
+    match column.zip(filter) {
+        Some((column, filter)) => anyhow!("{error}\n{}", pointer(filter, column)),
+        None => error,
+    }
+}
+
+/// A problem that a node answered with.
+#[derive(Debug, thiserror::Error)]
+#[error("{status} ({code}): {detail}")]
+struct Refused {
+    status: u16,
+    code: String,
+    detail: String,
+    /// Where in the text of a filter, in characters from 1.
+    column: Option<usize>,
 }
 
 /// Reads `id` or `id:confidence`; a colon that no number follows belongs to the id.
@@ -111,7 +148,8 @@ pub(super) async fn post(url: &str, body: &Value) -> anyhow::Result<Value> {
     let answer: Value = response.json().await.with_context(|| format!("{url} did not answer with JSON"))?;
     if !status.is_success() {
         let text = |key: &str| answer.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-        bail!("{} ({}): {}", status.as_u16(), text("code"), text("detail"));
+        let column = answer.get("column").and_then(Value::as_u64).map(|column| column as usize);
+        return Err(Refused { status: status.as_u16(), code: text("code"), detail: text("detail"), column }.into());
     }
     Ok(answer)
 }
@@ -160,6 +198,18 @@ fn render(answer: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_filter_is_json_where_it_begins_like_an_object_and_else_a_text() {
+        assert_eq!(filter_of(" {\"not\": {}}").unwrap(), json!({ "not": {} }));
+        assert_eq!(filter_of("countries has US").unwrap(), json!("countries has US"));
+        assert!(filter_of("{countries}").unwrap_err().to_string().starts_with("--filter: not JSON"));
+        let column = Some(11);
+        let refused = Refused { status: 400, code: "c".to_owned(), detail: "d".to_owned(), column };
+        let shown = pointed(refused.into(), Some("min_age < 'a'")).to_string();
+        assert_eq!(shown, "400 (c): d\nmin_age < 'a'\n          ^");
+        assert_eq!(pointed(anyhow!("else"), Some("x")).to_string(), "else");
+    }
 
     #[test]
     fn an_interest_has_a_confidence_or_one() {

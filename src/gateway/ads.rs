@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use turret_actors::live_ads::AdsUnavailable;
 use turret_actors::protocol::Refusal;
+use turret_retrieval::attribute_schema::{AttributeRule, check_together, check_value};
 use turret_retrieval::ids::{AdId, AdvertiserId, ItemId};
 use turret_retrieval::item::{Ad, Attribute, AttributeKind, Interest, Item, check_interests};
 use turret_retrieval::live_ad::{AdChange, Content, LiveAd, Promoted};
@@ -26,9 +27,8 @@ use super::problem::Problem;
 
 /// The largest body of an ad, in bytes: a page of them fits a message between nodes.
 const AD_BYTES_MAX: usize = 16 << 10;
-/// The longest title, and the longest word of an attribute, in bytes.
+/// The longest title, in bytes.
 const TITLE_BYTES_MAX: usize = 1_024;
-const WORD_BYTES_MAX: usize = 256;
 
 /// The ad that a path names.
 pub(super) struct AdPath(AdId);
@@ -199,32 +199,34 @@ fn promoted(id: AdId, body: AdBody, kinds: &BTreeMap<Box<str>, AttributeKind>) -
     let attributes = attributes
         .into_iter()
         .map(|(name, value)| {
-            let rule = |rule: String| Problem::invalid(format!("attributes.{name}"), rule);
-            let kind = kinds.get(&name).ok_or_else(|| rule("is not an attribute of this index".to_owned()))?;
-            attribute(*kind, &value).map(|value| (name.clone(), value)).map_err(|what| rule(what.to_owned()))
+            let broken = |rule: String| Problem::invalid(format!("attributes.{name}"), rule);
+            let kind = kinds.get(&name).ok_or_else(|| broken("is not an attribute of this index".to_owned()))?;
+            let value =
+                attribute(value).ok_or_else(|| broken("must be a word, a list of words or a number".to_owned()))?;
+            check_attribute(&name, &value, *kind).map_err(|rule| broken(rule.to_string()))?;
+            Ok((name, value))
         })
-        .collect::<Result<_, _>>()?;
+        .collect::<Result<_, Problem>>()?;
+    check_together(&attributes)
+        .map_err(|error| Problem::invalid(format!("attributes.{}", error.name), error.rule.to_string()))?;
     let ad = Ad { id, item: item.id.clone(), attributes };
     let ItemBody { id, advertiser_id: advertiser, interests, price, title } = item;
     Ok(Promoted { ad, item: Item { id, advertiser, interests, price, title, embedding: None } })
 }
 
-/// The value of an attribute of a kind; or what it must be.
-fn attribute(kind: AttributeKind, value: &Value) -> Result<Attribute, &'static str> {
-    let word = |value: &Value| -> Option<Box<str>> {
-        value.as_str().filter(|word| word.len() <= WORD_BYTES_MAX).map(Into::into)
-    };
-    match (kind, value) {
-        (AttributeKind::Keyword, value) => {
-            word(value).map(Attribute::Keyword).ok_or("must be a word of at most 256 bytes")
-        }
-        (AttributeKind::Keywords, Value::Array(values)) => {
-            let words = values.iter().map(word).collect::<Option<Vec<_>>>();
-            words.map(Attribute::Keywords).ok_or("must be a list of words of at most 256 bytes")
-        }
-        (AttributeKind::Keywords, _) => Err("must be a list of words"),
-        (AttributeKind::Number, value) => {
-            value.as_f64().filter(|number| number.is_finite()).map(Attribute::Number).ok_or("must be a number")
-        }
+/// Checks an attribute of a generation where the name has values of `expected`.
+fn check_attribute(name: &str, value: &Attribute, expected: AttributeKind) -> Result<(), AttributeRule> {
+    let found = value.kind();
+    if found == expected { check_value(name, value) } else { Err(AttributeRule::Kind { expected, found }) }
+}
+
+/// The attribute that a JSON value is, whatever its name; absent where it is none.
+fn attribute(value: Value) -> Option<Attribute> {
+    let word = |value: Value| if let Value::String(word) = value { Some(word.into()) } else { None };
+    match value {
+        Value::Number(number) => number.as_f64().map(Attribute::Number),
+        Value::Array(values) => values.into_iter().map(word).collect::<Option<_>>().map(Attribute::Keywords),
+        Value::String(word) => Some(Attribute::Keyword(word.into())),
+        Value::Null | Value::Bool(_) | Value::Object(_) => None,
     }
 }

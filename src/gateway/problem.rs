@@ -1,11 +1,14 @@
 //! Errors as `application/problem+json` (RFC 9457), and the one table from refusal to status.
 
+use std::num::NonZeroU32;
+
 use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use turret_actors::retrieve::Rejection;
 use turret_actors::users::Unavailable;
+use turret_retrieval::filter::FilterError;
 
 /// One clear error: a stable code, and where it applies the field and the rule it broke.
 #[derive(Debug, Serialize)]
@@ -17,6 +20,9 @@ pub(super) struct Problem {
     field: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rule: Option<String>,
+    /// Where in a filter that is a text: the character, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    column: Option<NonZeroU32>,
     /// Fields of an answer that was refused for its coverage.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     answer: Option<Box<serde_json::Value>>,
@@ -36,7 +42,8 @@ struct Body<'a> {
 
 impl Problem {
     pub(super) fn new(status: StatusCode, code: &'static str, detail: String) -> Self {
-        Self { status: status.as_u16(), code, detail, field: None, rule: None, answer: None, retry_after_s: None }
+        let (field, rule, column, answer, retry_after_s) = (None, None, None, None, None);
+        Self { status: status.as_u16(), code, detail, field, rule, column, answer, retry_after_s }
     }
 
     /// A request that breaks a rule.
@@ -45,6 +52,14 @@ impl Problem {
         let detail = if field.is_empty() { rule.clone() } else { format!("{field}: {rule}") };
         let problem = Self::new(StatusCode::BAD_REQUEST, "invalid_request", detail);
         Self { field: Some(field).filter(|field| !field.is_empty()), rule: Some(rule), ..problem }
+    }
+
+    /// A filter that breaks a rule; of one that is a text the rule and a member of its own say the column.
+    pub(super) fn filter(error: &FilterError) -> Self {
+        let column = error.column();
+        let rule = column.map_or_else(|| error.rule.to_string(), |column| format!("column {column}: {}", error.rule));
+        let column = column.and_then(|column| u32::try_from(column).ok()).and_then(NonZeroU32::new);
+        Self { column, ..Self::invalid(error.field(), rule) }
     }
 
     /// A partition answered what it was not asked.

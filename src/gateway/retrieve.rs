@@ -117,7 +117,7 @@ fn validate(
         .as_ref()
         .map(|json| Filter::from_json(json, &manifest.attributes))
         .transpose()
-        .map_err(|error| Problem::invalid(error.path, error.rule))?;
+        .map_err(|error| Problem::filter(&error))?;
     let max_state_age_ms =
         body.max_state_age_s.map(|seconds| i64::try_from(seconds.saturating_mul(1_000)).unwrap_or(i64::MAX));
     Ok(RetrieveRequest {

@@ -82,6 +82,13 @@ fn an_ad_that_breaks_a_rule_is_refused_with_the_field_and_nothing_changes() {
         (json!({ "item": item, "attributes": { "colour": "red" } }), "attributes.colour"),
         (json!({ "item": item, "attributes": { "status": 7 } }), "attributes.status"),
         (json!({ "item": item, "attributes": { "status": ["active"] } }), "attributes.status"),
+        (json!({ "item": item, "attributes": { "bid": -1 } }), "attributes.bid: -1 is negative"),
+        (
+            json!({ "item": item, "attributes": { "countries": "US" } }),
+            "countries: must hold several words, holds one word",
+        ),
+        (json!({ "item": item, "attributes": { "starts_at": 3, "ends_at": 2 } }), "attributes.starts_at: 3 is above"),
+        (json!({ "item": item, "attributes": { "status": null } }), "attributes.status: must be a word, a list"),
         (json!({ "item": item, "attributes": [] }), "attributes"),
     ];
     for (body, field) in cases {

@@ -66,6 +66,10 @@ fn a_score_without_context_is_the_score_of_a_request_without_one() {
     request["explain"] = json!(["scores", "filter_plan"]);
     let explained = node.retrieve(&request);
     assert_eq!(scores(&explained, "score"), scores(&plain, "score"));
+    assert_eq!(plain["filter_plan"], json!(null), "nobody asked");
+    let plans = explained["filter_plan"].as_array().unwrap();
+    let compared: u64 = plans.iter().map(|plan| plan["distances"].as_u64().unwrap()).sum();
+    assert!(compared >= scores(&plain, "score").len() as u64, "{plans:?}");
     let without = scores(&explained, "score_without_context");
     assert_eq!(without.len(), bare.len());
     for (ad, score) in &without {

@@ -164,6 +164,8 @@ fn counters_move_by_what_was_asked() {
     let lookups = |result: &str| moved("turret_user_lookups_total", &[("result", result)]);
     let of_result: f64 = ["fresh", "stale", "missing", "unavailable"].map(lookups).iter().sum();
     assert_eq!((of_result, lookups("unavailable")), (3.0, 0.0));
+    assert_eq!(moved("turret_search_plans_total", &[("plan", "exact")]), 24.0, "four requests to six shards");
+    assert!(moved("turret_search_distances_total", &[("plan", "exact")]) > 24.0);
     for shard in ["0", "1", "2", "3", "4", "5"] {
         assert_eq!(moved("turret_index_search_duration_seconds_count", &[("shard", shard)]), 4.0, "shard {shard}");
         assert_eq!(value(&after, "turret_index_searches_in_flight", &[("shard", shard)]), 0.0, "shard {shard}");

@@ -5,12 +5,13 @@ use toml::{Table, Value};
 use crate::tree::Tree;
 
 /// Our packages, and which of ours each may import.
-const MAY_IMPORT: [(&str, &str, &[&str]); 7] = [
+const MAY_IMPORT: [(&str, &str, &[&str]); 8] = [
     ("crates/retrieval/Cargo.toml", "turret-retrieval", &[]),
     ("crates/data/Cargo.toml", "turret-data", &["turret-retrieval"]),
     ("crates/model/Cargo.toml", "turret-model", &["turret-retrieval"]),
     ("crates/index/Cargo.toml", "turret-index", &["turret-retrieval"]),
     ("crates/store/Cargo.toml", "turret-store", &["turret-retrieval"]),
+    ("fuzz/Cargo.toml", "turret-fuzz", &["turret-retrieval"]),
     (
         "actors/Cargo.toml",
         "turret-actors",

@@ -46,6 +46,8 @@ pub struct ShardPlan {
     pub plan: turret_index::Plan,
     /// Share of its ads that pass the filter, where there was one.
     pub selectivity: Option<f64>,
+    /// Ads that it compared with the query.
+    pub distances: u64,
 }
 
 /// All that was gathered.
@@ -74,7 +76,8 @@ impl Gather {
             Ok(reply) => {
                 *slot = Some(if reply.verified { ShardOutcome::Answered } else { ShardOutcome::Unverified });
                 self.exhausted &= reply.exhausted;
-                self.plans.push(ShardPlan { shard, plan: reply.plan, selectivity: reply.selectivity });
+                let SearchReply { plan, selectivity, distances, .. } = reply;
+                self.plans.push(ShardPlan { shard, plan, selectivity, distances });
                 // A score that is no number would make the order of the answer depend on chance.
                 let sound = reply.ads.into_iter().filter(|ad| ad.hit.score.is_finite());
                 self.lists.push(sound.map(|ad| beside(ad, shard)).collect());
@@ -148,6 +151,7 @@ mod tests {
             exhausted,
             plan: turret_index::Plan::Exact,
             selectivity: None,
+            distances: 0,
             verified: true,
         }
     }

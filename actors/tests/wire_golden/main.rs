@@ -53,18 +53,18 @@ fn messages_of_the_index() {
     };
     let reply = |plan, selectivity| {
         let ads = vec![found(hit("ad901", 0.8125), Some("adv12"), Some(0.5)), found(hit("7", -0.5), None, None)];
-        Ok::<_, Refusal>(SearchReply { ads, exhausted: true, plan, selectivity, verified: true })
+        Ok::<_, Refusal>(SearchReply { ads, exhausted: true, plan, selectivity, distances: 300, verified: true })
     };
-    golden(reply(Plan::Exact, None), "0600020561643930310000503f01056164763132010000003f0137000000bf000001000001");
+    golden(reply(Plan::Exact, None), "0600020561643930310000503f01056164763132010000003f0137000000bf0000010000ac0201");
     golden(
         reply(Plan::ExactPostings, Some(0.25)),
-        "0600020561643930310000503f01056164763132010000003f0137000000bf0000010101000000000000d03f01",
+        "0600020561643930310000503f01056164763132010000003f0137000000bf0000010101000000000000d03fac0201",
     );
     golden(
         reply(Plan::InGraph, Some(0.5)),
-        "0600020561643930310000503f01056164763132010000003f0137000000bf0000010201000000000000e03f01",
+        "0600020561643930310000503f01056164763132010000003f0137000000bf0000010201000000000000e03fac0201",
     );
-    golden(reply(Plan::Graph, None), "0600020561643930310000503f01056164763132010000003f0137000000bf000001030001");
+    golden(reply(Plan::Graph, None), "0600020561643930310000503f01056164763132010000003f0137000000bf0000010300ac0201");
 }
 
 #[test]

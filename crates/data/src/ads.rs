@@ -3,21 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::array::Array;
-use turret_retrieval::ids::{AdId, AdvertiserId, EventId, ItemId};
-use turret_retrieval::item::{Ad, Attribute, Item};
+use turret_retrieval::attribute_schema::{
+    ATTRIBUTES_MAX, AttributeRule, WORDS_MAX, check_kind, check_name, check_together, check_value, kind_of,
+};
+use turret_retrieval::ids::{AdId, AdvertiserId, ItemId};
+use turret_retrieval::item::{Ad, Attribute, AttributeKind, Item};
 
-use crate::columns::{IdArray, Kind, NumberArray};
+use crate::columns::{IdArray, Kind, NumberArray, WholeArray};
 use crate::fault::{At, Faults, ReadError};
-use crate::intern::{Interned, Interner, RawId};
+use crate::intern::{Interned, Interner};
 use crate::items::Catalogue;
 use crate::lists::Lists;
 use crate::progress::Counter;
 use crate::table::{Batch, Cells, Column, Need, Table};
-
-/// The most targeting attributes of one ads file.
-const ATTRIBUTES_MAX: usize = 64;
-/// The most words in one `Keywords` attribute.
-const WORDS_MAX: usize = 1_024;
 
 /// Where there is no ads file: every item is an ad under its own id.
 pub(crate) fn every_item(items: &[Item]) -> Vec<Ad> {
@@ -68,18 +66,21 @@ pub(crate) fn read(
             let Some(item) = item_of(&items, row, catalogue, faults)? else { continue };
             let mut attributes = BTreeMap::new();
             for (column, values) in &required {
-                match values.get(row, faults)? {
+                match values.get(&column.attribute, row, faults)? {
                     Found::Value(value) => drop(attributes.insert(column.attribute.clone(), value)),
                     Found::Null => faults.add(values.at(row), "must not be null")?,
                     Found::Faulty => {}
                 }
             }
             for (column, values) in &optional {
-                if let Found::Value(value) = values.get(row, faults)? {
+                if let Found::Value(value) = values.get(&column.attribute, row, faults)? {
                     attributes.insert(column.attribute.clone(), value);
                 }
             }
-            ads.push(Ad { id, item, attributes });
+            match check_together(&attributes) {
+                Ok(()) => ads.push(Ad { id, item, attributes }),
+                Err(error) => faults.add(batch.at_row(row), error)?,
+            }
         }
         Ok(())
     })?;
@@ -102,19 +103,51 @@ fn choose_attributes(table: &mut Table<'_>, faults: &mut Faults) -> Result<Vec<A
     for attribute in wanted.into_iter().take(ATTRIBUTES_MAX) {
         let name = table.name_of(&attribute).to_owned();
         let at = At::column(table.file, &name);
-        if let Err(rule) = EventId::new(&attribute) {
-            faults.add(at, format_args!("the name of an attribute {rule}"))?;
+        if let Err(rule) = check_name(&attribute) {
+            faults.add(at, rule.of(&attribute))?;
         } else if !names.insert(attribute.clone()) {
             faults.add(at, format_args!("two columns give the attribute `{attribute}`"))?;
-        } else if let Some(column) = table.choose(&attribute, Kind::Attribute, Need::Optional, faults)? {
-            let found = table.schema().find(|(there, _)| *there == name).map(|(_, found)| found);
-            let kinds = [Kind::Word, Kind::Words, Kind::Number];
-            let kind = kinds.into_iter().find(|kind| found.is_some_and(|found| kind.accepts(found)));
-            let kind = kind.expect("a chosen attribute is of one of the three kinds");
-            columns.push(AttributeColumn { attribute: attribute.into(), column, kind });
+        } else if let Some(column) = choose_attribute(table, &attribute, faults)? {
+            columns.push(column);
         }
     }
     Ok(columns)
+}
+
+/// What an attribute is whose name is the caller's own.
+const BY_TYPE: [(Kind, AttributeKind); 3] = [
+    (Kind::Word, AttributeKind::Keyword),
+    (Kind::Words, AttributeKind::Keywords),
+    (Kind::Number, AttributeKind::Number),
+];
+
+/// Chooses the column of one attribute: as its well-known name says, else of the kind of its type.
+fn choose_attribute(
+    table: &mut Table<'_>,
+    attribute: &str,
+    faults: &mut Faults,
+) -> Result<Option<AttributeColumn>, ReadError> {
+    let name = table.name_of(attribute).to_owned();
+    let type_of = table.schema().find(|(there, _)| *there == name).map(|(_, found)| found.clone());
+    let is_of = |kind: Kind| type_of.as_ref().is_some_and(|found| kind.accepts(found));
+    let by_type = BY_TYPE.into_iter().find(|(kind, _)| is_of(*kind));
+    let kind = match (attribute, kind_of(attribute)) {
+        (_, Some(AttributeKind::Keyword)) => Kind::Id,
+        (_, Some(AttributeKind::Keywords)) => Kind::Ids,
+        ("starts_at" | "ends_at", _) => Kind::Time,
+        (_, Some(AttributeKind::Number)) => Kind::Number,
+        (_, None) => by_type.map_or(Kind::Attribute, |(kind, _)| kind),
+    };
+    let other = by_type.filter(|_| !is_of(kind));
+    if let Some(rule) = other.and_then(|(_, found)| check_kind(attribute, found).err()) {
+        faults.add(At::column(table.file, &name), rule.of(attribute))?;
+        return Ok(None);
+    }
+    let column = table.choose(attribute, kind, Need::Optional, faults)?;
+    Ok(column.map(|column| {
+        let kind = if kind == Kind::Time && !table.is_timestamp(&column) { Kind::Number } else { kind };
+        AttributeColumn { attribute: attribute.into(), column, kind }
+    }))
 }
 
 fn new_id(
@@ -159,6 +192,8 @@ enum Values<'a> {
     Word(Cells<'a, IdArray>),
     Words(Cells<'a, Lists>, IdArray),
     Number(Cells<'a, NumberArray>),
+    /// Timestamps, which become seconds.
+    Time(Cells<'a, WholeArray>),
 }
 
 enum Found {
@@ -171,20 +206,15 @@ impl<'a> Values<'a> {
     fn new(batch: &'a Batch<'_>, column: &'a AttributeColumn) -> Self {
         match column.kind {
             Kind::Number => Self::Number(batch.numbers(&column.column)),
-            Kind::Words => {
+            Kind::Time => Self::Time(batch.whole_numbers(&column.column)),
+            Kind::Words | Kind::Ids => {
                 let lists = batch.lists(&column.column);
                 let words = IdArray::new(lists.array.elements() as &dyn Array);
                 Self::Words(lists, words)
             }
-            Kind::Id
-            | Kind::Ids
-            | Kind::Text
-            | Kind::Whole
-            | Kind::Time
-            | Kind::Interests
-            | Kind::Vector
-            | Kind::Word
-            | Kind::Attribute => Self::Word(batch.ids(&column.column)),
+            Kind::Id | Kind::Text | Kind::Whole | Kind::Interests | Kind::Vector | Kind::Word | Kind::Attribute => {
+                Self::Word(batch.ids(&column.column))
+            }
         }
     }
 
@@ -193,39 +223,39 @@ impl<'a> Values<'a> {
             Self::Word(cells) => cells.at(row),
             Self::Words(cells, _) => cells.at(row),
             Self::Number(cells) => cells.at(row),
+            Self::Time(cells) => cells.at(row),
         }
     }
 
-    fn get(&self, row: usize, faults: &mut Faults) -> Result<Found, ReadError> {
+    fn get(&self, name: &str, row: usize, faults: &mut Faults) -> Result<Found, ReadError> {
         let value = match self {
-            Self::Word(cells) => cells.array.get(row).map(|id| word(id).map(Attribute::Keyword)),
+            Self::Word(cells) => cells.array.get(row).map(|id| Ok(Attribute::Keyword(id.text().into()))),
             Self::Words(cells, elements) => cells.array.get(row).map(|range| words(elements, range)),
-            Self::Number(cells) => cells.array.get(row).map(|number| match number.is_finite() {
-                true => Ok(Attribute::Number(number)),
-                false => Err(format!("{number} is not finite")),
-            }),
+            Self::Number(cells) => cells.array.get(row).map(|number| Ok(Attribute::Number(number))),
+            Self::Time(cells) => match cells.array.get(row) {
+                Ok(milliseconds) => milliseconds.map(|ms| Ok(Attribute::Number(ms as f64 / 1_000.0))),
+                Err(rule) => Some(Err(rule.to_string())),
+            },
         };
-        match value {
-            None => Ok(Found::Null),
-            Some(Ok(value)) => Ok(Found::Value(value)),
-            Some(Err(rule)) => faults.add(self.at(row), rule).map(|()| Found::Faulty),
+        let Some(value) = value else { return Ok(Found::Null) };
+        let checked = value.and_then(|value| match check_value(name, &value) {
+            Ok(()) => Ok(value),
+            Err(rule) => Err(rule.to_string()),
+        });
+        match checked {
+            Ok(value) => Ok(Found::Value(value)),
+            Err(rule) => faults.add(self.at(row), rule).map(|()| Found::Faulty),
         }
     }
 }
 
 fn words(elements: &IdArray, range: std::ops::Range<usize>) -> Result<Attribute, String> {
     if range.len() > WORDS_MAX {
-        return Err(format!("has {} words, the limit is {WORDS_MAX}", range.len()));
+        return Err(AttributeRule::TooManyWords { found: range.len() }.to_string());
     }
     let word = |(position, element)| match elements.get(element) {
-        Some(id) => word(id).map_err(|rule| format!("word {position} {rule}")),
+        Some(id) => Ok(id.text().into()),
         None => Err(format!("word {position} must not be null")),
     };
     range.enumerate().map(word).collect::<Result<_, _>>().map(Attribute::Keywords)
-}
-
-/// A word obeys the rules of ids.
-fn word(id: RawId<'_>) -> Result<Box<str>, String> {
-    id.check().map_err(|rule| rule.to_string())?;
-    Ok(id.text().into())
 }

@@ -264,6 +264,11 @@ impl Batch<'_> {
         self.first_row + row as u64
     }
 
+    /// The place of `row`, counted from the batch's first.
+    pub(crate) fn at_row(&self, row: usize) -> At<'_> {
+        At { file: self.file, column: None, row: Some(self.row_in_file(row)) }
+    }
+
     pub(crate) fn ids<'a>(&'a self, column: &'a Column) -> Cells<'a, IdArray> {
         self.cells(column, IdArray::new)
     }

@@ -1,6 +1,9 @@
-//! Filters over ad attributes: the expression, its JSON form, and what it means.
+//! Filters over ad attributes: the expression, its forms as JSON and as text, and what it means.
 //!
 //! An ad without the attribute fails every comparison on it, so `not` of that comparison holds for it.
+//!
+//! Both forms are read by their own grammar and checked by one checker: fields, kinds and bounds are the same, and what
+//! one form says the other can say.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +11,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::item::{Attribute, AttributeKind};
 
+mod checker;
 mod depth;
+mod error;
 mod json;
+mod text;
 
-pub use json::FilterError;
+pub use error::{FilterError, FilterRule, Place, pointer};
 
 /// The deepest nesting accepted.
 pub const DEPTH_MAX: usize = 16;
@@ -21,6 +27,8 @@ pub const NODES_MAX: usize = 256;
 pub const ALL_VALUES_MAX: usize = 4_000;
 /// The most values in one `in`.
 pub const VALUES_MAX: usize = 1_000;
+/// The longest text form, in bytes: as long as the body of a request.
+pub const TEXT_BYTES_MAX: usize = 1 << 20;
 
 /// A condition on an ad's attributes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -106,15 +114,29 @@ impl Filter {
         }
     }
 
-    /// Reads the JSON form, such as `{"and": [{"eq": {"status": "active"}}, {"lte": {"min_age": 29}}]}`, checking every
-    /// field against `attributes`.
+    /// Reads a filter that came in JSON: an object in the JSON form, such as
+    /// `{"and": [{"eq": {"status": "active"}}, {"lte": {"min_age": 29}}]}`, or a string in the text form. Every field is
+    /// checked against `attributes`.
     ///
     /// # Errors
-    /// The path of the offending part and the rule it broke.
+    /// The place of the first offending part and the rule it broke.
     pub fn from_json(
         value: &serde_json::Value,
         attributes: &BTreeMap<Box<str>, AttributeKind>,
     ) -> Result<Self, FilterError> {
-        json::parse(value, attributes)
+        match value.as_str() {
+            Some(text) => Self::from_text(text, attributes),
+            None => json::parse(value, attributes),
+        }
+    }
+
+    /// Reads the text form, such as `status = "active" and min_age <= 29`, checking every field against `attributes`.
+    ///
+    /// The whole syntax is in `docs/filters.md`.
+    ///
+    /// # Errors
+    /// The column of the first offending part and the rule it broke.
+    pub fn from_text(text: &str, attributes: &BTreeMap<Box<str>, AttributeKind>) -> Result<Self, FilterError> {
+        text::parse(text, attributes)
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::attribute_schema::check_kind;
 use crate::digest::Digest;
 use crate::ids::{AdId, EncoderVersion, GenerationId};
 use crate::item::AttributeKind;
@@ -144,6 +145,9 @@ impl Manifest {
         }
         if self.partition_users.is_empty() || self.partition_users.len() > 1024 {
             return fail("partition_users", "must have 1 to 1024 partitions");
+        }
+        if self.attributes.iter().any(|(name, kind)| check_kind(name, *kind).is_err()) {
+            return fail("attributes", "hold a well-known name of another kind; publish again");
         }
         // A path that leaves the directory would read, or trust, somebody else's file.
         let leaves = |path: &str| path.is_empty() || path.starts_with('/') || path.split('/').any(|part| part == "..");

@@ -27,7 +27,11 @@ pub enum IdError {
     Control,
 }
 
-fn check(text: &str) -> Result<(), IdError> {
+/// Checks that `text` is an id, of whatever kind: the rules of words too.
+///
+/// # Errors
+/// When it is empty, longer than [`ID_BYTES_MAX`] or holds a control character.
+pub fn check_id(text: &str) -> Result<(), IdError> {
     if text.is_empty() {
         return Err(IdError::Empty);
     }
@@ -51,7 +55,7 @@ impl Visitor<'_> for IdVisitor {
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Box<str>, E> {
-        check(text).map_err(|rule| E::custom(format_args!("id {rule}")))?;
+        check_id(text).map_err(|rule| E::custom(format_args!("id {rule}")))?;
         Ok(text.into())
     }
 
@@ -76,7 +80,7 @@ macro_rules! id {
             /// # Errors
             /// When it is empty, longer than [`ID_BYTES_MAX`] or holds a control character.
             pub fn new(text: &str) -> Result<Self, IdError> {
-                check(text)?;
+                check_id(text)?;
                 Ok(Self(text.into()))
             }
 

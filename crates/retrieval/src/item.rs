@@ -95,6 +95,17 @@ pub enum AttributeKind {
     Number,
 }
 
+impl AttributeKind {
+    /// What it is, in words.
+    pub fn what(self) -> &'static str {
+        match self {
+            Self::Keyword => "one word",
+            Self::Keywords => "several words",
+            Self::Number => "a number",
+        }
+    }
+}
+
 impl Attribute {
     /// The kind of this value.
     pub fn kind(&self) -> AttributeKind {

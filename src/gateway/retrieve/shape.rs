@@ -112,6 +112,7 @@ struct ShardPlanBody {
     strategy: turret_index::Plan,
     #[serde(skip_serializing_if = "Option::is_none")]
     selectivity: Option<f64>,
+    distances: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -133,6 +134,7 @@ impl AnswerBody {
             shard: plan.shard.0,
             strategy: plan.plan,
             selectivity: plan.selectivity,
+            distances: plan.distances,
         });
         let candidates = answer.candidates.into_iter().map(|candidate| CandidateBody {
             ad_id: candidate.hit.ad,

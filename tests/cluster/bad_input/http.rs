@@ -172,7 +172,17 @@ fn filters_that_mean_nothing_are_refused() {
     check(json!({ "has": { "status": "active" } }), "filter.has", "use `eq`");
     check(json!({ "lte": { "min_age": "eighteen" } }), "filter.lte", "must be a number");
     check(json!({ "in": { "countries": [] } }), "filter.in", "1 to 1000 values");
-    check(json!("active"), "filter", "exactly one key");
+    check(json!(["active"]), "filter", "exactly one key");
+    check(json!("active"), "filter", "column 7: expected `=`");
+    check(
+        json!("countries has US and contries has DE"),
+        "filter",
+        "column 22: unknown attribute `contries`; is `countries`",
+    );
+    check(json!("min_age <= \"18\""), "filter", "column 12: must be a number");
+    check(json!("status = 'active"), "filter", "column 10: text without its closing '");
+    check(json!("not ".repeat(1_000)), "filter", "column 65: nested deeper than 16");
+    check(json!(vec!["min_age < 3"; 10_000].join(" or ")), "filter", "column 3826: more than 256 conditions");
     let deep = (0..40).fold(json!({ "has": { "countries": "US" } }), |inner, _| json!({ "not": inner }));
     check(deep, &format!("filter{}", ".not".repeat(16)), "nested deeper than 16");
     let wide = json!({ "or": vec![json!({ "has": { "countries": "US" } }); 2_000] });

@@ -122,6 +122,15 @@ fn a_faulty_value_is_named_by_row_and_rule() {
     check_spoiled("ads", "status", texts(&["active", "", "paused"]), ", row 1: must not be empty");
     check_spoiled("ads", "min_age", numbers(&[0.0, f64::INFINITY, 1.0]), ", row 1: inf is not finite");
     check_spoiled("ads", "countries", words(&[&["US"], &["US", ""], &[]]), ", row 1: word 1 must not be empty");
+    check_spoiled("ads", "min_age", integers(&[0, 18, 151]), ", row 2: 151 is not in 0..=150");
+    check_spoiled("ads", "bid", numbers(&[0.0, -0.5, 1.0]), ", row 1: -0.5 is negative");
+    // Milliseconds.
+    check_spoiled(
+        "ads",
+        "ends_at",
+        integers(&[1, 2, 1_767_571_200_000]),
+        ", row 2: 1767571200000 is not in 0..=253402300799",
+    );
 
     let types = ["view", "clicked", "view", "view", "view"];
     check_spoiled(
@@ -158,8 +167,23 @@ fn a_column_of_a_wrong_type_is_named_with_what_it_must_be() {
     check_spoiled("items", "embedding", numbers(&[1.0; 3]), ": is Float64, must be a list of numbers");
     check_spoiled("users", "age", texts(&["29", "30"]), ": is Utf8, must be a whole number");
     check_spoiled("ads", "status", integers(&[1; 3]), ": is Int64, must be a string or a boolean");
+    let check = |name, values, rule: &str| check_spoiled("ads", name, values, &format!(": attribute `{name}` {rule}"));
+    check("countries", texts(&["US"; 3]), "must hold several words, holds one word");
+    check("placements", integers(&[1; 3]), "must hold several words, holds a number");
+    check("campaign_id", words(&[&["c"], &[], &[]]), "must hold one word, holds several words");
+    check("campaign_id", numbers(&[1.0; 3]), "must hold one word, holds a number");
+    check("max_age", texts(&["29"; 3]), "must hold a number, holds one word");
+    check("starts_at", words(&[&["c"], &[], &[]]), "must hold a number, holds several words");
+    check("a`b", numbers(&[1.0; 3]), "must have a name of 1 to 128 bytes without control characters and backticks");
+    check_spoiled("ads", "languages", vectors(&[&[1.0], &[1.0], &[1.0]]), ": is List(");
     let lists = interests(&[&[], &[], &[]]);
     check_spoiled("ads", "audience", lists, ": is List(");
+}
+
+#[test]
+fn an_ad_whose_attributes_contradict_each_other_is_named() {
+    let dir = Fixture::sound().with("ads.parquet", "max_age", integers(&[0, 17, 30])).write();
+    check_fault(dir.path(), "ads.parquet, row 1: attribute `min_age` 18 is above `max_age`, 17");
 }
 
 #[test]

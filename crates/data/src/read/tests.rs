@@ -2,11 +2,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, DictionaryArray, Float32Array, Int8Array, Int32Array, Int64Array, LargeStringArray, ListBuilder,
-    StringArray, StringViewArray, TimestampMicrosecondArray, UInt32Array, UInt64Array,
+    ArrayRef, DictionaryArray, Float32Array, Int8Array, Int32Array, Int64Array, LargeStringArray, ListArray,
+    ListBuilder, StringArray, StringViewArray, TimestampMicrosecondArray, TimestampMillisecondArray, UInt32Array,
+    UInt64Array,
 };
 use arrow::array::{Int16Builder, UInt8Array};
-use arrow::datatypes::{Int8Type, UInt32Type};
+use arrow::datatypes::{Int8Type, Int32Type, UInt32Type};
 use tempfile::TempDir;
 use turret_retrieval::dataset::{Clock, Row};
 use turret_retrieval::event::EventType;
@@ -277,6 +278,30 @@ fn a_mapped_data_set_reads_as_its_canonical_twin() {
     assert_eq!(mapped.users, canonical.users);
     assert_eq!(mapped.ads[1].attributes["least_age"], Attribute::Number(18.0));
     assert!(!mapped.ads[1].attributes.contains_key("min_age"));
+}
+
+#[test]
+fn well_known_attributes_have_their_kind_whatever_the_type_of_their_column() {
+    let seconds = 1_767_571_200;
+    let milliseconds = TimestampMillisecondArray::from(vec![Some(1_000 * seconds), None, Some(1_500)]);
+    let categories = [vec![Some(1), Some(2)], vec![], vec![Some(3)]].map(Some);
+    let categories: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>(categories));
+    let dir = Fixture::sound()
+        .with("ads.parquet", "campaign_id", integers(&[7, 8, 9]))
+        .with("ads.parquet", "categories", categories)
+        .with("ads.parquet", "starts_at", integers(&[5, 6, 1]))
+        .with("ads.parquet", "ends_at", Arc::new(milliseconds))
+        .with("ads.parquet", "tier", integers(&[7, 8, 9]))
+        .write();
+    let ads = read(&DataSource::canonical(dir.path())).unwrap().ads;
+    let of = |ad: usize, name: &str| ads[ad].attributes.get(name).cloned();
+    assert_eq!(of(1, "campaign_id"), Some(Attribute::Keyword("8".into())));
+    assert_eq!(of(0, "categories"), Some(Attribute::Keywords(vec!["1".into(), "2".into()])));
+    assert_eq!(of(1, "starts_at"), Some(Attribute::Number(6.0)));
+    assert_eq!(of(0, "ends_at"), Some(Attribute::Number(seconds as f64)));
+    assert_eq!(of(1, "ends_at"), None);
+    assert_eq!(of(2, "tier"), Some(Attribute::Number(9.0)));
+    assert_eq!(of(2, "ends_at"), Some(Attribute::Number(1.5)));
 }
 
 #[test]
