@@ -188,6 +188,14 @@ fn retrieve_asks_a_node_and_prints_its_answer_or_its_refusal() {
     assert!(table.output.contains("context used"), "{table:#?}");
     retrieve(&["-k", "0"]).expect(1).says(&["400 (invalid_request): k: 0 is not in 1..=2000"]);
     retrieve(&["--surface", "moon"]).expect(1).says(&["400 (invalid_request): surface: unknown variant `moon`"]);
+    let filtered = retrieve(&["--filter", "countries has US and min_age <= 25", "--json"]).expect(0);
+    let json = r#"{"and": [{"has": {"countries": "US"}}, {"lte": {"min_age": 25}}]}"#;
+    let same = retrieve(&["--filter", json, "--json"]).expect(0);
+    let ads = |answer: &str| serde_json::from_str::<serde_json::Value>(answer).unwrap()["candidates"].clone();
+    assert_eq!(ads(&filtered.output), ads(&same.output));
+    let caret = "filter: column 12: must be a number: `min_age` is one\nmin_age <= '25'\n           ^";
+    retrieve(&["--filter", "min_age <= '25'"]).expect(1).says(&[caret]);
+    retrieve(&["--filter", "{min_age}"]).expect(2).says(&["--filter: not JSON"]);
     turret(&["retrieve", "--url", "http://127.0.0.1:9"]).expect(1).says(&["cannot reach http://127.0.0.1:9"]);
     cluster.assert_no_panic();
 }

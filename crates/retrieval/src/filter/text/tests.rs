@@ -42,7 +42,7 @@ fn conditions_mean_what_they_say() {
     check("status != \"active\"", false);
     check("status!='paused'", true);
     check("min_age<21", false);
-    check("min_age<=21 AND min_age>=21 And min_age>20.5 aND NOT min_age>21", true);
+    check("min_age<=21 and min_age>=21 And min_age>20.5 AND NOT min_age>21", true);
     check("min_age = 2.1e1", true);
     check("min_age != 21", false);
     // The ad names no advertiser.
