@@ -8,6 +8,7 @@ pub mod attribute_schema;
 pub mod budget;
 pub mod context;
 pub mod coverage;
+pub mod crowding;
 pub mod dataset;
 pub mod digest;
 pub mod event;

@@ -9,6 +9,11 @@ use crate::topk::Hit;
 /// The lists need no particular order; an ad present in several is kept once, at its best score. The result is sorted
 /// (score descending, then ad id ascending) and does not depend on the order of `lists`. O(n log n) for n hits in all.
 pub fn merge<T: Clone>(lists: &[Vec<(Hit, T)>], k: usize) -> Vec<(Hit, T)> {
+    merge_within(lists, k, |_| true)
+}
+
+/// The same, less those that `admits` passes over; it is asked of each ad once, the best first, until there are `k`.
+pub fn merge_within<T: Clone>(lists: &[Vec<(Hit, T)>], k: usize, mut admits: impl FnMut(&T) -> bool) -> Vec<(Hit, T)> {
     let mut all: Vec<&(Hit, T)> = lists.iter().flatten().collect();
     // Stable, by the hit alone: which list a hit came from decides nothing but the payload of an exact duplicate.
     all.sort_by(|a, b| a.0.cmp(&b.0));
@@ -18,7 +23,7 @@ pub fn merge<T: Clone>(lists: &[Vec<(Hit, T)>], k: usize) -> Vec<(Hit, T)> {
         if best.len() == k {
             break;
         }
-        if seen.insert(&row.0.ad) {
+        if seen.insert(&row.0.ad) && admits(&row.1) {
             best.push(row.clone());
         }
     }
