@@ -5,6 +5,8 @@ use std::cmp::Ordering;
 use turret_retrieval::topk::TopK;
 use turret_retrieval::vector::dot;
 
+use crate::vectors::Vectors;
+
 /// A row with its score; best first, as a hit is, because rows ascend by ad id.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ScoredRow {
@@ -34,15 +36,13 @@ impl Eq for ScoredRow {}
 
 /// The best `k` of `rows`, best first.
 ///
-/// `vectors` is `[all rows, query.len()]`, row-major; `rows` are positions in it, without repetition.
-pub(crate) fn best(vectors: &[f32], query: &[f32], rows: impl Iterator<Item = u32>, k: usize) -> Vec<ScoredRow> {
-    let dimension = query.len();
+/// `rows` are rows of `vectors`, without repetition, in any order.
+pub(crate) fn best(vectors: &Vectors, query: &[f32], rows: impl Iterator<Item = u32>, k: usize) -> Vec<ScoredRow> {
     let mut top = TopK::new(k);
     // Almost every row falls below the worst kept; this compare spares it the heap.
     let mut floor = f32::NEG_INFINITY;
     for row in rows {
-        let start = row as usize * dimension;
-        let score = dot(query, &vectors[start..start + dimension]);
+        let score = dot(query, vectors.row(row));
         if score < floor {
             continue;
         }

@@ -16,6 +16,7 @@ mod planner;
 mod rows;
 mod settings;
 mod shard;
+mod vectors;
 
 pub use format::{ReadError, WriteError, read_shard, write_shard};
 pub use graph::GraphError;

@@ -20,6 +20,7 @@ use crate::graph::{Graph, GraphError};
 use crate::planner::{Plan, Planner, Step};
 use crate::rows::{RowsError, ShardAd, ShardRows, UnitError, check_unit};
 use crate::settings::{Backend, IndexSettings};
+use crate::vectors::Vectors;
 
 mod filter_shape;
 
@@ -28,9 +29,7 @@ use filter_shape::check_shape;
 
 /// The loaded index of one shard. Immutable: any number of threads may search it at once.
 pub struct ShardIndex {
-    dimension: usize,
-    /// `[ads, dimension]`, row-major.
-    vectors: Vec<f32>,
+    vectors: Vectors,
     ads: Vec<ListedAd>,
     kinds: BTreeMap<Box<str>, AttributeKind>,
     attributes: Attributes,
@@ -224,7 +223,8 @@ impl ShardIndex {
         let attributes = Attributes::new(&ads, &kinds);
         let list = |ad: turret_retrieval::item::Ad| ListedAd { advertiser: ad.advertiser().map(Into::into), id: ad.id };
         let ads = ads.into_iter().map(list).collect();
-        Self { dimension, vectors, ads, kinds, attributes, graph, planner }
+        let vectors = Vectors::from_rows(dimension, &vectors);
+        Self { vectors, ads, kinds, attributes, graph, planner }
     }
 
     /// The best `k` ads that pass the filter.
@@ -242,9 +242,9 @@ impl ShardIndex {
         if !(1..=K_MAX).contains(&search.k) {
             return Err(SearchError::K { found: search.k });
         }
-        check_unit(search.vector.as_slice(), self.dimension)?;
+        check_unit(search.vector.as_slice(), self.dimension())?;
         if let Some(baseline) = search.baseline {
-            check_unit(baseline.as_slice(), self.dimension).map_err(SearchError::Baseline)?;
+            check_unit(baseline.as_slice(), self.dimension()).map_err(SearchError::Baseline)?;
         }
         let passing = match search.filter {
             Some(filter) => {
@@ -332,8 +332,7 @@ impl ShardIndex {
 
     fn found(&self, row: &ScoredRow, baseline: Option<&UnitVector>) -> FoundAd {
         let ad = &self.ads[row.row as usize];
-        let start = row.row as usize * self.dimension;
-        let vector = &self.vectors[start..start + self.dimension];
+        let vector = self.vectors.row(row.row);
         FoundAd {
             hit: Hit { ad: ad.id.clone(), score: row.score },
             advertiser: ad.advertiser.clone(),
@@ -358,7 +357,7 @@ impl ShardIndex {
 
     /// The length of an embedding.
     pub fn dimension(&self) -> usize {
-        self.dimension
+        self.vectors.dimension()
     }
 
     /// What searches; never [`Backend::Auto`].
@@ -375,10 +374,10 @@ impl ShardIndex {
     pub fn stats(&self) -> IndexStats {
         IndexStats {
             ads: self.len(),
-            dimension: self.dimension,
+            dimension: self.dimension(),
             backend: self.backend(),
-            vector_bytes: size_of_val(&*self.vectors),
-            graph_bytes: self.graph.as_ref().map_or(0, |graph| graph.bytes(self.dimension)),
+            vector_bytes: self.vectors.bytes(),
+            graph_bytes: self.graph.as_ref().map_or(0, |graph| graph.bytes(self.dimension())),
             posting_bytes: self.attributes.bytes(),
         }
     }
@@ -388,7 +387,7 @@ impl fmt::Debug for ShardIndex {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ShardIndex")
             .field("ads", &self.len())
-            .field("dimension", &self.dimension)
+            .field("dimension", &self.dimension())
             .field("backend", &self.backend())
             .finish_non_exhaustive()
     }

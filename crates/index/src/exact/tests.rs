@@ -5,6 +5,7 @@ use crate::fixtures::clustered;
 fn the_scan_finds_what_sorting_finds() {
     let vectors = clustered(1, 300, 12, 7);
     let flat: Vec<f32> = vectors.iter().flat_map(|vector| vector.as_slice().to_vec()).collect();
+    let flat = Vectors::from_rows(12, &flat);
     for query in clustered(2, 20, 12, 7) {
         let mut sorted: Vec<ScoredRow> = (0..300u32)
             .map(|row| ScoredRow { score: dot(query.as_slice(), vectors[row as usize].as_slice()), row })
@@ -21,7 +22,7 @@ fn the_scan_finds_what_sorting_finds() {
 
 #[test]
 fn equal_scores_are_ordered_by_row() {
-    let vectors = [0.6, 0.8].repeat(9);
+    let vectors = Vectors::from_rows(2, &[0.6, 0.8].repeat(9));
     let rows = |order: Vec<u32>| -> Vec<u32> {
         best(&vectors, &[1.0, 0.0], order.into_iter(), 4).iter().map(|scored| scored.row).collect()
     };
