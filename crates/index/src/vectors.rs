@@ -41,7 +41,6 @@ impl Vectors {
     ///
     /// # Panics
     /// Where it is a later one, or `vector` is of another dimension.
-    #[cfg_attr(not(test), expect(dead_code, reason = "rows of a live shard will be set in place"))]
     pub(crate) fn set(&mut self, row: u32, vector: &[f32]) {
         let row = row as usize;
         assert!(row <= self.rows, "row {row} of {}", self.rows);
@@ -54,7 +53,6 @@ impl Vectors {
     }
 
     /// How many rows there are.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the scan will ask"))]
     pub(crate) fn len(&self) -> usize {
         self.rows
     }

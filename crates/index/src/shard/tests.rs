@@ -1,14 +1,17 @@
 use std::sync::LazyLock;
 
-use turret_retrieval::filter::{End, NumberRange};
+use turret_retrieval::filter::{End, Filter, NumberRange};
 use turret_retrieval::item::Attribute;
-use turret_retrieval::vector::VectorError;
+use turret_retrieval::topk::{Hit, K_MAX};
+use turret_retrieval::vector::{UnitVector, VectorError, dot};
 
 use super::*;
 use crate::fixtures::{ads, any_of, brute_force, clustered, keyword, settings, unit};
-use crate::write_shard;
+use crate::{FoundAd, Plan, write_shard};
 
+mod churn;
 mod globo;
+mod live;
 mod recall;
 
 const DIMENSION: usize = 24;
