@@ -11,15 +11,16 @@ use crate::view::View;
 
 /// Rows that one step links, and as many that it takes out of the graph: a change waits for one step at most, some
 /// milliseconds.
-const STEP_ROWS: usize = 16;
+const STEP_ROWS: usize = 8;
 /// Ads that are compared with every query before changes wait for them to be linked.
 const UNLINKED_MAX: u64 = 2_048;
 /// Dead rows in the graph before changes wait for them to be taken out.
 const DYING_MAX: usize = 4_096;
-/// Ads that are compared with every query before changes wait for an overhaul: that is as long as a walk of the graph takes.
-const SCANNED_MAX: usize = 20_000;
+/// Ads of a graph that are compared with every query, or as many as are compared as fast as it is walked, before changes wait for
+/// an overhaul; without a graph, twice as many.
+const SCANNED_MIN: usize = 4_096;
 /// Dead rows, or half of the ads, before changes wait for an overhaul.
-const DEAD_MIN: usize = 16_384;
+const DEAD_MIN: usize = 4_096;
 /// Segments are merged in a step up to so many rows together, which takes some milliseconds; the rest is for an overhaul.
 pub(super) const MERGED_ROWS_MAX: u64 = 1 << 14;
 /// Looks for a slot of the graph before a row is left for a later step.
@@ -166,15 +167,13 @@ impl ShardIndex {
         }
         let view = self.view();
         let ads = view.counts.ads;
-        let scanned = if view.graph.is_some() {
-            view.unlinked.len() as usize
-        } else if self.planner.wants_graph(ads) {
-            ads - self.settings.exact_below_ads.min(ads)
-        } else {
-            0
+        let scanned = match view.graph {
+            Some(_) => view.unlinked.len() as usize,
+            None if self.planner.wants_graph(ads) => ads / 2,
+            None => 0,
         };
         let dead = view.vectors.len() - ads - view.counts.free;
-        if scanned > SCANNED_MAX || dead > DEAD_MIN.max(ads / 2) {
+        if scanned > SCANNED_MIN.max(self.settings.exact_below_ads) || dead > DEAD_MIN.max(ads / 2) {
             drop(view);
             drop(self.overhaul(&mut |_| ControlFlow::Continue(())));
         }
