@@ -14,7 +14,7 @@ use turret_retrieval::topk::{Hit, K_MAX};
 use turret_retrieval::vector::{UnitVector, dot};
 
 use crate::attributes::Attributes;
-use crate::exact::{ScoredRow, best};
+use crate::exact::{ScoredRow, best, scan};
 use crate::format::{ReadError, read_observed};
 use crate::graph::{Graph, GraphError};
 use crate::planner::{Plan, Planner, Step};
@@ -23,6 +23,7 @@ use crate::settings::{Backend, IndexSettings};
 use crate::vectors::Vectors;
 
 mod filter_shape;
+mod scan;
 
 pub use filter_shape::FilterShapeError;
 use filter_shape::check_shape;
@@ -292,15 +293,10 @@ impl ShardIndex {
             let plan = if matches!(step, Step::InGraph { .. }) { Plan::InGraph } else { Plan::Graph };
             return Ok((best(&self.vectors, query, rows.into_iter(), search.k), plan, distances));
         }
+        let rows = scan(&self.vectors, &[query], passing, search.k).pop().unwrap_or_default();
         Ok(match passing {
-            Some(passing) => {
-                let rows = best(&self.vectors, query, passing.iter(), search.k);
-                (rows, Plan::ExactPostings, distances + passing.len())
-            }
-            None => {
-                let rows = best(&self.vectors, query, 0..self.len() as u32, search.k);
-                (rows, Plan::Exact, distances + self.len() as u64)
-            }
+            Some(passing) => (rows, Plan::ExactPostings, distances + passing.len()),
+            None => (rows, Plan::Exact, distances + self.len() as u64),
         })
     }
 
@@ -331,13 +327,15 @@ impl ShardIndex {
     }
 
     fn found(&self, row: &ScoredRow, baseline: Option<&UnitVector>) -> FoundAd {
-        let ad = &self.ads[row.row as usize];
-        let vector = self.vectors.row(row.row);
         FoundAd {
-            hit: Hit { ad: ad.id.clone(), score: row.score },
-            advertiser: ad.advertiser.clone(),
-            baseline_score: baseline.map(|baseline| dot(baseline.as_slice(), vector)),
+            hit: self.hit(row),
+            advertiser: self.ads[row.row as usize].advertiser.clone(),
+            baseline_score: baseline.map(|baseline| dot(baseline.as_slice(), self.vectors.row(row.row))),
         }
+    }
+
+    fn hit(&self, row: &ScoredRow) -> Hit {
+        Hit { ad: self.ads[row.row as usize].id.clone(), score: row.score }
     }
 
     /// The row of an ad, where it is of this shard.
@@ -347,7 +345,7 @@ impl ShardIndex {
 
     /// How many ads there are.
     pub fn len(&self) -> usize {
-        self.ads.len()
+        self.vectors.len()
     }
 
     /// Whether there is none.
