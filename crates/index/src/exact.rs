@@ -9,9 +9,9 @@ use roaring::RoaringBitmap;
 use turret_retrieval::topk::TopK;
 use turret_retrieval::vector::dot;
 
-use crate::vectors::{BLOCK_ROWS, Block, Limits, TILE_ROWS, Vectors, WORD, quantise};
+use crate::vectors::{BLOCK_ROWS, Block, Limits, Line, TILE_ROWS, Vectors, WORD, quantise};
 
-use self::products::{Answer, Ask, Processor, TOGETHER};
+use self::products::{Answer, Ask, Processor, TOGETHER, Tiles};
 use self::sieve::{Between, Sieve};
 
 mod products;
@@ -86,9 +86,11 @@ fn scan_by(
     let mut wanted: Vec<Wanted<'_>> = queries.iter().map(|query| Wanted::new(query, k)).collect();
     match rows {
         None => {
+            let mut next = vectors.blocks().skip(1);
             for (first, block) in vectors.blocks() {
                 let tiles = 0..block.codes().tiles();
-                compare(processor, vectors, Span { block, first, tiles }, &ALL, &mut wanted);
+                let ahead = next.next().map_or(&[][..], |(_, next)| next.codes().lines());
+                compare(processor, vectors, Span { block, first, tiles, ahead }, &ALL, &mut wanted);
             }
         }
         Some(rows) => each_block(rows, |at, mask| {
@@ -99,7 +101,7 @@ fn scan_by(
                     score(block, first + (tile * TILE_ROWS) as u32, tile, *rows, &mut wanted);
                 } else {
                     let tiles = tile..tile + 1;
-                    compare(processor, vectors, Span { block, first, tiles }, mask, &mut wanted);
+                    compare(processor, vectors, Span { block, first, tiles, ahead: &[] }, mask, &mut wanted);
                 }
             }
         }),
@@ -122,6 +124,8 @@ struct Span<'a> {
     /// The first row of the block.
     first: u32,
     tiles: std::ops::Range<usize>,
+    /// What comes next.
+    ahead: &'a [Line],
 }
 
 /// A query that is scanned for.
@@ -205,25 +209,24 @@ fn compare_to<const N: usize>(
     let asks = wanted.each_ref().map(|wanted| wanted.ask(codes.limits()));
     let answers = &mut answers[..span.tiles.len()];
     let (lines, scales) = codes.tiles_at(span.tiles.clone());
-    processor.ask((lines, scales), &asks, answers);
-    let slopes = asks.map(|ask| (ask.slope, ask.rise));
+    processor.ask(Tiles { lines, scales, ahead: span.ahead }, &asks, answers);
+    let rises = asks.map(|ask| ask.rise);
     for (at, answers) in answers.iter().enumerate() {
         let tile = span.tiles.start + at;
-        for ((answer, wanted), (slope, rise)) in answers.iter().zip(wanted.iter_mut()).zip(slopes) {
+        for ((answer, wanted), rise) in answers.iter().zip(wanted.iter_mut()).zip(rises) {
             let mut reach = answer.reach & mask[tile];
             if reach == 0 {
                 continue;
             }
-            let slack = wanted.slack(codes.limits());
+            let slack = above(wanted.slack(codes.limits()));
             while reach != 0 {
                 let lane = reach.trailing_zeros() as usize;
                 reach &= reach - 1;
-                let scale = scales[at][lane];
-                let upper = f64::from(scale * (answer.products[lane] as f32 * slope + rise));
+                let upper = answer.upper[lane];
                 let between = Between {
                     row: span.first + (tile * TILE_ROWS + lane) as u32,
-                    lower: below(upper - 2.0 * f64::from(scale) * f64::from(rise) - slack),
-                    upper: above(upper + slack),
+                    lower: upper - 2.0 * scales[at][lane] * rise - slack,
+                    upper: upper + slack,
                 };
                 let query = wanted.query;
                 wanted.sieve.offer(between, |row| dot(query, vectors.row(row)));

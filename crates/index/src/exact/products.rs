@@ -20,6 +20,17 @@ pub(crate) enum Processor {
     Avx512Vnni,
 }
 
+/// Tiles of a block.
+#[derive(Clone, Copy)]
+pub(crate) struct Tiles<'a> {
+    /// `[tiles, words, TILE_LINES]`.
+    pub(crate) lines: &'a [Line],
+    /// One for each tile.
+    pub(crate) scales: &'a [[f32; TILE_ROWS]],
+    /// What will be read next, if that is known; it is fetched meanwhile.
+    pub(crate) ahead: &'a [Line],
+}
+
 /// A query as a tile is asked: a row may reach it where `scale * (product * slope + rise) >= least`.
 #[derive(Clone, Copy)]
 pub(crate) struct Ask<'a> {
@@ -37,36 +48,12 @@ pub(crate) struct Ask<'a> {
 pub(crate) struct Answer {
     /// A bit for each row that may reach the query.
     pub(crate) reach: u64,
-    /// The product of each row; meaningless for rows that are not there.
-    pub(crate) products: [i32; TILE_ROWS],
+    /// `scale * (product * slope + rise)` of each row; NaN for rows that are not there.
+    pub(crate) upper: [f32; TILE_ROWS],
 }
 
 impl Answer {
-    pub(crate) const NONE: Self = Self { reach: 0, products: [0; TILE_ROWS] };
-}
-
-impl Ask<'_> {
-    /// The upper end of what a row may score, but for what is the same for all rows.
-    #[inline(always)]
-    pub(crate) fn upper(&self, scale: f32, product: i32) -> f32 {
-        scale * (product as f32 * self.slope + self.rise)
-    }
-
-    #[inline(always)]
-    fn answer(&self, products: [i32; TILE_ROWS], scales: &[f32; TILE_ROWS], answer: &mut Answer) {
-        let mut any = false;
-        for (product, scale) in products.iter().zip(scales) {
-            any |= self.upper(*scale, *product) >= self.least;
-        }
-        answer.reach = 0;
-        // Hardly ever, once the scan is under way; the loop above is the one that vectorises.
-        if any {
-            for (row, (product, scale)) in products.iter().zip(scales).enumerate() {
-                answer.reach |= u64::from(self.upper(*scale, *product) >= self.least) << row;
-            }
-            answer.products = products;
-        }
-    }
+    pub(crate) const NONE: Self = Self { reach: 0, upper: [0.0; TILE_ROWS] };
 }
 
 impl Processor {
@@ -84,22 +71,17 @@ impl Processor {
         Self::Any
     }
 
-    /// Compares every query with every tile. `lines` is `[tiles, words, TILE_LINES]`, and `answers` as long as `scales`.
-    pub(crate) fn ask<const N: usize>(
-        self,
-        (lines, scales): (&[Line], &[[f32; TILE_ROWS]]),
-        asks: &[Ask<'_>; N],
-        answers: &mut [[Answer; N]],
-    ) {
+    /// Compares every query with every tile; there is an answer for each.
+    pub(crate) fn ask<const N: usize>(self, tiles: Tiles<'_>, asks: &[Ask<'_>; N], answers: &mut [[Answer; N]]) {
         match self {
-            Self::Any => each_tile(lines, scales, asks, answers, |lines, asks| plain(lines, asks)),
+            Self::Any => each_tile(tiles, asks, answers, |lines, _, asks| plain(lines, asks), plain_reach),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => {
                 assert!(is_x86_feature_detected!("avx2"));
                 // SAFETY: the processor has just been asked.
                 #[expect(unsafe_code, reason = "a function for some processors only")]
                 unsafe {
-                    x86::in_256_bits(lines, scales, asks, answers);
+                    x86::in_256_bits(tiles, asks, answers);
                 }
             }
             #[cfg(target_arch = "x86_64")]
@@ -108,7 +90,7 @@ impl Processor {
                 // SAFETY: the processor has just been asked.
                 #[expect(unsafe_code, reason = "a function for some processors only")]
                 unsafe {
-                    x86::in_512_bits(lines, scales, asks, answers);
+                    x86::in_512_bits(tiles, asks, answers);
                 }
             }
         }
@@ -125,21 +107,29 @@ fn has_vnni() -> bool {
         && is_x86_feature_detected!("avx512vnni")
 }
 
+/// The answers of each tile, by its products and by which of 64 numbers are not below another.
 #[inline(always)]
 fn each_tile<const N: usize>(
-    lines: &[Line],
-    scales: &[[f32; TILE_ROWS]],
+    tiles: Tiles<'_>,
     asks: &[Ask<'_>; N],
     answers: &mut [[Answer; N]],
-    products: impl Fn(&[Line], &[Ask<'_>; N]) -> [[i32; TILE_ROWS]; N],
+    products: impl Fn(&[Line], &[Line], &[Ask<'_>; N]) -> [[i32; TILE_ROWS]; N],
+    reach: impl Fn(&[f32; TILE_ROWS], f32) -> u64,
 ) {
-    let words = asks[0].words.len();
-    for ((lines, scales), answers) in lines.chunks_exact(words * TILE_LINES).zip(scales).zip(answers) {
-        let products = products(lines, asks);
-        for query in 0..N {
-            asks[query].answer(products[query], scales, &mut answers[query]);
+    let lines = asks[0].words.len() * TILE_LINES;
+    let mut ahead = tiles.ahead.chunks_exact(lines);
+    for ((tile, scales), answers) in tiles.lines.chunks_exact(lines).zip(tiles.scales).zip(answers) {
+        let products = products(tile, ahead.next().unwrap_or_default(), asks);
+        for ((ask, products), answer) in asks.iter().zip(products).zip(answers) {
+            answer.upper = std::array::from_fn(|row| scales[row] * (products[row] as f32 * ask.slope + ask.rise));
+            answer.reach = reach(&answer.upper, ask.least);
         }
     }
+}
+
+#[inline(always)]
+fn plain_reach(upper: &[f32; TILE_ROWS], least: f32) -> u64 {
+    upper.iter().enumerate().fold(0, |reach, (row, upper)| reach | u64::from(*upper >= least) << row)
 }
 
 #[inline(always)]

@@ -165,7 +165,7 @@ fn few_rows_are_scored_of_many() {
     let mut wanted = [Wanted::new(query.as_slice(), 10)];
     for (first, block) in vectors.blocks() {
         let tiles = 0..block.codes().tiles();
-        compare(Processor::detect(), &vectors, Span { block, first, tiles }, &ALL, &mut wanted);
+        compare(Processor::detect(), &vectors, Span { block, first, tiles, ahead: &[] }, &ALL, &mut wanted);
     }
     let [wanted] = wanted;
     let found = wanted.sieve.finish(|row| {

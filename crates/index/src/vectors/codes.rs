@@ -91,6 +91,11 @@ impl Codes {
         self.scales.len()
     }
 
+    /// The codes of all tiles.
+    pub(crate) fn lines(&self) -> &[Line] {
+        &self.lines
+    }
+
     /// The codes of some tiles, `[tiles, words, TILE_LINES]`, and their scales.
     pub(crate) fn tiles_at(&self, tiles: std::ops::Range<usize>) -> (&[Line], &[[f32; TILE_ROWS]]) {
         let lines = self.words * TILE_LINES;

@@ -2,21 +2,19 @@
 
 use std::arch::x86_64::*;
 
-use super::{Answer, Ask, each_tile};
+use super::{Answer, Ask, Tiles, each_tile};
 use crate::vectors::{LINE_ROWS, Line, OFFSET, TILE_LINES, TILE_ROWS};
 
 #[target_feature(enable = "avx2")]
-pub(super) fn in_256_bits<const N: usize>(
-    lines: &[Line],
-    scales: &[[f32; TILE_ROWS]],
-    asks: &[Ask<'_>; N],
-    answers: &mut [[Answer; N]],
-) {
-    each_tile(lines, scales, asks, answers, |lines, asks| {
+pub(super) fn in_256_bits<const N: usize>(tiles: Tiles<'_>, asks: &[Ask<'_>; N], answers: &mut [[Answer; N]]) {
+    let products = |lines: &[Line], ahead: &[Line], asks: &[Ask<'_>; N]| {
         let mut products = [[0; TILE_ROWS]; N];
         for group in 0..TILE_LINES {
             let mut sums = [[_mm256_setzero_si256(); 2]; N];
             for (at, lines) in lines.as_chunks::<TILE_LINES>().0.iter().enumerate() {
+                if group == 0 {
+                    fetch(ahead, at);
+                }
                 let halves: [__m256i; 2] = cast(lines[group].0);
                 let rows = halves.map(|half| _mm256_xor_si256(half, _mm256_set1_epi8(OFFSET.cast_signed())));
                 for query in 0..N {
@@ -36,19 +34,24 @@ pub(super) fn in_256_bits<const N: usize>(
             }
         }
         products
-    });
+    };
+    let reach = |upper: &[f32; TILE_ROWS], least: f32| {
+        let (mut reach, least) = (0, _mm256_set1_ps(least));
+        for (at, upper) in cast::<_, [__m256; 8]>(*upper).into_iter().enumerate() {
+            let bits = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GE_OQ>(upper, least));
+            reach |= u64::from(bits.cast_unsigned()) << (8 * at);
+        }
+        reach
+    };
+    each_tile(tiles, asks, answers, products, reach);
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-pub(super) fn in_512_bits<const N: usize>(
-    lines: &[Line],
-    scales: &[[f32; TILE_ROWS]],
-    asks: &[Ask<'_>; N],
-    answers: &mut [[Answer; N]],
-) {
-    each_tile(lines, scales, asks, answers, |lines, asks| {
+pub(super) fn in_512_bits<const N: usize>(tiles: Tiles<'_>, asks: &[Ask<'_>; N], answers: &mut [[Answer; N]]) {
+    let products = |lines: &[Line], ahead: &[Line], asks: &[Ask<'_>; N]| {
         let mut sums = asks.map(|ask| [_mm512_set1_epi32(-i32::from(OFFSET) * ask.sum); TILE_LINES]);
         for (at, lines) in lines.as_chunks::<TILE_LINES>().0.iter().enumerate() {
+            fetch(ahead, at);
             let rows: [__m512i; TILE_LINES] = lines.map(|line| cast(line.0));
             for query in 0..N {
                 let word = _mm512_set1_epi32(asks[query].words[at].cast_signed());
@@ -58,13 +61,37 @@ pub(super) fn in_512_bits<const N: usize>(
             }
         }
         sums.map(cast)
-    });
+    };
+    let reach = |upper: &[f32; TILE_ROWS], least: f32| {
+        let (mut reach, least) = (0, _mm512_set1_ps(least));
+        for (at, upper) in cast::<_, [__m512; 4]>(*upper).into_iter().enumerate() {
+            reach |= u64::from(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(upper, least)) << (16 * at);
+        }
+        reach
+    };
+    each_tile(tiles, asks, answers, products, reach);
+}
+
+/// Brings the lines of a word into cache, while others are computed with: blocks lie anywhere in memory, and the processor
+/// foresees no more than a page.
+#[inline(always)]
+fn fetch(ahead: &[Line], word: usize) {
+    for line in ahead.iter().skip(word * TILE_LINES).take(TILE_LINES) {
+        // SAFETY: it reads nothing.
+        #[expect(unsafe_code, reason = "a hint, which takes an address")]
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(line).cast());
+        }
+    }
 }
 
 /// What is nothing but bits, all of which are values.
 trait Bits: Copy {}
 impl Bits for [u8; 64] {}
 impl Bits for [i32; 16] {}
+impl Bits for [f32; 64] {}
+impl Bits for [__m256; 8] {}
+impl Bits for [__m512; 4] {}
 impl Bits for [i32; 64] {}
 impl Bits for __m512i {}
 impl Bits for [__m512i; 4] {}
