@@ -257,6 +257,21 @@ fn an_opened_shard_answers_as_the_built_one() {
 }
 
 #[test]
+fn many_are_scanned_for_as_each_is() {
+    let queries = queries(9);
+    for index in [&*EXACT, &*GRAPH] {
+        let found = index.scan_many(&queries, 20).unwrap();
+        let expected: Vec<Vec<Hit>> = queries.iter().map(|query| brute_force(&ADS, query, 20, None)).collect();
+        assert_eq!(found, expected);
+    }
+    assert_eq!(EXACT.scan_many(&queries, 0), Err(SearchError::K { found: 0 }));
+    let short = VectorError::Dimension { expected: DIMENSION, found: 2 };
+    let found = EXACT.scan_many(&[queries[0].clone(), unit(&[1.0, 0.0])], 5);
+    assert_eq!(found, Err(SearchError::Vector(UnitError::Vector(short))));
+    assert_eq!(EXACT.scan_many(&[], 5), Ok(vec![]));
+}
+
+#[test]
 fn a_shard_says_what_it_is_made_of() {
     let kinds = EXACT.attributes();
     assert_eq!(kinds.len(), 5);
