@@ -27,6 +27,7 @@ use crate::view::{Counts, ListedAd, View};
 use crate::writer::{Writer, name_bytes};
 
 mod overhaul;
+mod scan;
 mod upkeep;
 
 pub use upkeep::Due;

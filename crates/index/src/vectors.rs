@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 mod block;
+mod codes;
 
 pub(crate) use block::Block;
+pub(crate) use codes::{LINE_ROWS, Limits, Line, OFFSET, TILE_LINES, TILE_ROWS, WORD, quantise};
 
 /// Rows of a block; the last one may have fewer.
 pub(crate) const BLOCK_ROWS: usize = 256;
@@ -67,8 +69,15 @@ impl Vectors {
         self.blocks.iter().map(|block| block.bytes()).sum()
     }
 
+    /// The block at `at`, counted from the first.
+    ///
+    /// # Panics
+    /// Where there is no such block.
+    pub(crate) fn block(&self, at: usize) -> &Block {
+        &self.blocks[at]
+    }
+
     /// Every block with its first row, in the order of rows.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the scan will read it"))]
     pub(crate) fn blocks(&self) -> impl Iterator<Item = (u32, &Block)> {
         self.blocks.iter().enumerate().map(|(at, block)| ((at * BLOCK_ROWS) as u32, &**block))
     }

@@ -11,7 +11,7 @@ use turret_retrieval::vector::{UnitVector, dot};
 
 use crate::attributes::Postings;
 use crate::blocks::Blocks;
-use crate::exact::{ScoredRow, best};
+use crate::exact::{ScoredRow, best, scan};
 use crate::graph::{Graph, GraphError};
 use crate::planner::{Extent, Plan, Planner, Step};
 use crate::search::{Found, FoundAd, Search, SearchError};
@@ -104,16 +104,27 @@ impl View {
         };
         if let Some(met) = walked {
             let plan = if matches!(step, Step::InGraph { .. }) { Plan::InGraph } else { Plan::Graph };
-            let rows = self.ranked(k, |k| best(&self.vectors, query, met.iter().copied(), k));
-            return Ok((rows, plan, distances));
+            let best = |k: usize| best(&self.vectors, query, met.iter().copied(), k);
+            return Ok((self.ranked(k, best(k + TIES), best), plan, distances));
         }
         let plan = if passing.is_some() { Plan::ExactPostings } else { Plan::Exact };
-        let ranked = if rows.len() as usize == self.vectors.len() {
-            self.ranked(k, |k| best(&self.vectors, query, 0..self.vectors.len() as u32, k))
-        } else {
-            self.ranked(k, |k| best(&self.vectors, query, rows.iter(), k))
-        };
-        Ok((ranked, plan, distances + rows.len()))
+        let scan = |k: usize| self.scan(&[query], passing, k).pop().unwrap_or_default();
+        Ok((self.ranked(k, scan(k + TIES), scan), plan, distances + passing.unwrap_or(&self.live).len()))
+    }
+
+    /// The best `k` ads for each query, of all.
+    pub(crate) fn scan_many(&self, queries: &[&[f32]], k: usize) -> Vec<Vec<Hit>> {
+        let found = self.scan(queries, None, k + TIES).into_iter().zip(queries);
+        let ranked =
+            found.map(|(rows, query)| self.ranked(k, rows, |k| self.scan(&[query], None, k).pop().unwrap_or_default()));
+        ranked.map(|rows| rows.iter().map(|row| self.hit(row)).collect()).collect()
+    }
+
+    /// The best `k` rows of `passing`, or of all that may be found, for each query, in no order where scores are equal.
+    fn scan(&self, queries: &[&[f32]], passing: Option<&RoaringBitmap>, k: usize) -> Vec<Vec<ScoredRow>> {
+        let rows = passing.unwrap_or(&self.live);
+        let is_all = rows.len() as usize == self.vectors.len();
+        scan(&self.vectors, queries, Some(rows).filter(|_| !is_all), k)
     }
 
     /// Candidates that pass, as many as wanted or more, with all that the graph does not have, and how many distances that
@@ -148,21 +159,15 @@ impl View {
         }
     }
 
-    /// The best `k` rows in the order of hits, of which `best` tells so many as it is asked for: of one score, those of the
-    /// smallest ids, wherever their rows are.
-    fn ranked(&self, k: usize, best: impl Fn(usize) -> Vec<ScoredRow>) -> Vec<ScoredRow> {
+    /// The best `k` rows in the order of hits: of one score, those of the smallest ids, wherever their rows are. `rows` are the
+    /// best `k` and [`TIES`] more, and `best` tells so many as it is asked for.
+    fn ranked(&self, k: usize, mut rows: Vec<ScoredRow>, best: impl Fn(usize) -> Vec<ScoredRow>) -> Vec<ScoredRow> {
         let mut wide = k + TIES;
-        let mut rows = loop {
-            let rows = best(wide);
-            let all_of_edge = match (rows.get(k - 1), rows.last()) {
-                (Some(edge), Some(last)) => rows.len() < wide || last.score < edge.score,
-                (None, _) | (_, None) => true,
-            };
-            if all_of_edge {
-                break rows;
-            }
+        // Where the last is as good as the worst wanted, more may be.
+        while rows.len() >= wide && rows.last().is_some_and(|last| last.score >= rows[k - 1].score) {
             wide *= MORE_TIES;
-        };
+            rows = best(wide);
+        }
         let id = |row: u32| &self.ads.get(row).id;
         rows.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| id(a.row).cmp(id(b.row))));
         rows.truncate(k);
@@ -172,9 +177,13 @@ impl View {
     fn found(&self, row: &ScoredRow, baseline: Option<&UnitVector>) -> FoundAd {
         let ad = self.ads.get(row.row);
         FoundAd {
-            hit: Hit { ad: ad.id.clone(), score: row.score },
+            hit: self.hit(row),
             advertiser: ad.advertiser.clone(),
             baseline_score: baseline.map(|baseline| dot(baseline.as_slice(), self.vectors.row(row.row))),
         }
+    }
+
+    fn hit(&self, row: &ScoredRow) -> Hit {
+        Hit { ad: self.ads.get(row.row).id.clone(), score: row.score }
     }
 }
