@@ -78,9 +78,10 @@ const NO_SLOT: &str = "could not allocate a new slot";
 /// Every future of diskann-inmem is ready at once; more polls than this mean that one waits for a runtime.
 const POLLS_MAX: usize = 1_000;
 /// Of the walk that looks for whoever points at a row that is removed: its list, how many of the nearest may take the row's
-/// place, and how many do for each that pointed at it.
-const REMOVAL_LIST: usize = 64;
-const REMOVAL_CANDIDATES: usize = 10;
+/// place, and how many do for each that pointed at it. With a list of 64 and 10 candidates, replacing all of a shard of 200,000 lost
+/// up to 0.007 of recall@10, with these nothing.
+const REMOVAL_LIST: usize = 128;
+const REMOVAL_CANDIDATES: usize = 50;
 const REMOVAL_EDGES: usize = 3;
 
 type Nodes = DiskANNIndex<Provider<Full<f32>, u32>>;
