@@ -183,6 +183,17 @@ bench-training:
 bench-users users="1000000":
     cargo bench --locked --bench users -- {{ users }}
 
+# What an exact scan costs beside scoring every ad and beside faiss's flat index, into docs/results/scan.json; makes an environment
+# for faiss under target/
+bench-scan:
+    python3 -m venv --system-site-packages target/peers
+    target/peers/bin/pip install --quiet faiss-cpu numpy
+    cargo bench --locked -p turret-index --bench scan -- target/peers/bin/python
+
+# What changes cost an index shard and its searches while all of its ads are replaced; into docs/results/churn.json
+bench-churn ads="200000":
+    cargo bench --locked -p turret-index --bench churn -- {{ ads }}
+
 # The same on a GPU, and whether it computes what the CPU does; the Python given must have PyTorch for CUDA, and safetensors
 bench-gpu python="python3" device="cuda:0": build-cuda
     target/cuda/test-model on_a_gpu

@@ -1,8 +1,8 @@
 //! The actor of one shard replica.
 //!
 //! Owns the loaded index of one shard of one generation. Loads it off the actor's own time, asks for the changes of ads since
-//! it was built, joins `index/<shard>/<generation>` when it can serve, and answers searches from worker threads. Never mixes
-//! generations. When it dies, its group loses a member at once, searches in flight end as failed, and the supervisor loads it anew.
+//! it was built, joins `index/<shard>/<generation>` when it can serve, and answers searches from worker threads. Between changes it
+//! sees to the index's upkeep, a small step at a time. Never mixes generations. When it dies, its group loses a member at once, searches in flight end as failed, and the supervisor loads it anew.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use ractor::{Actor, ActorProcessingErr, ActorRef, BytesConvertable, RpcReplyPort};
 use tokio::sync::watch;
 use tokio::time::Instant;
-use turret_index::{Found, IndexSettings, LiveShard, Plan, Search, ShardChange, ShardIndex};
+use turret_index::{Due, Found, IndexSettings, Plan, Search, ShardChange, ShardIndex};
 use turret_retrieval::ids::{GenerationId, ShardId};
 use turret_retrieval::revision::Revision;
 
@@ -22,6 +22,8 @@ use crate::offload::{Offload, Panicked};
 use crate::protocol::{ApplyAsk, CHANGES_MAX, IndexRequest, Refusal, ReplayAsk, SearchAsk, SearchReply};
 use crate::task::Task;
 use crate::wire::{Inbox, Wire, note};
+
+mod upkeep;
 
 /// What this actor receives.
 pub type Msg = Inbox<IndexRequest, Note>;
@@ -43,6 +45,12 @@ pub enum Note {
     },
     /// It knows now what it did not know when it began to serve.
     Verified,
+    /// Ads were changed: upkeep is due.
+    Changed,
+    /// A step of upkeep was done, and what is due now; or why it was not.
+    Maintained(Result<Due, String>),
+    /// The large part of upkeep was done, or why it was not.
+    Overhauled(Result<(), String>),
     /// Work on the index panicked: what it left behind is not to be trusted.
     Panicked,
 }
@@ -58,9 +66,9 @@ pub struct IndexShard {
     pub settings: IndexSettings,
     /// Where searches run.
     pub searches: Offload,
-    /// Where loading runs.
+    /// Where loading and the large part of upkeep run.
     pub loads: Offload,
-    /// Where changes are made, one after the other.
+    /// Where changes and small steps of upkeep are made, one after the other.
     pub changes: Offload,
     /// The node's metrics.
     pub metrics: Metrics,
@@ -68,18 +76,23 @@ pub struct IndexShard {
 
 /// The index, once loaded.
 pub struct State {
-    index: Option<Arc<LiveShard>>,
+    index: Option<Arc<ShardIndex>>,
     /// Whether it knows all changes that were made before it joined its group.
     verified: bool,
     /// Asks for changes that were missed.
     catching_up: Option<Task>,
+    /// Upkeep that goes on, and is done when its note comes.
+    maintaining: bool,
+    overhauling: bool,
+    /// Waits until what searches still see may be taken out.
+    waiting: Option<Task>,
 }
 
 /// How long a shard waits for the changes that it missed before it serves without them; it asks on.
 const CHANGES_WAIT: Duration = Duration::from_secs(5);
 /// Changes that are made at once by a shard that catches up.
 const CATCH_UP_CHANGES: usize = 4_096;
-/// Before they are asked for again.
+/// Before they are asked for again, and before upkeep that could not be done is tried again.
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 impl Actor for IndexShard {
@@ -99,7 +112,14 @@ impl Actor for IndexShard {
             note(&myself, news);
         };
         self.loads.reserve()?.run(load, tell);
-        Ok(State { index: None, verified: false, catching_up: None })
+        Ok(State {
+            index: None,
+            verified: false,
+            catching_up: None,
+            maintaining: false,
+            overhauling: false,
+            waiting: None,
+        })
     }
 
     async fn handle(&self, myself: ActorRef<Msg>, message: Msg, state: &mut State) -> Result<(), ActorProcessingErr> {
@@ -110,6 +130,9 @@ impl Actor for IndexShard {
             Inbox::Note(Note::LoadFailed(why)) => return Err(why.into()),
             Inbox::Note(Note::CaughtUp { until, is_complete }) => self.caught_up(until, is_complete, &myself, state),
             Inbox::Note(Note::Verified) => state.verified = true,
+            Inbox::Note(Note::Changed) => self.maintain(&myself, state),
+            Inbox::Note(Note::Maintained(due)) => self.maintained(due, &myself, state),
+            Inbox::Note(Note::Overhauled(outcome)) => self.overhauled(outcome, &myself, state),
             Inbox::Note(Note::Panicked) => return Err("work on the index panicked".into()),
         }
         Ok(())
@@ -126,7 +149,7 @@ impl IndexShard {
     }
 
     fn loaded(&self, index: Box<ShardIndex>, myself: &ActorRef<Msg>, state: &mut State) {
-        let index = Arc::new(LiveShard::new(*index));
+        let index: Arc<ShardIndex> = index.into();
         state.index = Some(index.clone());
         let (own, myself) = (self.clone(), myself.clone());
         state.catching_up = Some(Task::spawn(async move {
@@ -150,8 +173,8 @@ impl IndexShard {
         }
         ractor::pg::join(groups::index(self.shard, &self.generation.manifest.id), vec![myself.get_cell()]);
         if let Some(index) = state.index.clone() {
-            let (ads, backend) = (index.built().len(), index.built().backend());
-            tracing::info!(shard, ads, ?backend, changed = index.changed(), "shard serves");
+            let (ads, backend) = (index.len(), index.backend());
+            tracing::info!(shard, ads, ?backend, "shard serves");
             let (own, myself) = (self.clone(), myself.clone());
             // What came between the last page and the joining of the group was handed to nobody.
             state.catching_up = Some(Task::spawn(async move {
@@ -164,7 +187,7 @@ impl IndexShard {
     /// Asks for all changes after `at` until they are made; how far they go.
     async fn catch_up(
         &self,
-        index: &Arc<LiveShard>,
+        index: &Arc<ShardIndex>,
         reached: &watch::Sender<Revision>,
         myself: &ActorRef<Msg>,
     ) -> Revision {
@@ -181,7 +204,6 @@ impl IndexShard {
             };
             at = page.until;
             gathered.extend(page.changes);
-            // What stands beside the index is made anew for each step, so steps are large.
             if !page.is_last && gathered.len() < CATCH_UP_CHANGES {
                 continue;
             }
@@ -193,6 +215,7 @@ impl IndexShard {
                 Ok(Err(_)) => self.apply_each(index, step, myself).await,
                 Err(Panicked) => note(myself, Note::Panicked),
             }
+            note(myself, Note::Changed);
             reached.send_replace(at);
             if page.is_last {
                 return at;
@@ -200,7 +223,7 @@ impl IndexShard {
         }
     }
 
-    async fn apply_each(&self, index: &Arc<LiveShard>, changes: Vec<ShardChange>, myself: &ActorRef<Msg>) {
+    async fn apply_each(&self, index: &Arc<ShardIndex>, changes: Vec<ShardChange>, myself: &ActorRef<Msg>) {
         for change in changes {
             let (own, ad) = (index.clone(), change.id.clone());
             match self.changes.run(move || own.apply(vec![change])).await {
@@ -236,6 +259,7 @@ impl IndexShard {
                     Err(Refusal::Failed("changing ads panicked".to_owned()))
                 });
                 answer(reply, outcome);
+                note(&myself, Note::Changed);
             },
         );
     }
@@ -280,7 +304,7 @@ impl IndexShard {
         });
     }
 
-    fn admit(&self, ask: Wire<SearchAsk>, state: &State) -> Result<(SearchAsk, Arc<LiveShard>), Refusal> {
+    fn admit(&self, ask: Wire<SearchAsk>, state: &State) -> Result<(SearchAsk, Arc<ShardIndex>), Refusal> {
         let ask = self.opened(ask)?;
         let index = self.index_of(&ask.query.generation, state)?;
         Ok((ask, index))
@@ -294,7 +318,7 @@ impl IndexShard {
     }
 
     /// The index, which is of this generation and no other.
-    fn index_of(&self, asked: &GenerationId, state: &State) -> Result<Arc<LiveShard>, Refusal> {
+    fn index_of(&self, asked: &GenerationId, state: &State) -> Result<Arc<ShardIndex>, Refusal> {
         let serving = &self.generation.manifest.id;
         if asked != serving {
             return Err(Refusal::OtherVersion { serving: serving.to_string(), asked: asked.to_string() });
@@ -303,10 +327,10 @@ impl IndexShard {
     }
 }
 
-fn run(index: &LiveShard, ask: &SearchAsk, verified: bool) -> Result<SearchReply, Refusal> {
+fn run(index: &ShardIndex, ask: &SearchAsk, verified: bool) -> Result<SearchReply, Refusal> {
     let failed = |why: String| Refusal::Failed(why);
     let (vector, baseline) = (&ask.query.vector, ask.query.without_context.as_ref());
-    vector.check(index.built().dimension()).map_err(|error| failed(format!("vector: {error}")))?;
+    vector.check(index.dimension()).map_err(|error| failed(format!("vector: {error}")))?;
     let search = Search { vector, baseline, k: ask.k as usize, filter: ask.filter.as_ref(), exact: ask.exact };
     let found = index.search(&search).map_err(|error| failed(error.to_string()))?;
     let Found { ads, exhausted, plan, selectivity, distances } = found;

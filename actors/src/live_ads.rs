@@ -33,8 +33,8 @@ mod hand_over;
 pub use client::{Ads, AdsUnavailable};
 use hand_over::HandOver;
 
-/// Ads that are not as built, in all shards: as many as one shard takes.
-pub const CHANGED_ADS_MAX: usize = turret_index::CHANGED_ADS_MAX;
+/// Ads that are not as built, in all shards: as many as the journal keeps. A shard takes any number.
+pub const CHANGED_ADS_MAX: usize = 20_000;
 /// Of these, kept for ads that are deleted or paused and were never changed before: that must not wait.
 const HIDDEN_ADS_MIN: usize = 4_000;
 /// How long the answer to a change waits for searches to see it.

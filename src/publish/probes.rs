@@ -44,11 +44,12 @@ pub(super) fn write(
             Stage::Graph => observe(Step::Index(before + progress.done, total)),
         };
         let index = ShardIndex::build(publication.model.dimension(), ads, publication.index, &mut go_on)?;
-        for ((query, found), scanned) in queries.iter().zip(&mut found).zip(&mut exact) {
-            for (list, exact) in [(found, false), (scanned, true)] {
-                let search = Search { vector: query, baseline: None, k, filter: None, exact };
-                list.push(index.search(&search)?.ads.into_iter().map(|ad| (ad.hit, ())).collect());
-            }
+        for (query, found) in queries.iter().zip(&mut found) {
+            let search = Search { vector: query, baseline: None, k, filter: None, exact: false };
+            found.push(index.search(&search)?.ads.into_iter().map(|ad| (ad.hit, ())).collect());
+        }
+        for (hits, exact) in index.scan_many(&queries, k)?.into_iter().zip(&mut exact) {
+            exact.push(hits.into_iter().map(|hit| (hit, ())).collect());
         }
         before += count;
         if observe(Step::Index(before, total)).is_break() {

@@ -1,9 +1,21 @@
 //! The exact scan, which is also what orders the answers of the graph.
+//!
+//! Rows are compared by their codes first, four bytes for sixteen; what may be among the best by that, however the rests of
+//! row and query lie, is scored in `f32`. So the answer is that of scoring every row, to the bit.
 
 use std::cmp::Ordering;
 
+use roaring::RoaringBitmap;
 use turret_retrieval::topk::TopK;
 use turret_retrieval::vector::dot;
+
+use crate::vectors::{BLOCK_ROWS, Block, Limits, Line, TILE_ROWS, Vectors, WORD, quantise};
+
+use self::products::{Answer, Ask, Processor, TOGETHER, Tiles};
+use self::sieve::{Between, Sieve};
+
+mod products;
+mod sieve;
 
 /// A row with its score; best first, as a hit is, because rows ascend by ad id.
 #[derive(Clone, Copy, Debug)]
@@ -32,17 +44,15 @@ impl PartialEq for ScoredRow {
 
 impl Eq for ScoredRow {}
 
-/// The best `k` of `rows`, best first.
+/// The best `k` of `rows`, best first, each scored in `f32`.
 ///
-/// `vectors` is `[all rows, query.len()]`, row-major; `rows` are positions in it, without repetition.
-pub(crate) fn best(vectors: &[f32], query: &[f32], rows: impl Iterator<Item = u32>, k: usize) -> Vec<ScoredRow> {
-    let dimension = query.len();
+/// `rows` are rows of `vectors`, without repetition, in any order.
+pub(crate) fn best(vectors: &Vectors, query: &[f32], rows: impl Iterator<Item = u32>, k: usize) -> Vec<ScoredRow> {
     let mut top = TopK::new(k);
     // Almost every row falls below the worst kept; this compare spares it the heap.
     let mut floor = f32::NEG_INFINITY;
     for row in rows {
-        let start = row as usize * dimension;
-        let score = dot(query, &vectors[start..start + dimension]);
+        let score = dot(query, vectors.row(row));
         if score < floor {
             continue;
         }
@@ -52,6 +62,212 @@ pub(crate) fn best(vectors: &[f32], query: &[f32], rows: impl Iterator<Item = u3
         }
     }
     top.into_sorted()
+}
+
+/// The best `k` rows for each query, best first: of `rows`, or of all. The same as [`best`] finds.
+///
+/// Every block is read once for all queries.
+pub(crate) fn scan(
+    vectors: &Vectors,
+    queries: &[&[f32]],
+    rows: Option<&RoaringBitmap>,
+    k: usize,
+) -> Vec<Vec<ScoredRow>> {
+    scan_by(Processor::detect(), vectors, queries, rows, k)
+}
+
+fn scan_by(
+    processor: Processor,
+    vectors: &Vectors,
+    queries: &[&[f32]],
+    rows: Option<&RoaringBitmap>,
+    k: usize,
+) -> Vec<Vec<ScoredRow>> {
+    let mut wanted: Vec<Wanted<'_>> = queries.iter().map(|query| Wanted::new(query, k)).collect();
+    match rows {
+        None => {
+            let mut next = vectors.blocks().skip(1);
+            for (first, block) in vectors.blocks() {
+                let tiles = 0..block.codes().tiles();
+                let ahead = next.next().map_or(&[][..], |(_, next)| next.codes().lines());
+                compare(processor, vectors, Span { block, first, tiles, ahead }, &ALL, &mut wanted);
+            }
+        }
+        Some(rows) => each_block(rows, |at, mask| {
+            let block = vectors.block(at);
+            let first = (at * BLOCK_ROWS) as u32;
+            for (tile, rows) in mask.iter().enumerate().filter(|(_, rows)| **rows != 0) {
+                if rows.count_ones() < CODES_FROM {
+                    score(block, first + (tile * TILE_ROWS) as u32, tile, *rows, &mut wanted);
+                } else {
+                    let tiles = tile..tile + 1;
+                    compare(processor, vectors, Span { block, first, tiles, ahead: &[] }, mask, &mut wanted);
+                }
+            }
+        }),
+    }
+    let finish = |wanted: Wanted<'_>| wanted.sieve.finish(|row| dot(wanted.query, vectors.row(row)));
+    wanted.into_iter().map(finish).collect()
+}
+
+/// Rows of a tile from which on all of its codes are read; fewer are scored one by one.
+const CODES_FROM: u32 = 8;
+
+/// The rows of a block, a bit each.
+type Mask = [u64; BLOCK_ROWS / TILE_ROWS];
+
+const ALL: Mask = [u64::MAX; BLOCK_ROWS / TILE_ROWS];
+
+/// Tiles of a block.
+struct Span<'a> {
+    block: &'a Block,
+    /// The first row of the block.
+    first: u32,
+    tiles: std::ops::Range<usize>,
+    /// What comes next.
+    ahead: &'a [Line],
+}
+
+/// A query that is scanned for.
+struct Wanted<'a> {
+    query: &'a [f32],
+    words: Vec<u32>,
+    sum: i32,
+    scale: f32,
+    /// Upper bounds of the length of the query, and of what its codes leave.
+    length: f64,
+    rest: f64,
+    sieve: Sieve,
+}
+
+/// Half the distance between 1 and the next `f32`.
+const UNIT: f64 = f32::EPSILON as f64 / 2.0;
+
+impl<'a> Wanted<'a> {
+    fn new(query: &'a [f32], k: usize) -> Self {
+        let quantised = quantise(query);
+        let word = |codes: &[i8]| {
+            let mut word = [0; WORD];
+            word.iter_mut().zip(codes).for_each(|(byte, code)| *byte = code.cast_unsigned());
+            u32::from_le_bytes(word)
+        };
+        Self {
+            query,
+            words: quantised.codes.chunks(WORD).map(word).collect(),
+            sum: quantised.codes.iter().map(|code| i32::from(*code)).sum(),
+            scale: quantised.scale,
+            length: quantised.length + quantised.rest,
+            rest: quantised.rest,
+            sieve: Sieve::new(k),
+        }
+    }
+
+    /// What a score may differ by from `scale * (product * slope ± rise)` in a block: the rest of the query, the rounding of
+    /// `dot`, and that of the formula itself.
+    fn slack(&self, limits: &Limits) -> f64 {
+        // A product passes through so many roundings in `dot`: its lane, the sum of the lanes, and that of what is over.
+        let roundings = (self.query.len() / 16 + 2 * 16 + 2) as f64;
+        let lengths = self.length * (limits.length + limits.rest) * (1.0 + limits.rest_in_scales);
+        self.rest * limits.length + 2.0 * (roundings + 16.0) * UNIT * lengths + f64::from(f32::MIN_POSITIVE)
+    }
+
+    fn ask(&self, limits: &Limits) -> Ask<'_> {
+        Ask {
+            words: &self.words,
+            sum: self.sum,
+            slope: self.scale,
+            rise: above(self.length * limits.rest_in_scales),
+            least: below(f64::from(self.sieve.floor()) - self.slack(limits)),
+        }
+    }
+}
+
+fn above(x: f64) -> f32 {
+    (x as f32).next_up()
+}
+
+fn below(x: f64) -> f32 {
+    (x as f32).next_down()
+}
+
+/// Offers the rows of `mask` in a span to every query, by their codes.
+fn compare(processor: Processor, vectors: &Vectors, span: Span<'_>, mask: &Mask, wanted: &mut [Wanted<'_>]) {
+    let (four, rest) = wanted.as_chunks_mut::<TOGETHER>();
+    four.iter_mut().for_each(|wanted| compare_to(processor, vectors, &span, mask, wanted));
+    rest.iter_mut().for_each(|wanted| compare_to(processor, vectors, &span, mask, std::array::from_mut(wanted)));
+}
+
+fn compare_to<const N: usize>(
+    processor: Processor,
+    vectors: &Vectors,
+    span: &Span<'_>,
+    mask: &Mask,
+    wanted: &mut [Wanted<'_>; N],
+) {
+    let codes = span.block.codes();
+    let mut answers = [[Answer::NONE; N]; BLOCK_ROWS / TILE_ROWS];
+    let asks = wanted.each_ref().map(|wanted| wanted.ask(codes.limits()));
+    let answers = &mut answers[..span.tiles.len()];
+    let (lines, scales) = codes.tiles_at(span.tiles.clone());
+    processor.ask(Tiles { lines, scales, ahead: span.ahead }, &asks, answers);
+    let rises = asks.map(|ask| ask.rise);
+    for (at, answers) in answers.iter().enumerate() {
+        let tile = span.tiles.start + at;
+        for ((answer, wanted), rise) in answers.iter().zip(wanted.iter_mut()).zip(rises) {
+            let mut reach = answer.reach & mask[tile];
+            if reach == 0 {
+                continue;
+            }
+            let slack = above(wanted.slack(codes.limits()));
+            while reach != 0 {
+                let lane = reach.trailing_zeros() as usize;
+                reach &= reach - 1;
+                let upper = answer.upper[lane];
+                let between = Between {
+                    row: span.first + (tile * TILE_ROWS + lane) as u32,
+                    lower: upper - 2.0 * scales[at][lane] * rise - slack,
+                    upper: upper + slack,
+                };
+                let query = wanted.query;
+                wanted.sieve.offer(between, |row| dot(query, vectors.row(row)));
+            }
+        }
+    }
+}
+
+/// Offers the `rows` of a tile to every query, by their scores.
+fn score(block: &Block, first: u32, tile: usize, mut rows: u64, wanted: &mut [Wanted<'_>]) {
+    while rows != 0 {
+        let lane = rows.trailing_zeros();
+        rows &= rows - 1;
+        let row = block.row(tile * TILE_ROWS + lane as usize);
+        wanted.iter_mut().for_each(|wanted| wanted.sieve.push(first + lane, dot(wanted.query, row)));
+    }
+}
+
+/// Calls `each` with the blocks that have some of `rows`, in order.
+fn each_block(rows: &RoaringBitmap, mut each: impl FnMut(usize, &Mask)) {
+    let mut buffer = [0; 1_024];
+    let (mut block, mut mask) = (0, [0; BLOCK_ROWS / TILE_ROWS]);
+    let mut rows = rows.iter();
+    loop {
+        let some = rows.next_many(&mut buffer);
+        for row in some.iter().map(|row| *row as usize) {
+            if row / BLOCK_ROWS != block {
+                if mask != [0; BLOCK_ROWS / TILE_ROWS] {
+                    each(block, &mask);
+                }
+                (block, mask) = (row / BLOCK_ROWS, [0; BLOCK_ROWS / TILE_ROWS]);
+            }
+            mask[row % BLOCK_ROWS / TILE_ROWS] |= 1 << (row % TILE_ROWS);
+        }
+        if some.is_empty() {
+            break;
+        }
+    }
+    if mask != [0; BLOCK_ROWS / TILE_ROWS] {
+        each(block, &mask);
+    }
 }
 
 #[cfg(test)]

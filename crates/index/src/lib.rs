@@ -6,24 +6,29 @@
 //! which ads may be shown is the caller's filter.
 
 mod attributes;
+mod blocks;
+mod change;
 mod exact;
 #[cfg(test)]
 mod fixtures;
 mod format;
 mod graph;
-mod live;
 mod planner;
 mod rows;
+mod search;
 mod settings;
 mod shard;
+mod stats;
+mod vectors;
+mod view;
+mod writer;
 
+pub use change::{ChangeError, ShardChange, ShardContent};
 pub use format::{ReadError, WriteError, read_shard, write_shard};
 pub use graph::GraphError;
-pub use live::{CHANGED_ADS_MAX, ChangeError, LiveShard, ShardChange, ShardContent};
 pub use planner::Plan;
 pub use rows::{ADS_MAX, DIMENSION_MAX, RowsError, ShardAd, ShardRows, UnitError};
+pub use search::{FilterShapeError, Found, FoundAd, Search, SearchError};
 pub use settings::{Backend, IndexSettings};
-pub use shard::{
-    BuildError, FilterShapeError, Found, FoundAd, IndexStats, OpenError, Progress, Search, SearchError, ShardIndex,
-    Stage,
-};
+pub use shard::{BuildError, Due, OpenError, Progress, ShardIndex, Stage};
+pub use stats::IndexStats;

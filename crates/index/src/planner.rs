@@ -40,57 +40,58 @@ const LENGTHEN_BY: usize = 4;
 /// Of a filter that passes at most one in so many, the graph loses too many hits to be worth walking.
 const PASSING_ONE_IN: usize = 100;
 
-/// What a plan depends on, of one shard.
+/// What a plan depends on, of the settings.
 #[derive(Clone, Debug)]
 pub(crate) struct Planner {
-    /// What the shard has.
     backend: Backend,
-    /// Whether a scan may answer what a graph could, where it is as fast.
-    is_free: bool,
     exact_below_ads: usize,
     search_list: usize,
 }
 
+/// What a plan depends on, of the shard and the filter.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Extent {
+    /// Ads that may be found.
+    pub(crate) ads: usize,
+    /// How many of them pass the filter, where there is one.
+    pub(crate) passing: Option<usize>,
+    /// Rows that a walk may meet, where there is a graph: those that are paused or dead too.
+    pub(crate) walked: Option<usize>,
+}
+
 impl Planner {
-    /// The planner of a shard of `ads` ads.
-    pub(crate) fn new(settings: &IndexSettings, ads: usize) -> Self {
-        let backend = match settings.backend {
-            // A graph of nothing has no place to start from.
-            _ if ads == 0 => Backend::Exact,
-            Backend::Auto if ads < settings.exact_below_ads => Backend::Exact,
-            Backend::Auto | Backend::DiskAnn => Backend::DiskAnn,
-            Backend::Exact => Backend::Exact,
-        };
+    pub(crate) fn new(settings: &IndexSettings) -> Self {
         Self {
-            backend,
-            is_free: settings.backend == Backend::Auto,
+            backend: settings.backend,
             exact_below_ads: settings.exact_below_ads,
             search_list: settings.search_list.max(1),
         }
     }
 
-    /// The planner of a shard that has nothing but its rows.
-    pub(crate) fn exact() -> Self {
-        Self { backend: Backend::Exact, is_free: false, exact_below_ads: 0, search_list: 1 }
+    /// Whether a shard of `ads` ads is to have a graph.
+    pub(crate) fn wants_graph(&self, ads: usize) -> bool {
+        match self.backend {
+            // A graph of nothing has no place to start from.
+            Backend::Auto | Backend::DiskAnn if ads == 0 => false,
+            Backend::Auto => ads >= self.exact_below_ads,
+            Backend::DiskAnn => true,
+            Backend::Exact => false,
+        }
     }
 
-    /// [`Backend::Exact`] or [`Backend::DiskAnn`].
-    pub(crate) fn backend(&self) -> Backend {
-        self.backend
-    }
-
-    /// How to find the best `k` of `ads`, of which `passing` pass the filter, where there is one.
-    pub(crate) fn plan(&self, ads: usize, passing: Option<usize>, k: usize) -> Step {
+    /// How to find the best `k` ads.
+    pub(crate) fn plan(&self, extent: Extent, k: usize) -> Step {
+        let Extent { ads, passing, walked } = extent;
         // A filter that everything passes is none.
         let few = passing.filter(|passing| *passing < ads);
         let rows = few.unwrap_or(ads);
         let scan = if few.is_some() { Step::ExactPostings } else { Step::Exact };
-        if self.backend == Backend::Exact || rows == 0 {
-            return scan;
-        }
+        let Some(walked) = walked.filter(|_| rows > 0) else { return scan };
         // As if the filter had nothing to do with where ads lie; `longer` is for those that do.
         let per_hit = LIST_PER_HIT.saturating_mul(ads).div_ceil(rows);
-        let list = self.search_list.max(k.saturating_mul(per_hit));
+        // What is met and may not be found takes room in the list too.
+        let list = k.saturating_mul(per_hit).saturating_mul(walked.max(ads)).div_ceil(ads);
+        let list = self.search_list.max(list);
         let is_few = few.is_some_and(|few| few <= self.exact_below_ads || few <= ads / PASSING_ONE_IN);
         if is_few || list >= rows || self.scan_is_as_fast(rows, list) {
             return scan;
@@ -108,7 +109,7 @@ impl Planner {
 
     /// The time of a graph search grows with its list, that of a scan with its rows; the settings say where they meet.
     fn scan_is_as_fast(&self, rows: usize, list: usize) -> bool {
-        self.is_free && rows < self.exact_below_ads.saturating_mul(list) / self.search_list
+        self.backend == Backend::Auto && rows < self.exact_below_ads.saturating_mul(list) / self.search_list
     }
 }
 

@@ -183,7 +183,7 @@ fn check_dimension(dimension: usize) -> Result<(), RowsError> {
     if (1..=DIMENSION_MAX).contains(&dimension) { Ok(()) } else { Err(RowsError::Dimension { found: dimension }) }
 }
 
-fn check_attributes(ad: &Ad, kinds: &mut BTreeMap<Box<str>, AttributeKind>) -> Result<(), RowsError> {
+pub(crate) fn check_attributes(ad: &Ad, kinds: &mut BTreeMap<Box<str>, AttributeKind>) -> Result<(), RowsError> {
     for (name, value) in &ad.attributes {
         let found = value.kind();
         let expected = kinds.get(name).copied();

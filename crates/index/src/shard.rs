@@ -1,88 +1,51 @@
-//! One shard, loaded: search, and what it is made of.
+//! One shard, loaded: it is searched, and its ads change meanwhile.
+//!
+//! Searches never wait: each takes the view of the moment, and a change makes the next one beside it. A new ad is compared with
+//! every query until upkeep has linked it into the graph; one that died is masked at once, and leaves graph and postings when
+//! no search sees it any more; then its row is taken again.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use roaring::RoaringBitmap;
-use serde::{Deserialize, Serialize};
-use turret_retrieval::filter::Filter;
-use turret_retrieval::ids::AdId;
 use turret_retrieval::item::AttributeKind;
-use turret_retrieval::topk::{Hit, K_MAX};
-use turret_retrieval::vector::{UnitVector, dot};
 
-use crate::attributes::Attributes;
-use crate::exact::{ScoredRow, best};
+use crate::attributes::{Postings, Segment};
+use crate::change::{ChangeError, ShardChange};
 use crate::format::{ReadError, read_observed};
 use crate::graph::{Graph, GraphError};
-use crate::planner::{Plan, Planner, Step};
-use crate::rows::{RowsError, ShardAd, ShardRows, UnitError, check_unit};
+use crate::planner::Planner;
+use crate::rows::{RowsError, ShardAd, ShardRows};
+use crate::search::{Found, Search, SearchError};
 use crate::settings::{Backend, IndexSettings};
+use crate::stats::IndexStats;
+use crate::vectors::Vectors;
+use crate::view::{Counts, ListedAd, View};
+use crate::writer::{Writer, name_bytes};
 
-mod filter_shape;
+mod overhaul;
+mod scan;
+mod upkeep;
 
-pub use filter_shape::FilterShapeError;
-use filter_shape::check_shape;
+pub use upkeep::Due;
+use upkeep::Upkeep;
 
-/// The loaded index of one shard. Immutable: any number of threads may search it at once.
+/// The loaded index of one shard. Any number of threads may search it while others change it.
+///
+/// Whoever changes it sees to its upkeep too: [`maintain`](Self::maintain) after each change until nothing is due, and
+/// [`overhaul`](Self::overhaul) where that says so. Where they fall behind, [`apply`](Self::apply) does their work before it
+/// returns.
 pub struct ShardIndex {
-    dimension: usize,
-    /// `[ads, dimension]`, row-major.
-    vectors: Vec<f32>,
-    ads: Vec<ListedAd>,
-    kinds: BTreeMap<Box<str>, AttributeKind>,
-    attributes: Attributes,
-    graph: Option<Graph>,
+    settings: IndexSettings,
     planner: Planner,
-}
-
-/// What an answer says of an ad.
-struct ListedAd {
-    id: AdId,
-    advertiser: Option<Box<str>>,
-}
-
-/// One search.
-#[derive(Clone, Copy, Debug)]
-pub struct Search<'a> {
-    /// The query embedding, of the generation of the shard.
-    pub vector: &'a UnitVector,
-    /// Another query embedding of that generation, by which the ads found are scored too. It has no part in finding them.
-    pub baseline: Option<&'a UnitVector>,
-    /// How many ads, 1 to [`K_MAX`].
-    pub k: usize,
-    /// Only ads that pass.
-    pub filter: Option<&'a Filter>,
-    /// Whether every ad that passes is compared, whatever a graph would say: what the graph is measured against.
-    pub exact: bool,
-}
-
-/// An ad that was found.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct FoundAd {
-    /// The ad and its score.
-    pub hit: Hit,
-    /// The advertiser, where the ad names one.
-    pub advertiser: Option<Box<str>>,
-    /// Its score by [`Search::baseline`], where there was one.
-    pub baseline_score: Option<f32>,
-}
-
-/// The best ads of the shard, and how they were found.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Found {
-    /// In the order of [`Hit`]. `k` of them wherever so many ads pass.
-    pub ads: Vec<FoundAd>,
-    /// Fewer than `k` ads pass the filter, and all of them are here.
-    pub exhausted: bool,
-    /// How they were found.
-    pub plan: Plan,
-    /// Share of the shard's ads that pass the filter, in [0, 1], where there was one; 0 for an empty shard.
-    pub selectivity: Option<f64>,
-    /// How many ads were compared with the query, by the graph and by the scan.
-    pub distances: u64,
+    now: RwLock<Arc<View>>,
+    // Taken in this order, none of them by a search.
+    overhauling: Mutex<()>,
+    upkeep: Mutex<Upkeep>,
+    writer: Mutex<Writer>,
 }
 
 /// How far the opening of a shard is.
@@ -103,23 +66,6 @@ pub enum Stage {
     Read,
     /// The graph is built; counted in ads.
     Graph,
-}
-
-/// What a shard is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct IndexStats {
-    /// How many ads.
-    pub ads: usize,
-    /// The length of an embedding.
-    pub dimension: usize,
-    /// What searches; never [`Backend::Auto`].
-    pub backend: Backend,
-    /// Memory of the embeddings that scans read.
-    pub vector_bytes: usize,
-    /// Memory of the graph with its own copy of the embeddings, about; 0 where there is none.
-    pub graph_bytes: usize,
-    /// Memory of the postings, about.
-    pub posting_bytes: usize,
 }
 
 /// Why a shard was not opened.
@@ -145,29 +91,6 @@ pub enum BuildError {
     #[error(transparent)]
     Rows(#[from] RowsError),
     /// The graph could not be built.
-    #[error(transparent)]
-    Graph(#[from] GraphError),
-}
-
-/// Why a search was not done.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum SearchError {
-    /// No answer has so many hits.
-    #[error("k {found} is not in 1..={K_MAX}")]
-    K {
-        /// What was asked for.
-        found: usize,
-    },
-    /// The query is not a unit vector of this index.
-    #[error("vector: {0}")]
-    Vector(#[from] UnitError),
-    /// The query to compare with is not a unit vector of this index.
-    #[error("baseline: {0}")]
-    Baseline(#[source] UnitError),
-    /// The filter is larger than any that a parser lets through.
-    #[error("filter: {0}")]
-    Filter(#[from] FilterShapeError),
-    /// The graph failed.
     #[error(transparent)]
     Graph(#[from] GraphError),
 }
@@ -204,193 +127,118 @@ impl ShardIndex {
         settings: &IndexSettings,
         observe: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Self, GraphError> {
-        let planner = Planner::new(settings, rows.len());
-        let total = rows.len() as u64;
-        let mut observe_rows = |done: usize| observe(Progress { stage: Stage::Graph, done: done as u64, total });
-        let graph = match planner.backend() {
-            Backend::DiskAnn => Some(Graph::build(&rows.vectors, rows.dimension, settings, &mut observe_rows)?),
-            Backend::Exact | Backend::Auto => None,
-        };
-        Ok(Self::of(rows, graph, planner))
-    }
-
-    /// An index of rows that are all compared with every query.
-    pub(crate) fn scanned(rows: ShardRows) -> Self {
-        Self::of(rows, None, Planner::exact())
-    }
-
-    fn of(rows: ShardRows, graph: Option<Graph>, planner: Planner) -> Self {
         let ShardRows { dimension, vectors, ads, kinds } = rows;
-        let attributes = Attributes::new(&ads, &kinds);
-        let list = |ad: turret_retrieval::item::Ad| ListedAd { advertiser: ad.advertiser().map(Into::into), id: ad.id };
-        let ads = ads.into_iter().map(list).collect();
-        Self { dimension, vectors, ads, kinds, attributes, graph, planner }
+        let planner = Planner::new(settings);
+        let vectors = Vectors::from_rows(dimension, &vectors);
+        let mut live = RoaringBitmap::new();
+        live.insert_range(0..ads.len() as u32);
+        let total = ads.len() as u64;
+        let mut observe_rows = |done: usize| observe(Progress { stage: Stage::Graph, done: done as u64, total });
+        let graph = match planner.wants_graph(ads.len()) {
+            true => Some(Graph::build(&vectors, &live, Graph::capacity_for(ads.len()), settings, &mut observe_rows)?),
+            false => None,
+        };
+        let upkeep = Upkeep::new(graph.as_ref().map(|_| live.clone()).unwrap_or_default());
+        let postings = Postings::new([Segment::new((0..).zip(&ads))]);
+        let listed = ads.into_iter().map(|ad| ListedAd { advertiser: ad.advertiser().map(Into::into), id: ad.id });
+        let mut counts =
+            Counts { ads: total as usize, linked: graph.as_ref().map_or(0, |_| total as usize), ..Counts::default() };
+        let ads = listed.inspect(|ad| counts.name_bytes += name_bytes(ad)).map(Arc::new).collect();
+        let writer = Writer::new(&ads, total as u32);
+        let view = View {
+            vectors: Arc::new(vectors),
+            ads: Arc::new(ads),
+            live: Arc::new(live),
+            unlinked: Arc::default(),
+            postings: Arc::new(postings),
+            kinds: Arc::new(kinds),
+            graph: graph.map(Arc::new),
+            counts,
+            era: Arc::default(),
+        };
+        Ok(Self {
+            settings: settings.clone(),
+            planner,
+            now: RwLock::new(Arc::new(view)),
+            overhauling: Mutex::default(),
+            upkeep: Mutex::new(upkeep),
+            writer: Mutex::new(writer),
+        })
     }
 
-    /// The best `k` ads that pass the filter.
+    /// The best `k` ads of now that pass the filter.
     ///
     /// An exact plan finds exactly them; a graph may miss some, but returns as many, each with its exact score.
     ///
     /// # Errors
     /// When `search` breaks a rule; asking again will not help.
     pub fn search(&self, search: &Search<'_>) -> Result<Found, SearchError> {
-        self.search_without(search, &RoaringBitmap::new())
+        self.view().search(&self.planner, search)
     }
 
-    /// The same, as if the rows of `hidden` were not there.
-    pub(crate) fn search_without(&self, search: &Search<'_>, hidden: &RoaringBitmap) -> Result<Found, SearchError> {
-        if !(1..=K_MAX).contains(&search.k) {
-            return Err(SearchError::K { found: search.k });
-        }
-        check_unit(search.vector.as_slice(), self.dimension)?;
-        if let Some(baseline) = search.baseline {
-            check_unit(baseline.as_slice(), self.dimension).map_err(SearchError::Baseline)?;
-        }
-        let passing = match search.filter {
-            Some(filter) => {
-                check_shape(filter)?;
-                Some(self.attributes.rows(filter))
-            }
-            None => None,
-        };
-        let visible = self.len() - hidden.len() as usize;
-        let (is_filtered, passing) = match passing {
-            Some(passing) => (true, Some(passing - hidden)),
-            None if hidden.is_empty() => (false, None),
-            None => (false, Some(self.attributes.all() - hidden)),
-        };
-        let count = passing.as_ref().map(|rows| rows.len() as usize);
-        // All rows pass: nothing need be looked up.
-        let passing = passing.filter(|rows| (rows.len() as usize) < self.len());
-        let step = match (search.exact, &passing) {
-            (false, _) => self.planner.plan(self.len(), count, search.k),
-            (true, Some(_)) => Step::ExactPostings,
-            (true, None) => Step::Exact,
-        };
-        let (rows, plan, distances) = self.take(step, search, passing.as_ref())?;
-        Ok(Found {
-            ads: rows.iter().map(|row| self.found(row, search.baseline)).collect(),
-            exhausted: count.unwrap_or(self.len()) < search.k,
-            plan,
-            selectivity: count.filter(|_| is_filtered).map(|count| count as f64 / visible.max(1) as f64),
-            distances,
-        })
-    }
-
-    fn take(
-        &self,
-        step: Step,
-        search: &Search<'_>,
-        passing: Option<&RoaringBitmap>,
-    ) -> Result<(Vec<ScoredRow>, Plan, u64), GraphError> {
-        let query = search.vector.as_slice();
-        let (walked, distances) = match (step, &self.graph) {
-            (Step::Graph { list } | Step::InGraph { list }, Some(graph)) => self.walk(graph, list, search, passing)?,
-            (Step::Graph { .. } | Step::InGraph { .. }, None) | (Step::Exact | Step::ExactPostings, _) => (None, 0),
-        };
-        if let Some(rows) = walked {
-            let plan = if matches!(step, Step::InGraph { .. }) { Plan::InGraph } else { Plan::Graph };
-            return Ok((best(&self.vectors, query, rows.into_iter(), search.k), plan, distances));
-        }
-        Ok(match passing {
-            Some(passing) => {
-                let rows = best(&self.vectors, query, passing.iter(), search.k);
-                (rows, Plan::ExactPostings, distances + passing.len())
-            }
-            None => {
-                let rows = best(&self.vectors, query, 0..self.len() as u32, search.k);
-                (rows, Plan::Exact, distances + self.len() as u64)
-            }
-        })
-    }
-
-    /// Candidates that pass, as many as wanted or more, and the distances computed; absent where the graph has fewer.
+    /// Makes changes, in whatever order they come; what is known already changes nothing. From its return on, searches see
+    /// them.
     ///
-    /// Fewer are met where those that pass lie far from the query, or off the graph altogether.
-    fn walk(
-        &self,
-        graph: &Graph,
-        mut list: usize,
-        search: &Search<'_>,
-        passing: Option<&RoaringBitmap>,
-    ) -> Result<(Option<Vec<u32>>, u64), GraphError> {
-        let count = passing.map_or(self.len(), |rows| rows.len() as usize);
-        let mut distances = 0;
-        loop {
-            let mut candidates = graph.search(search.vector.as_slice(), list)?;
-            distances += candidates.distances;
-            candidates.rows.retain(|row| passing.is_none_or(|passing| passing.contains(*row)));
-            if candidates.rows.len() >= search.k.min(count) {
-                return Ok((Some(candidates.rows), distances));
-            }
-            match self.planner.longer(list, count) {
-                Some(longer) => list = longer,
-                None => return Ok((None, distances)),
+    /// # Errors
+    /// When one of the ads cannot stand in this shard; then nothing is changed.
+    pub fn apply(&self, changes: Vec<ShardChange>) -> Result<(), ChangeError> {
+        {
+            let mut writer = self.writer.lock().map_err(|_| ChangeError::Broken)?;
+            if let Some(next) = writer.apply(&self.view(), changes)? {
+                self.publish(next);
             }
         }
+        self.catch_up();
+        Ok(())
     }
 
-    fn found(&self, row: &ScoredRow, baseline: Option<&UnitVector>) -> FoundAd {
-        let ad = &self.ads[row.row as usize];
-        let start = row.row as usize * self.dimension;
-        let vector = &self.vectors[start..start + self.dimension];
-        FoundAd {
-            hit: Hit { ad: ad.id.clone(), score: row.score },
-            advertiser: ad.advertiser.clone(),
-            baseline_score: baseline.map(|baseline| dot(baseline.as_slice(), vector)),
-        }
+    fn view(&self) -> Arc<View> {
+        self.now.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The row of an ad, where it is of this shard.
-    pub(crate) fn row_of(&self, id: &AdId) -> Option<u32> {
-        self.ads.binary_search_by(|ad| ad.id.cmp(id)).ok().map(|row| row as u32)
+    /// Only by whoever holds the writer.
+    fn publish(&self, next: View) {
+        let mut now = self.now.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *now, Arc::new(next));
+        // What the view before had alone is given back while nobody waits.
+        drop(now);
+        drop(before);
     }
 
-    /// How many ads there are.
+    /// How many ads there are, paused ones too.
     pub fn len(&self) -> usize {
-        self.ads.len()
+        self.view().counts.ads
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.ads.is_empty()
+        self.len() == 0
     }
 
     /// The length of an embedding.
     pub fn dimension(&self) -> usize {
-        self.dimension
+        self.view().vectors.dimension()
     }
 
     /// What searches; never [`Backend::Auto`].
     pub fn backend(&self) -> Backend {
-        self.planner.backend()
+        if self.view().graph.is_some() { Backend::DiskAnn } else { Backend::Exact }
     }
 
     /// The attributes that ads of this shard have, by name. Other shards may have others.
     pub fn attributes(&self) -> BTreeMap<Box<str>, AttributeKind> {
-        self.kinds.clone()
+        (*self.view().kinds).clone()
     }
 
-    /// What the shard is made of. Walks the postings: for a scrape, not for every request.
+    /// What the shard is made of now.
     pub fn stats(&self) -> IndexStats {
-        IndexStats {
-            ads: self.len(),
-            dimension: self.dimension,
-            backend: self.backend(),
-            vector_bytes: size_of_val(&*self.vectors),
-            graph_bytes: self.graph.as_ref().map_or(0, |graph| graph.bytes(self.dimension)),
-            posting_bytes: self.attributes.bytes(),
-        }
+        IndexStats::of(&self.view())
     }
 }
 
 impl fmt::Debug for ShardIndex {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ShardIndex")
-            .field("ads", &self.len())
-            .field("dimension", &self.dimension)
-            .field("backend", &self.backend())
-            .finish_non_exhaustive()
+        f.debug_struct("ShardIndex").field("stats", &self.stats()).finish_non_exhaustive()
     }
 }
 

@@ -76,6 +76,7 @@ fn check_finite(components: &[f32]) -> Result<(), VectorError> {
 /// The inner product of two vectors of one length.
 ///
 /// Accumulates in 16 lanes, so that the compiler can use SIMD; the result depends only on the inputs.
+#[inline]
 pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     debug_assert_eq!(a.len(), b.len());
     let mut lanes = [0f32; 16];

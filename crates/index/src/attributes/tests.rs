@@ -1,5 +1,6 @@
 use proptest::prelude::*;
-use turret_retrieval::filter::End;
+use turret_retrieval::filter::{End, NumberRange};
+use turret_retrieval::item::{Ad, Attribute};
 
 use super::*;
 use crate::fixtures::{ad, any_of, keyword};
@@ -8,18 +9,18 @@ fn words_of(words: &[&str]) -> Attribute {
     Attribute::Keywords(words.iter().map(|word| (*word).into()).collect())
 }
 
-fn index(ads: &[Ad]) -> Attributes {
-    let mut kinds = BTreeMap::new();
-    for (name, value) in ads.iter().flat_map(|ad| &ad.attributes) {
-        kinds.insert(name.clone(), value.kind());
-    }
-    Attributes::new(ads, &kinds)
+fn postings(ads: &[Ad]) -> Postings {
+    Postings::new([Segment::new((0..).zip(ads))])
+}
+
+fn all(ads: &[Ad]) -> RoaringBitmap {
+    (0..ads.len() as u32).collect()
 }
 
 fn check(ads: &[Ad], filter: &Filter) {
     let expected: Vec<u32> =
         (0u32..).zip(ads).filter(|(_, ad)| filter.matches(&ad.attributes)).map(|(row, _)| row).collect();
-    let found: Vec<u32> = index(ads).rows(filter).iter().collect();
+    let found: Vec<u32> = postings(ads).rows(filter, &all(ads)).iter().collect();
     assert_eq!(found, expected, "{filter:?}");
 }
 
@@ -27,7 +28,7 @@ fn check(ads: &[Ad], filter: &Filter) {
 fn an_ad_without_the_attribute_passes_only_its_negation() {
     let ads = [ad("a", &[("status", keyword("active"))]), ad("b", &[]), ad("c", &[("age", Attribute::Number(1.0))])];
     let active = any_of("status", &["active"]);
-    let rows: Vec<u32> = index(&ads).rows(&Filter::Not(Box::new(active.clone()))).iter().collect();
+    let rows: Vec<u32> = postings(&ads).rows(&Filter::Not(Box::new(active.clone())), &all(&ads)).iter().collect();
     assert_eq!(rows, [1, 2]);
     check(&ads, &active);
     check(&ads, &any_of("nothing", &["active"]));
@@ -40,7 +41,7 @@ fn long_number_columns_answer_every_range() {
     // Enough rows for many prefixes; few enough values for ties at their borders.
     let number = |row: u32| f64::from(row.wrapping_mul(2_654_435_761) >> 8 & 0x3ff) - 300.0;
     let ads: Vec<Ad> = (0..9_000).map(|row| ad(&row.to_string(), &[("x", Attribute::Number(number(row)))])).collect();
-    let attributes = index(&ads);
+    let (attributes, all) = (postings(&ads), all(&ads));
     for (low, high) in [(-301.0, 800.0), (-300.0, -300.0), (-100.0, 5.5), (0.0, 400.0), (5.0, 4.0), (722.0, 800.0)] {
         for end in [End::Included, End::Excluded] {
             for range in [
@@ -48,7 +49,8 @@ fn long_number_columns_answer_every_range() {
                 NumberRange { low: None, high: Some((high, end)) },
                 NumberRange { low: Some((low, end)), high: None },
             ] {
-                let rows: Vec<u32> = attributes.rows(&Filter::Between { field: "x".into(), range }).iter().collect();
+                let between = Filter::Between { field: "x".into(), range };
+                let rows: Vec<u32> = attributes.rows(&between, &all).iter().collect();
                 let expected: Vec<u32> = (0..9_000).filter(|row| range.contains(number(*row))).collect();
                 assert_eq!(rows, expected, "{range:?}");
             }
@@ -102,6 +104,71 @@ fn filters() -> impl Strategy<Value = Filter> {
             part.prop_map(|part| Filter::Not(Box::new(part))),
         ]
     })
+}
+
+proptest! {
+    #[test]
+    fn segments_say_the_same_in_parts_merged_and_without_what_is_gone(
+        ads in ads(),
+        filter in filters(),
+        cuts in proptest::collection::vec(0usize..40, 0..6),
+        gone in proptest::collection::btree_set(0u32..40, 0..20),
+        rows_max in 0u64..40,
+    ) {
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut % (ads.len() + 1)).chain([0, ads.len()]).collect();
+        cuts.sort_unstable();
+        let numbered: Vec<(u32, &Ad)> = (0..).zip(&ads).collect();
+        let mut parts = Postings::default();
+        for pair in cuts.windows(2) {
+            parts.push(Segment::new(numbered[pair[0]..pair[1]].iter().copied()));
+        }
+        let rows = postings(&ads).rows(&filter, &all(&ads));
+        prop_assert_eq!(&parts.rows(&filter, &all(&ads)), &rows);
+        let (kept, before) = (usize::from(rows_max.is_multiple_of(2)), parts.segments());
+        parts.merge(kept, rows_max);
+        prop_assert!(parts.segments() <= before);
+        prop_assert_eq!(&parts.rows(&filter, &all(&ads)), &rows);
+        let gone: RoaringBitmap = gone.into_iter().collect();
+        let live = all(&ads) - &gone;
+        // Masked first, and then not there at all.
+        let left = parts.rows(&filter, &live);
+        let whole = parts.merged(&gone);
+        prop_assert_eq!(whole.rows(), live.len());
+        parts.replace(parts.segments(), whole);
+        prop_assert_eq!(parts.segments(), 1);
+        prop_assert_eq!(&parts.rows(&filter, &live), &left);
+        let others: Vec<_> = numbered.iter().copied().filter(|(row, _)| live.contains(*row)).collect();
+        prop_assert_eq!(&Postings::new([Segment::new(others)]).rows(&filter, &live), &left);
+        let named = ads.iter().zip(0..).filter(|(_, row)| live.contains(*row)).flat_map(|(ad, _)| &ad.attributes);
+        // Keywords may be an empty list.
+        let named = named.filter(|(_, value)| !matches!(value, Attribute::Keywords(words) if words.is_empty()));
+        let names: std::collections::BTreeSet<&str> = named.map(|(name, _)| &**name).collect();
+        for name in ["one", "many", "number", "other"] {
+            prop_assert_eq!(parts.has(name), names.contains(name), "{}", name);
+        }
+        // What a row is that is taken again is not what it was.
+        if let Some(row) = gone.iter().find(|row| (*row as usize) < ads.len()) {
+            let ad = ad("new", &[("one", keyword("new"))]);
+            parts.push(Segment::new([(row, &ad)]));
+            prop_assert_eq!(parts.rows(&any_of("one", &["new"]), &all(&ads)), RoaringBitmap::from([row]));
+            let was = parts.rows(&Filter::Or(WORDS.iter().map(|word| any_of("many", &[word])).collect()), &all(&ads));
+            prop_assert!(!was.contains(row));
+        }
+    }
+}
+
+#[test]
+fn segments_are_few_whatever_comes() {
+    let ad = ad("a", &[("one", keyword("red"))]);
+    let mut postings = Postings::default();
+    let mut most = 0;
+    for row in 0..4_000 {
+        postings.push(Segment::new([(row, &ad)]));
+        postings.merge(0, u64::MAX);
+        most = most.max(postings.segments());
+    }
+    assert_eq!(postings.rows(&any_of("one", &["red"]), &(0..4_000).collect()).len(), 4_000);
+    assert!(most <= 8, "{most}");
 }
 
 proptest! {

@@ -7,7 +7,18 @@ fn flat(seed: u64, rows: usize) -> Vec<f32> {
 }
 
 fn build(vectors: &[f32], settings: &IndexSettings) -> Result<Graph, GraphError> {
-    Graph::build(vectors, 16, settings, &mut |_| ControlFlow::Continue(()))
+    build_of(vectors, 16, settings, &mut |_| ControlFlow::Continue(()))
+}
+
+fn build_of(
+    vectors: &[f32],
+    dimension: usize,
+    settings: &IndexSettings,
+    observe: &mut dyn FnMut(usize) -> ControlFlow<()>,
+) -> Result<Graph, GraphError> {
+    let vectors = Vectors::from_rows(dimension, vectors);
+    let rows = (0..vectors.len() as u32).collect();
+    Graph::build(&vectors, &rows, Graph::capacity_for(vectors.len()), settings, observe)
 }
 
 #[test]
@@ -52,23 +63,23 @@ fn settings_that_make_no_graph_are_refused() {
 #[test]
 fn building_can_be_broken_off() {
     let vectors = flat(1, 1_000);
-    let broken = Graph::build(&vectors, 16, &settings(Backend::DiskAnn), &mut |_| ControlFlow::Break(()));
+    let broken = build_of(&vectors, 16, &settings(Backend::DiskAnn), &mut |_| ControlFlow::Break(()));
     assert_eq!(broken.err(), Some(GraphError::Stopped));
     let mut reports = Vec::new();
     let observe = &mut |done| {
         reports.push(done);
         ControlFlow::Continue(())
     };
-    Graph::build(&vectors, 16, &settings(Backend::DiskAnn), observe).unwrap();
+    build_of(&vectors, 16, &settings(Backend::DiskAnn), observe).unwrap();
     assert!(reports.is_sorted() && reports.last() == Some(&1_000), "{reports:?}");
 }
 
 #[test]
 fn vectors_that_cancel_out_still_have_a_start() {
-    let graph =
-        Graph::build(&[1.0, 0.0, -1.0, 0.0], 2, &settings(Backend::DiskAnn), &mut |_| ControlFlow::Continue(()));
+    let graph = build_of(&[1.0, 0.0, -1.0, 0.0], 2, &settings(Backend::DiskAnn), &mut |_| ControlFlow::Continue(()));
     assert_eq!(graph.unwrap().search(&[1.0, 0.0], 2).unwrap().rows.first(), Some(&0));
-    assert_eq!(*middle(&[1.0, 0.0, -1.0, 0.0], 2), [1.0, 0.0]);
+    let vectors = Vectors::from_rows(2, &[1.0, 0.0, -1.0, 0.0]);
+    assert_eq!(*middle(&vectors, &(0..2).collect()), [1.0, 0.0]);
 }
 
 #[test]
@@ -82,4 +93,42 @@ fn the_reason_is_one_line() {
     let error = ANNError::message(NO_SLOT).context("insertion");
     assert_eq!(reason(&error), NO_SLOT);
     assert_eq!(reason(&ANNError::message("no mapping")), "no mapping");
+}
+
+#[test]
+fn rows_come_and_go_and_what_is_gone_is_not_met() {
+    let vectors = Vectors::from_rows(16, &flat(1, 3_000));
+    let first = (0..2_000).collect();
+    let graph = Graph::build(&vectors, &first, 2_500, &settings(Backend::DiskAnn), &mut |_| ControlFlow::Continue(()));
+    let graph = graph.unwrap();
+    // All of it is replaced, in slots that are taken again.
+    for row in 0..2_000 {
+        graph.remove(row).unwrap();
+        let new = 2_000 + row % 1_000;
+        if row >= 1_000 {
+            graph.remove(new).unwrap();
+        }
+        assert_eq!(graph.insert(new, vectors.row(new), 1_000).unwrap(), Linked::Yes);
+    }
+    let mut lost = 0;
+    for row in 2_000..3_000 {
+        let met = graph.search(vectors.row(row), 50).unwrap().rows;
+        assert!(met.iter().all(|met| (2_000..3_000).contains(met)), "{met:?}");
+        lost += usize::from(!met.contains(&row));
+    }
+    assert!(lost <= 10, "{lost} of 1000 are not met");
+    assert!(matches!(graph.remove(5), Ok(())), "what is not there need not be taken out");
+}
+
+#[test]
+fn a_full_graph_says_so_and_goes_on() {
+    let vectors = Vectors::from_rows(16, &flat(1, 40));
+    let first = (0..20).collect();
+    let graph = Graph::build(&vectors, &first, 20, &settings(Backend::DiskAnn), &mut |_| ControlFlow::Continue(()));
+    let graph = graph.unwrap();
+    assert_eq!(graph.insert(20, vectors.row(20), 3).unwrap(), Linked::NoRoom);
+    assert_eq!(graph.search(vectors.row(7), 20).unwrap().rows[0], 7);
+    graph.remove(7).unwrap();
+    assert_eq!(graph.insert(20, vectors.row(20), 1_000).unwrap(), Linked::Yes);
+    assert_eq!(graph.search(vectors.row(20), 20).unwrap().rows[0], 20);
 }

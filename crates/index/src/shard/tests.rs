@@ -1,14 +1,17 @@
 use std::sync::LazyLock;
 
-use turret_retrieval::filter::{End, NumberRange};
+use turret_retrieval::filter::{End, Filter, NumberRange};
 use turret_retrieval::item::Attribute;
-use turret_retrieval::vector::VectorError;
+use turret_retrieval::topk::{Hit, K_MAX};
+use turret_retrieval::vector::{UnitVector, VectorError, dot};
 
 use super::*;
 use crate::fixtures::{ads, any_of, brute_force, clustered, keyword, settings, unit};
-use crate::write_shard;
+use crate::{FoundAd, Plan, UnitError, write_shard};
 
+mod churn;
 mod globo;
+mod live;
 mod recall;
 
 const DIMENSION: usize = 24;
@@ -257,13 +260,31 @@ fn an_opened_shard_answers_as_the_built_one() {
 }
 
 #[test]
+fn many_are_scanned_for_as_each_is() {
+    let queries = queries(9);
+    for index in [&*EXACT, &*GRAPH] {
+        let found = index.scan_many(&queries, 20).unwrap();
+        let expected: Vec<Vec<Hit>> = queries.iter().map(|query| brute_force(&ADS, query, 20, None)).collect();
+        assert_eq!(found, expected);
+    }
+    assert_eq!(EXACT.scan_many(&queries, 0), Err(SearchError::K { found: 0 }));
+    let short = VectorError::Dimension { expected: DIMENSION, found: 2 };
+    let found = EXACT.scan_many(&[queries[0].clone(), unit(&[1.0, 0.0])], 5);
+    assert_eq!(found, Err(SearchError::Vector(UnitError::Vector(short))));
+    assert_eq!(EXACT.scan_many(&[], 5), Ok(vec![]));
+}
+
+#[test]
 fn a_shard_says_what_it_is_made_of() {
     let kinds = EXACT.attributes();
     assert_eq!(kinds.len(), 5);
     assert_eq!(kinds["tenth"], AttributeKind::Keywords);
     assert_eq!(kinds["fiftieth"], AttributeKind::Number);
     let (exact, graph) = (EXACT.stats(), GRAPH.stats());
-    assert_eq!((exact.ads, exact.dimension, exact.vector_bytes), (ROWS, DIMENSION, ROWS * DIMENSION * 4));
+    assert_eq!((exact.ads, exact.dimension), (ROWS, DIMENSION));
+    // As numbers and as codes, the last of 64 rows filled up, each with its scale.
+    let codes = ROWS.next_multiple_of(64) * (DIMENSION + 4);
+    assert_eq!(exact.vector_bytes, ROWS * DIMENSION * 4 + codes);
     assert_eq!((exact.backend, graph.backend), (Backend::Exact, Backend::DiskAnn));
     assert_eq!(exact.graph_bytes, 0);
     assert!(graph.graph_bytes > graph.vector_bytes && graph.posting_bytes > 0);

@@ -1,0 +1,355 @@
+//! What changes cost a shard, and what they cost its searches: `just bench-churn [ADS]`.
+//!
+//! Replaces every ad while two threads search, one change after the other in batches of [`BATCH`], with upkeep between them and
+//! overhauls on a thread of their own; then pauses and resumes ads one by one. Every answer is checked. Prints a table, and writes
+//! docs/results/churn.json.
+
+use std::collections::HashSet;
+use std::io::Write as _;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use turret_index::{Backend, IndexSettings, Search, ShardChange, ShardContent, ShardIndex};
+use turret_retrieval::filter::Filter;
+use turret_retrieval::revision::Revision;
+use turret_retrieval::vector::dot;
+
+use self::world::{DIMENSION, World, id};
+
+#[path = "churn/world.rs"]
+mod world;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const ADS: usize = 200_000;
+const QUERIES: usize = 1_000;
+const READERS: usize = 2;
+/// Ads replaced by one change.
+const BATCH: usize = 64;
+/// Ads that stay paused throughout: one in so many.
+const PAUSED_ONE_IN: u32 = 200;
+const PAUSES: usize = 100_000;
+
+fn main() {
+    // `cargo bench` adds an argument of its own.
+    let ads = std::env::args().skip(1).find(|argument| argument != "--bench");
+    let ads = ads.map_or(ADS, |ads| ads.parse().expect("ADS is a number"));
+    let world = World::new(ads, QUERIES);
+    let empty = resident();
+    let all = |version| (0..ads as u32).map(|ad| world.ad(version, ad)).collect();
+    let (index, build_s) = cpu_of_process(|| build(all(0)));
+    // They are not to be found from here on.
+    index.apply((0..ads as u32).filter(|ad| is_paused(*ad)).map(|ad| pause(ad, true, 1)).collect()).expect("sound");
+    let (before, stats_before) = (resident() - empty, index.stats());
+    let fresh_before = recalls(&index, &world);
+
+    let replaced = AtomicUsize::new(0);
+    let ((churn, readers), process_s) =
+        cpu_of_process(|| beside_readers(&index, &world, &replaced, || replace_all(&index, &world, &replaced)));
+    // Threads that build a graph are nobody's but the process's.
+    let overhaul_s = (process_s - churn.thread_s - readers.cpu_s).max(0.0);
+    let after = resident() - empty;
+    let stats = index.stats();
+    let churned = recalls(&index, &world);
+    let (pauses, pause_readers) = beside_readers(&index, &world, &replaced, || pause_many(&index, ads));
+    let bytes_per_ad = stats.bytes_per_ad();
+    drop(index);
+    let (fresh, _) = cpu_of_process(|| build(all(1)));
+    fresh.apply((0..ads as u32).filter(|ad| is_paused(*ad)).map(|ad| pause(ad, true, 1)).collect()).expect("sound");
+    let again = recalls(&fresh, &world);
+
+    let per_core = ads as f64 / (churn.writer_s + overhaul_s);
+    let rows = [
+        (
+            "recall",
+            json!({
+                "churned@10": churned[0], "churned@100": churned[1], "fresh@10": again[0], "fresh@100": again[1],
+                "before@10": fresh_before[0], "before@100": fresh_before[1],
+                "lost@10": again[0] - churned[0], "lost@100": again[1] - churned[1],
+            }),
+        ),
+        (
+            "replacements",
+            json!({
+                "ads": ads, "batch": BATCH, "wall_s": churn.wall_s, "per_s": ads as f64 / churn.wall_s,
+                "cpu_s": churn.writer_s, "overhaul_cpu_s": overhaul_s, "overhauls": churn.overhauls,
+                "per_cpu_s": per_core, "build_cpu_s": build_s,
+                "apply_us_p50": churn.apply_us[0], "apply_us_p99": churn.apply_us[1], "apply_us_max": churn.apply_us[2],
+                "step_us_p50": churn.step_us[0], "step_us_p99": churn.step_us[1], "step_us_max": churn.step_us[2],
+            }),
+        ),
+        (
+            "readers meanwhile",
+            json!({
+                "threads": READERS, "searches": readers.searches, "errors": readers.errors,
+                "hidden_or_stale": readers.wrong, "exact_plans": readers.exact,
+            "search_and_check_cpu_us": readers.cpu_s * 1e6 / readers.searches as f64,
+            }),
+        ),
+        (
+            "memory",
+            json!({
+                "before_mb": before / 1e6, "after_mb": after / 1e6, "after_over_before": after / before,
+                "bytes_per_ad_before": stats_before.bytes_per_ad(), "bytes_per_ad_after": bytes_per_ad,
+                "rows_after": stats.rows, "dead_after": stats.dead, "segments_after": stats.segments,
+            }),
+        ),
+        (
+            "pauses one by one",
+            json!({
+                "pauses": PAUSES, "per_s": PAUSES as f64 / pauses.wall_s, "per_cpu_s": PAUSES as f64 / pauses.cpu_s,
+                "reader_errors": pause_readers.errors, "hidden_or_stale": pause_readers.wrong,
+            }),
+        ),
+    ];
+    say("| what | figure |\n|---|---|");
+    for (name, figures) in &rows {
+        for (key, value) in figures.as_object().expect("figures are an object") {
+            say(&format!("| {name}, {key} | {value:.4} |"));
+        }
+    }
+    if ads == ADS {
+        let rows: Vec<Value> =
+            rows.iter().map(|(name, mean)| json!({ "name": name, "mean": mean, "seeds": [mean] })).collect();
+        let (commit, machine) = (commit(), machine());
+        let report = json!({ "command": "just bench-churn", "commit": commit, "machine": machine, "rows": rows });
+        let text = serde_json::to_string_pretty(&report).expect("figures are JSON") + "\n";
+        std::fs::write(repository().join("docs/results/churn.json"), text).expect("docs/results is there");
+    }
+}
+
+fn build(ads: Vec<turret_index::ShardAd>) -> ShardIndex {
+    let settings = IndexSettings {
+        backend: Backend::Auto,
+        exact_below_ads: 20_000,
+        degree: 32,
+        build_list: 100,
+        alpha: 1.2,
+        search_list: 100,
+        threads: 2,
+    };
+    ShardIndex::build(DIMENSION, ads, &settings, &mut |_| ControlFlow::Continue(())).expect("the ads are sound")
+}
+
+fn is_paused(ad: u32) -> bool {
+    ad.is_multiple_of(PAUSED_ONE_IN)
+}
+
+fn pause(ad: u32, paused: bool, at: u64) -> ShardChange {
+    let (content, content_at) = (ShardContent::AsBuilt, Revision::NONE);
+    ShardChange { id: id(ad), content, content_at, paused, paused_at: Revision::from_bits(at) }
+}
+
+struct Churn {
+    wall_s: f64,
+    writer_s: f64,
+    /// The same, with making what is applied.
+    thread_s: f64,
+    overhauls: usize,
+    apply_us: [f64; 3],
+    step_us: [f64; 3],
+}
+
+fn replace_all(index: &ShardIndex, world: &World, replaced: &AtomicUsize) -> Churn {
+    let (mut apply_us, mut step_us) = (Vec::new(), Vec::new());
+    let (wanted, overhauls, over) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicBool::new(false));
+    let (started, thread_s) = (Instant::now(), cpu_of_thread());
+    let writer_s = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Acquire) {
+                if wanted.swap(false, Ordering::AcqRel) {
+                    index.overhaul(&mut |_| ControlFlow::Continue(())).expect("a graph can be made");
+                    overhauls.fetch_add(1, Ordering::Relaxed);
+                }
+                std::thread::park_timeout(std::time::Duration::from_millis(5));
+            }
+        });
+        let mut cpu = 0.0;
+        let batches = world.order.chunks(BATCH).count();
+        for (at, batch) in world.order.chunks(BATCH).enumerate() {
+            let content = |ad: &u32| ShardContent::Is(Box::new(world.ad(1, *ad)));
+            let change = |ad: &u32| ShardChange {
+                id: id(*ad),
+                content: content(ad),
+                content_at: Revision::from_bits(10),
+                paused: false,
+                paused_at: Revision::NONE,
+            };
+            let changes = batch.iter().map(change).collect();
+            let before = cpu_of_thread();
+            let apply = Instant::now();
+            index.apply(changes).expect("the ads are sound");
+            apply_us.push(apply.elapsed().as_secs_f64() * 1e6);
+            replaced.fetch_add(batch.len(), Ordering::Release);
+            loop {
+                let step = Instant::now();
+                let due = index.maintain().expect("the graph takes every ad");
+                step_us.push(step.elapsed().as_secs_f64() * 1e6);
+                wanted.fetch_or(due.overhaul, Ordering::AcqRel);
+                if !due.step && !(at + 1 == batches && (due.later || due.overhaul)) {
+                    break;
+                }
+            }
+            cpu += cpu_of_thread() - before;
+        }
+        over.store(true, Ordering::Release);
+        cpu
+    });
+    let thread_s = cpu_of_thread() - thread_s;
+    let wall_s = started.elapsed().as_secs_f64();
+    let (apply_us, step_us) = (quantiles(apply_us), quantiles(step_us));
+    Churn { wall_s, writer_s, thread_s, overhauls: overhauls.into_inner(), apply_us, step_us }
+}
+
+struct Pauses {
+    wall_s: f64,
+    cpu_s: f64,
+}
+
+fn pause_many(index: &ShardIndex, ads: usize) -> Pauses {
+    let (started, cpu) = (Instant::now(), cpu_of_thread());
+    for at in 0..PAUSES {
+        // Each is paused and then resumed; those that stay paused are left alone.
+        let ad = (at / 2 * 7_919 % ads) as u32;
+        let ad = if is_paused(ad) { ad + 1 } else { ad };
+        index.apply(vec![pause(ad, at.is_multiple_of(2), 100 + at as u64)]).expect("sound");
+    }
+    Pauses { wall_s: started.elapsed().as_secs_f64(), cpu_s: cpu_of_thread() - cpu }
+}
+
+#[derive(Default)]
+struct Readers {
+    searches: usize,
+    errors: usize,
+    /// Ads that must not be found, in a version that must not be seen, or twice.
+    wrong: usize,
+    exact: usize,
+    cpu_s: f64,
+}
+
+fn beside_readers<T>(
+    index: &ShardIndex,
+    world: &World,
+    replaced: &AtomicUsize,
+    work: impl FnOnce() -> T,
+) -> (T, Readers) {
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let read = |reader: usize| {
+            let mut seen = Readers::default();
+            for at in (reader..).step_by(READERS) {
+                if over.load(Ordering::Acquire) {
+                    break;
+                }
+                let query = &world.queries[at % world.queries.len()];
+                let filter = Filter::AnyOf { field: "status".into(), values: vec!["active".into()] };
+                // Every fourth is filtered.
+                let filter = at.is_multiple_of(4).then_some(&filter);
+                let new = replaced.load(Ordering::Acquire);
+                let k = if at % 2 == 0 { 10 } else { 100 };
+                let search = Search { vector: query, baseline: None, k, filter, exact: false };
+                seen.searches += 1;
+                let Ok(found) = index.search(&search) else {
+                    seen.errors += 1;
+                    continue;
+                };
+                seen.exact += usize::from(matches!(found.plan, turret_index::Plan::Exact));
+                let mut ads = HashSet::new();
+                for hit in found.ads.iter().map(|ad| &ad.hit) {
+                    let ad: u32 = hit.ad.as_str().parse().expect("ids are numbers");
+                    let is =
+                        |version| dot(query.as_slice(), world.vector(version, ad)).to_bits() == hit.score.to_bits();
+                    let is_new = (world.turn[ad as usize] as usize) < new;
+                    seen.wrong += usize::from(!ads.insert(ad) || is_paused(ad) || !(is(1) || (!is_new && is(0))));
+                }
+            }
+            seen.cpu_s = cpu_of_thread();
+            seen
+        };
+        let threads: Vec<_> = (0..READERS).map(|reader| scope.spawn(move || read(reader))).collect();
+        let result = work();
+        over.store(true, Ordering::Release);
+        let mut all = Readers::default();
+        for thread in threads {
+            let seen = thread.join().expect("no reader panics");
+            all.searches += seen.searches;
+            all.errors += seen.errors;
+            all.wrong += seen.wrong;
+            all.exact += seen.exact;
+            all.cpu_s += seen.cpu_s;
+        }
+        (result, all)
+    })
+}
+
+/// Recall@10 and @100 against an exact scan.
+fn recalls(index: &ShardIndex, world: &World) -> [f64; 2] {
+    [10, 100].map(|k| {
+        let mut found = 0;
+        for vector in &world.queries {
+            let ads = |exact| -> HashSet<u32> {
+                let search = Search { vector, baseline: None, k, filter: None, exact };
+                let ads = index.search(&search).expect("the query is good").ads;
+                ads.iter().map(|ad| ad.hit.ad.as_str().parse().expect("ids are numbers")).collect()
+            };
+            found += ads(true).intersection(&ads(false)).count();
+        }
+        found as f64 / (k * world.queries.len()) as f64
+    })
+}
+
+fn quantiles(mut values: Vec<f64>) -> [f64; 3] {
+    values.sort_by(f64::total_cmp);
+    [0.5, 0.99, 1.0].map(|share| values[((values.len() - 1) as f64 * share) as usize])
+}
+
+/// CPU time of this thread so far, in seconds.
+fn cpu_of_thread() -> f64 {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux tells");
+    stat.split(' ').next().and_then(|ns| ns.parse::<f64>().ok()).expect("nanoseconds first") / 1e9
+}
+
+/// CPU seconds of the whole process while `work` runs.
+fn cpu_of_process<T>(work: impl FnOnce() -> T) -> (T, f64) {
+    let ticks = || {
+        let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux tells");
+        let fields: Vec<&str> = stat.rsplit(") ").next().expect("a name").split(' ').collect();
+        // In hundredths of a second on every machine that Linux runs on today.
+        (fields[11].parse::<f64>().expect("ticks") + fields[12].parse::<f64>().expect("ticks")) / 100.0
+    };
+    let before = ticks();
+    let result = work();
+    (result, ticks() - before)
+}
+
+/// Memory of this process, in bytes.
+fn resident() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux tells");
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+    kib.trim().trim_end_matches(" kB").parse::<f64>().expect("a number") * 1024.0
+}
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("two directories up").to_owned()
+}
+
+fn commit() -> String {
+    let git = Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).output();
+    git.map_or_else(|_| String::new(), |done| String::from_utf8_lossy(&done.stdout).trim().to_owned())
+}
+
+fn machine() -> String {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let processors = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = processors.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split_once(": "));
+    format!("{cores} cores of {}, {}", model.map_or("?", |(_, name)| name.trim()), std::env::consts::ARCH)
+}
+
+fn say(line: &str) {
+    writeln!(std::io::stdout(), "{line}").expect("stdout is open");
+}

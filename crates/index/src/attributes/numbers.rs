@@ -1,0 +1,76 @@
+//! The numbers of one attribute.
+
+use roaring::RoaringBitmap;
+use turret_retrieval::filter::NumberRange;
+
+/// How many bitmaps a number column keeps, at most: with 64, a range costs two of them and at most a 64th of the rows.
+const PREFIXES_MAX: usize = 64;
+/// Fewer rows than this are gathered one by one anyway.
+const PREFIX_ROWS_MIN: usize = 1_024;
+
+/// The numbers of one attribute, ascending, with the rows of every `step`-th prefix as a bitmap.
+///
+/// Targeting by age or price passes a large part of a shard; gathering such a range row by row would cost more than
+/// the search.
+pub(super) struct Numbers {
+    ascending: Vec<(f64, u32)>,
+    step: usize,
+    /// `prefixes[i]` holds the rows of the first `i * step` numbers.
+    prefixes: Vec<RoaringBitmap>,
+}
+
+impl Numbers {
+    /// Numbers with their rows, in any order.
+    pub(super) fn new(numbers: impl Iterator<Item = (f64, u32)>) -> Self {
+        let mut ascending: Vec<(f64, u32)> = numbers.collect();
+        // Stable, because it takes what is in order already as it is: columns that are merged are.
+        ascending.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        let step = ascending.len().div_ceil(PREFIXES_MAX).max(PREFIX_ROWS_MIN);
+        let mut prefixes = vec![RoaringBitmap::new()];
+        let mut prefix = RoaringBitmap::new();
+        for block in ascending.chunks_exact(step) {
+            prefix.extend(block.iter().map(|(_, row)| *row));
+            prefixes.push(prefix.clone());
+        }
+        Self { ascending, step, prefixes }
+    }
+
+    /// The numbers of all `parts`, but those of the rows of `gone`.
+    pub(super) fn merged(parts: &[&Self], gone: &RoaringBitmap) -> Self {
+        let all = parts.iter().flat_map(|part| &part.ascending).copied();
+        Self::new(all.filter(|(_, row)| !gone.contains(*row)))
+    }
+
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.ascending.is_empty()
+    }
+
+    /// The memory that they take, in bytes, about.
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(&*self.ascending) + self.prefixes.iter().map(RoaringBitmap::serialized_size).sum::<usize>()
+    }
+
+    /// The rows whose number is in `range`.
+    pub(super) fn rows(&self, range: &NumberRange) -> RoaringBitmap {
+        // Each end alone is monotone over the ascending numbers, also where it is NaN and nothing passes.
+        let (low, high) = (NumberRange { high: None, ..*range }, NumberRange { low: None, ..*range });
+        let start = self.ascending.partition_point(|(number, _)| !low.contains(*number));
+        let end = self.ascending.partition_point(|(number, _)| high.contains(*number));
+        if start >= end {
+            return RoaringBitmap::new();
+        }
+        if end - start <= self.step {
+            return self.ascending[start..end].iter().map(|(_, row)| *row).collect();
+        }
+        let rows = self.first(end);
+        if start == 0 { rows } else { rows - self.first(start) }
+    }
+
+    fn first(&self, count: usize) -> RoaringBitmap {
+        let whole = count / self.step;
+        let mut rows = self.prefixes[whole].clone();
+        rows.extend(self.ascending[whole * self.step..count].iter().map(|(_, row)| *row));
+        rows
+    }
+}

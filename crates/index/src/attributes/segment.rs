@@ -1,0 +1,120 @@
+//! The attributes of some rows.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use roaring::RoaringBitmap;
+use turret_retrieval::filter::NumberRange;
+use turret_retrieval::item::{Ad, Attribute};
+
+use super::numbers::Numbers;
+
+/// See the module above. Never changes.
+#[derive(Default)]
+pub(crate) struct Segment {
+    /// Rows by word, for keyword and keywords attributes alike, by name.
+    words: BTreeMap<Box<str>, HashMap<Box<str>, RoaringBitmap>>,
+    numbers: BTreeMap<Box<str>, Numbers>,
+    rows: RoaringBitmap,
+    bytes: usize,
+}
+
+impl Segment {
+    /// Indexes ads by their rows.
+    pub(crate) fn new<'a>(ads: impl IntoIterator<Item = (u32, &'a Ad)>) -> Self {
+        let mut segment = Self::default();
+        let mut numbers: BTreeMap<&str, Vec<(f64, u32)>> = BTreeMap::new();
+        for (row, ad) in ads {
+            segment.rows.insert(row);
+            for (name, value) in &ad.attributes {
+                match value {
+                    Attribute::Keyword(word) => segment.add(name, std::slice::from_ref(word), row),
+                    Attribute::Keywords(words) => segment.add(name, words, row),
+                    Attribute::Number(number) => numbers.entry(name).or_default().push((*number, row)),
+                }
+            }
+        }
+        segment.numbers =
+            numbers.into_iter().map(|(name, numbers)| (name.into(), Numbers::new(numbers.into_iter()))).collect();
+        segment.weighed()
+    }
+
+    fn add(&mut self, name: &str, words: &[Box<str>], row: u32) {
+        if !self.words.contains_key(name) {
+            self.words.insert(name.into(), HashMap::new());
+        }
+        let Some(column) = self.words.get_mut(name) else { return };
+        for word in words {
+            match column.get_mut(word) {
+                Some(rows) => drop(rows.insert(row)),
+                None => drop(column.insert(word.clone(), RoaringBitmap::from([row]))),
+            }
+        }
+    }
+
+    /// What all of `segments` hold, but the rows of `gone`.
+    pub(super) fn merged(segments: &[Arc<Self>], gone: &RoaringBitmap) -> Self {
+        let mut merged = Self::default();
+        let mut numbers: BTreeMap<&str, Vec<&Numbers>> = BTreeMap::new();
+        for segment in segments {
+            merged.rows |= &segment.rows;
+            for (name, column) in &segment.words {
+                let whole = merged.words.entry(name.clone()).or_default();
+                for (word, rows) in column {
+                    let rows = if gone.is_empty() { rows.clone() } else { rows - gone };
+                    match whole.get_mut(word) {
+                        Some(whole) => *whole |= rows,
+                        None if rows.is_empty() => {}
+                        None => drop(whole.insert(word.clone(), rows)),
+                    }
+                }
+            }
+            for (name, column) in &segment.numbers {
+                numbers.entry(name).or_default().push(column);
+            }
+        }
+        merged.rows -= gone;
+        merged.words.retain(|_, column| !column.is_empty());
+        let numbers = numbers.into_iter().map(|(name, parts)| (name, Numbers::merged(&parts, gone)));
+        let numbers = numbers.filter(|(_, numbers)| !numbers.is_empty());
+        merged.numbers = numbers.map(|(name, numbers)| (name.into(), numbers)).collect();
+        merged.weighed()
+    }
+
+    fn weighed(mut self) -> Self {
+        let words = self.words.values().flatten().map(|(word, rows)| word.len() + rows.serialized_size());
+        let numbers = self.numbers.values().map(Numbers::bytes);
+        self.bytes = words.sum::<usize>() + numbers.sum::<usize>() + self.rows.serialized_size();
+        self
+    }
+
+    /// The rows of each of `values` that is there.
+    pub(super) fn any_of<'a>(
+        &'a self,
+        field: &str,
+        values: &'a [Box<str>],
+    ) -> impl Iterator<Item = &'a RoaringBitmap> + use<'a> {
+        let column = self.words.get(field);
+        values.iter().filter_map(move |word| column?.get(word))
+    }
+
+    /// The rows whose number is in `range`; absent where no row has the attribute.
+    pub(super) fn between(&self, field: &str, range: &NumberRange) -> Option<RoaringBitmap> {
+        self.numbers.get(field).map(|numbers| numbers.rows(range))
+    }
+
+    /// How many rows there are.
+    pub(super) fn rows(&self) -> u64 {
+        self.rows.len()
+    }
+
+    /// Whether any row has an attribute of this name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.words.contains_key(name) || self.numbers.contains_key(name)
+    }
+
+    /// The memory that it takes, in bytes, about.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}

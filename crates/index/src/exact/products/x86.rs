@@ -1,0 +1,108 @@
+//! The same products by instructions that multiply bytes.
+
+use std::arch::x86_64::*;
+
+use super::{Answer, Ask, Tiles, each_tile};
+use crate::vectors::{LINE_ROWS, Line, OFFSET, TILE_LINES, TILE_ROWS};
+
+#[target_feature(enable = "avx2")]
+pub(super) fn in_256_bits<const N: usize>(tiles: Tiles<'_>, asks: &[Ask<'_>; N], answers: &mut [[Answer; N]]) {
+    let products = |lines: &[Line], ahead: &[Line], asks: &[Ask<'_>; N]| {
+        let mut products = [[0; TILE_ROWS]; N];
+        for group in 0..TILE_LINES {
+            let mut sums = [[_mm256_setzero_si256(); 2]; N];
+            for (at, lines) in lines.as_chunks::<TILE_LINES>().0.iter().enumerate() {
+                if group == 0 {
+                    fetch(ahead, at);
+                }
+                let halves: [__m256i; 2] = cast(lines[group].0);
+                let rows = halves.map(|half| _mm256_xor_si256(half, _mm256_set1_epi8(OFFSET.cast_signed())));
+                for query in 0..N {
+                    let word = _mm256_set1_epi32(asks[query].words[at].cast_signed());
+                    let without_sign = _mm256_abs_epi8(word);
+                    for half in 0..2 {
+                        // Two products of codes fit into 16 bits: 2 * 127 * 127 < 32,768.
+                        let pairs = _mm256_maddubs_epi16(without_sign, _mm256_sign_epi8(rows[half], word));
+                        let fours = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+                        sums[query][half] = _mm256_add_epi32(sums[query][half], fours);
+                    }
+                }
+            }
+            for query in 0..N {
+                let sums: [i32; LINE_ROWS] = cast(sums[query]);
+                products[query][group * LINE_ROWS..][..LINE_ROWS].copy_from_slice(&sums);
+            }
+        }
+        products
+    };
+    let reach = |upper: &[f32; TILE_ROWS], least: f32| {
+        let (mut reach, least) = (0, _mm256_set1_ps(least));
+        for (at, upper) in cast::<_, [__m256; 8]>(*upper).into_iter().enumerate() {
+            let bits = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GE_OQ>(upper, least));
+            reach |= u64::from(bits.cast_unsigned()) << (8 * at);
+        }
+        reach
+    };
+    each_tile(tiles, asks, answers, products, reach);
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+pub(super) fn in_512_bits<const N: usize>(tiles: Tiles<'_>, asks: &[Ask<'_>; N], answers: &mut [[Answer; N]]) {
+    let products = |lines: &[Line], ahead: &[Line], asks: &[Ask<'_>; N]| {
+        let mut sums = asks.map(|ask| [_mm512_set1_epi32(-i32::from(OFFSET) * ask.sum); TILE_LINES]);
+        for (at, lines) in lines.as_chunks::<TILE_LINES>().0.iter().enumerate() {
+            fetch(ahead, at);
+            let rows: [__m512i; TILE_LINES] = lines.map(|line| cast(line.0));
+            for query in 0..N {
+                let word = _mm512_set1_epi32(asks[query].words[at].cast_signed());
+                for group in 0..TILE_LINES {
+                    sums[query][group] = _mm512_dpbusd_epi32(sums[query][group], rows[group], word);
+                }
+            }
+        }
+        sums.map(cast)
+    };
+    let reach = |upper: &[f32; TILE_ROWS], least: f32| {
+        let (mut reach, least) = (0, _mm512_set1_ps(least));
+        for (at, upper) in cast::<_, [__m512; 4]>(*upper).into_iter().enumerate() {
+            reach |= u64::from(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(upper, least)) << (16 * at);
+        }
+        reach
+    };
+    each_tile(tiles, asks, answers, products, reach);
+}
+
+/// Brings the lines of a word into cache, while others are computed with: blocks lie anywhere in memory, and the processor
+/// foresees no more than a page.
+#[inline(always)]
+fn fetch(ahead: &[Line], word: usize) {
+    for line in ahead.iter().skip(word * TILE_LINES).take(TILE_LINES) {
+        // SAFETY: it reads nothing.
+        #[expect(unsafe_code, reason = "a hint, which takes an address")]
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(line).cast());
+        }
+    }
+}
+
+/// What is nothing but bits, all of which are values.
+trait Bits: Copy {}
+impl Bits for [u8; 64] {}
+impl Bits for [i32; 16] {}
+impl Bits for [f32; 64] {}
+impl Bits for [__m256; 8] {}
+impl Bits for [__m512; 4] {}
+impl Bits for [i32; 64] {}
+impl Bits for __m512i {}
+impl Bits for [__m512i; 4] {}
+impl Bits for [__m256i; 2] {}
+
+#[inline(always)]
+fn cast<A: Bits, B: Bits>(bits: A) -> B {
+    const { assert!(size_of::<A>() == size_of::<B>()) }
+    // SAFETY: both are as long, and any bits are a value of either.
+    #[expect(unsafe_code, reason = "registers have no other safe way from and to memory")]
+    unsafe {
+        std::mem::transmute_copy(&bits)
+    }
+}

@@ -1,0 +1,99 @@
+//! The rows that may be among the best of one query, while a scan goes on.
+
+use turret_retrieval::topk::TopK;
+
+use super::ScoredRow;
+
+/// Rows that are held, at least, before the hopeless among them are thrown out.
+const HELD_MIN: usize = 256;
+/// The same, for each row wanted.
+const HELD_PER_ROW: usize = 4;
+
+/// A row whose score is known to lie between two numbers, ends included.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Between {
+    pub(super) row: u32,
+    pub(super) lower: f32,
+    pub(super) upper: f32,
+}
+
+/// Keeps what may be among the best `k` rows.
+///
+/// Each row is offered once. Scores are computed where bounds no longer tell rows apart, so that the rows held are never
+/// more than [`HELD_MIN`] or [`HELD_PER_ROW`] `* k`.
+pub(super) struct Sieve {
+    k: usize,
+    /// No row of a lower score is among the best.
+    floor: f32,
+    held: Vec<Between>,
+    held_max: usize,
+    top: TopK<ScoredRow>,
+}
+
+impl Sieve {
+    pub(super) fn new(k: usize) -> Self {
+        let held_max = HELD_MIN.max(k.saturating_mul(HELD_PER_ROW));
+        Self { k, floor: f32::NEG_INFINITY, held: Vec::new(), held_max, top: TopK::new(k) }
+    }
+
+    /// What a row must score to be wanted still.
+    pub(super) fn floor(&self) -> f32 {
+        self.floor
+    }
+
+    /// A row by its score.
+    pub(super) fn push(&mut self, row: u32, score: f32) {
+        if score < self.floor {
+            return;
+        }
+        self.top.push(ScoredRow { score, row });
+        if let Some(worst) = self.top.threshold() {
+            self.floor = self.floor.max(worst.score);
+        }
+    }
+
+    /// A row by bounds of its score; `score` tells that of any row.
+    pub(super) fn offer(&mut self, row: Between, score: impl Fn(u32) -> f32) {
+        if row.upper < self.floor {
+            return;
+        }
+        self.held.push(row);
+        if self.held.len() == self.held_max {
+            self.raise();
+            if self.held.len() > self.held_max / 2 {
+                self.resolve(score);
+            }
+        }
+    }
+
+    /// Throws out what at least `k` rows held are known to exceed.
+    fn raise(&mut self) {
+        if self.held.len() > self.k && self.k > 0 {
+            let (_, least, _) = self.held.select_nth_unstable_by(self.k - 1, |a, b| b.lower.total_cmp(&a.lower));
+            self.floor = self.floor.max(least.lower);
+        }
+        let floor = self.floor;
+        self.held.retain(|row| row.upper >= floor);
+    }
+
+    /// Computes the scores of all rows held that need it, the likeliest first.
+    fn resolve(&mut self, score: impl Fn(u32) -> f32) {
+        let mut held = std::mem::take(&mut self.held);
+        if held.len() > self.k && self.k > 0 {
+            held.select_nth_unstable_by(self.k - 1, |a, b| b.upper.total_cmp(&a.upper));
+        }
+        for row in held.drain(..) {
+            if row.upper >= self.floor {
+                self.push(row.row, score(row.row));
+            }
+        }
+        self.held = held;
+    }
+
+    /// The best `k` rows of those offered, best first.
+    pub(super) fn finish(mut self, score: impl Fn(u32) -> f32) -> Vec<ScoredRow> {
+        self.raise();
+        self.resolve(score);
+        self.top.into_sorted()
+    }
+}

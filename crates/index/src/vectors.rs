@@ -1,0 +1,87 @@
+//! The embeddings of a shard, in blocks that clones share until one of them changes.
+
+use std::sync::Arc;
+
+mod block;
+mod codes;
+
+pub(crate) use block::Block;
+pub(crate) use codes::{LINE_ROWS, Limits, Line, OFFSET, TILE_LINES, TILE_ROWS, WORD, quantise};
+
+/// Rows of a block; the last one may have fewer.
+pub(crate) const BLOCK_ROWS: usize = 256;
+
+/// The embeddings of a shard, by row.
+///
+/// A clone shares every block and costs one pointer each; a row that is set copies its block where a clone still holds it,
+/// so that searches go on with what they have.
+#[derive(Clone)]
+pub(crate) struct Vectors {
+    dimension: usize,
+    rows: usize,
+    blocks: Vec<Arc<Block>>,
+}
+
+impl Vectors {
+    /// The rows of `flat`, `[rows, dimension]`, row-major; `dimension` is at least 1.
+    pub(crate) fn from_rows(dimension: usize, flat: &[f32]) -> Self {
+        debug_assert_eq!(flat.len() % dimension, 0);
+        let blocks = flat.chunks(BLOCK_ROWS * dimension).map(|rows| Arc::new(Block::new(dimension, rows)));
+        Self { dimension, rows: flat.len() / dimension, blocks: blocks.collect() }
+    }
+
+    /// The embedding of `row`.
+    ///
+    /// # Panics
+    /// Where there is no such row.
+    pub(crate) fn row(&self, row: u32) -> &[f32] {
+        let row = row as usize;
+        self.blocks[row / BLOCK_ROWS].row(row % BLOCK_ROWS)
+    }
+
+    /// Replaces the embedding of `row`, or adds it where it is the first that is not there.
+    ///
+    /// # Panics
+    /// Where it is a later one, or `vector` is of another dimension.
+    pub(crate) fn set(&mut self, row: u32, vector: &[f32]) {
+        let row = row as usize;
+        assert!(row <= self.rows, "row {row} of {}", self.rows);
+        assert_eq!(vector.len(), self.dimension, "dimension");
+        match self.blocks.get_mut(row / BLOCK_ROWS) {
+            Some(block) => Arc::make_mut(block).set(row % BLOCK_ROWS, vector),
+            None => self.blocks.push(Arc::new(Block::new(self.dimension, vector))),
+        }
+        self.rows = self.rows.max(row + 1);
+    }
+
+    /// How many rows there are.
+    pub(crate) fn len(&self) -> usize {
+        self.rows
+    }
+
+    /// The length of an embedding.
+    pub(crate) fn dimension(&self) -> usize {
+        self.dimension
+    }
+
+    /// The memory of all blocks, those that clones share too.
+    pub(crate) fn bytes(&self) -> usize {
+        self.blocks.iter().map(|block| block.bytes()).sum()
+    }
+
+    /// The block at `at`, counted from the first.
+    ///
+    /// # Panics
+    /// Where there is no such block.
+    pub(crate) fn block(&self, at: usize) -> &Block {
+        &self.blocks[at]
+    }
+
+    /// Every block with its first row, in the order of rows.
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = (u32, &Block)> {
+        self.blocks.iter().enumerate().map(|(at, block)| ((at * BLOCK_ROWS) as u32, &**block))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,49 @@
+//! Some rows of a shard, together.
+
+use super::BLOCK_ROWS;
+use super::codes::Codes;
+
+/// Up to [`BLOCK_ROWS`] embeddings.
+#[derive(Clone)]
+pub(crate) struct Block {
+    dimension: usize,
+    /// `[rows, dimension]`, row-major.
+    rows: Vec<f32>,
+    codes: Codes,
+}
+
+impl Block {
+    /// The block of `rows`, `[1..=BLOCK_ROWS, dimension]`, row-major.
+    pub(super) fn new(dimension: usize, rows: &[f32]) -> Self {
+        debug_assert!((1..=BLOCK_ROWS * dimension).contains(&rows.len()));
+        let mut codes = Codes::new(dimension);
+        rows.chunks_exact(dimension).enumerate().for_each(|(at, row)| codes.set(at, row));
+        Self { dimension, rows: rows.to_vec(), codes }
+    }
+
+    /// The embedding at `at`, counted from the first of the block.
+    pub(crate) fn row(&self, at: usize) -> &[f32] {
+        &self.rows[at * self.dimension..(at + 1) * self.dimension]
+    }
+
+    /// The same rows as codes.
+    pub(crate) fn codes(&self) -> &Codes {
+        &self.codes
+    }
+
+    /// Replaces the row at `at`, or adds it where `at` is the first that is not there.
+    pub(super) fn set(&mut self, at: usize, vector: &[f32]) {
+        let start = at * self.dimension;
+        if start == self.rows.len() {
+            self.rows.extend_from_slice(vector);
+        } else {
+            self.rows[start..start + self.dimension].copy_from_slice(vector);
+        }
+        self.codes.set(at, vector);
+    }
+
+    /// The memory of the block.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of_val(&*self.rows) + self.codes.bytes()
+    }
+}

@@ -1,0 +1,133 @@
+//! Rows of a block as whole numbers of 8 bits, and how far they may be from what they stand for.
+//!
+//! A row `v` is `scale` times whole numbers in -127..=127, its *codes*, and a rest. So is a query `q`. With `v^` and `q^` for
+//! what the codes say, `|q.v - q^.v^| <= |q - q^| |v^| + |q| |v - v^|`, whatever the vectors are.
+
+use super::BLOCK_ROWS;
+
+/// Rows that are compared together: one bit each in a `u64`.
+pub(crate) const TILE_ROWS: usize = 64;
+/// Rows of a [`Line`].
+pub(crate) const LINE_ROWS: usize = 16;
+/// Components of a row in a [`Line`]: as many bytes as a 32-bit lane has.
+pub(crate) const WORD: usize = 4;
+/// Lines of a tile that hold the same components.
+pub(crate) const TILE_LINES: usize = TILE_ROWS / LINE_ROWS;
+/// What is added to a code in a [`Line`], because processors multiply bytes without a sign by bytes with one.
+pub(crate) const OFFSET: u8 = 128;
+
+const CODE_MAX: f32 = 127.0;
+/// Room for the rounding of sums in `f64`, which is a thousand times smaller.
+const ABOVE: f64 = 1.0 + 1e-9;
+
+/// Four components of sixteen rows, `[LINE_ROWS, WORD]`, each plus [`OFFSET`].
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+pub(crate) struct Line(pub(crate) [u8; LINE_ROWS * WORD]);
+
+/// The codes of a block.
+#[derive(Clone)]
+pub(crate) struct Codes {
+    /// `[tiles, words, TILE_LINES]`, so that a tile is read from its beginning to its end.
+    lines: Vec<Line>,
+    /// `[tiles]`; NaN for rows that are not there.
+    scales: Vec<[f32; TILE_ROWS]>,
+    words: usize,
+    limits: Limits,
+}
+
+/// What no row of a block exceeds; rows that were replaced count too.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Limits {
+    /// Length of the rest, in units of the row's scale.
+    pub(crate) rest_in_scales: f64,
+    /// Length of the rest.
+    pub(crate) rest: f64,
+    /// Length of what the codes say.
+    pub(crate) length: f64,
+}
+
+/// A vector as codes.
+pub(crate) struct Quantised {
+    pub(crate) codes: Vec<i8>,
+    pub(crate) scale: f32,
+    /// Upper bounds of the lengths of the rest and of what the codes say.
+    pub(crate) rest: f64,
+    pub(crate) length: f64,
+}
+
+impl Codes {
+    pub(super) fn new(dimension: usize) -> Self {
+        let words = dimension.div_ceil(WORD);
+        Self { lines: Vec::new(), scales: Vec::new(), words, limits: Limits::default() }
+    }
+
+    /// Takes `vector` for the row at `at`, which is at most the first that is not there.
+    pub(super) fn set(&mut self, at: usize, vector: &[f32]) {
+        debug_assert!(at < BLOCK_ROWS);
+        let (tile, lane) = (at / TILE_ROWS, at % TILE_ROWS);
+        if tile == self.scales.len() {
+            self.scales.push([f32::NAN; TILE_ROWS]);
+            self.lines.resize(self.scales.len() * self.words * TILE_LINES, Line([OFFSET; LINE_ROWS * WORD]));
+        }
+        let quantised = quantise(vector);
+        let lines = &mut self.lines[tile * self.words * TILE_LINES..][..self.words * TILE_LINES];
+        for (codes, lines) in quantised.codes.chunks(WORD).zip(lines.chunks_exact_mut(TILE_LINES)) {
+            let place = &mut lines[lane / LINE_ROWS].0[lane % LINE_ROWS * WORD..];
+            place.iter_mut().zip(codes).for_each(|(place, code)| *place = code.cast_unsigned().wrapping_add(OFFSET));
+        }
+        self.scales[tile][lane] = quantised.scale;
+        // A rest of nothing is none, whatever the scale.
+        let in_scales = if quantised.rest > 0.0 { quantised.rest / f64::from(quantised.scale) * ABOVE } else { 0.0 };
+        self.limits = Limits {
+            rest_in_scales: self.limits.rest_in_scales.max(in_scales),
+            rest: self.limits.rest.max(quantised.rest),
+            length: self.limits.length.max(quantised.length),
+        };
+    }
+
+    /// How many tiles there are; the last may have rows that are not there.
+    pub(crate) fn tiles(&self) -> usize {
+        self.scales.len()
+    }
+
+    /// The codes of all tiles.
+    pub(crate) fn lines(&self) -> &[Line] {
+        &self.lines
+    }
+
+    /// The codes of some tiles, `[tiles, words, TILE_LINES]`, and their scales.
+    pub(crate) fn tiles_at(&self, tiles: std::ops::Range<usize>) -> (&[Line], &[[f32; TILE_ROWS]]) {
+        let lines = self.words * TILE_LINES;
+        (&self.lines[tiles.start * lines..tiles.end * lines], &self.scales[tiles])
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(&*self.lines) + size_of_val(&*self.scales)
+    }
+}
+
+/// The codes of `vector`, whose components are finite.
+pub(crate) fn quantise(vector: &[f32]) -> Quantised {
+    let largest = vector.iter().fold(0f32, |largest, x| if x.abs() > largest { x.abs() } else { largest });
+    let scale = largest / CODE_MAX;
+    // Too small to divide by, or nothing at all: then all of it is rest.
+    let per_scale = if scale > f32::MIN_POSITIVE { 1.0 / scale } else { 0.0 };
+    let scale = if per_scale > 0.0 { scale } else { f32::MIN_POSITIVE };
+    let code = |x: &f32| (x * per_scale).round_ties_even().clamp(-CODE_MAX, CODE_MAX) as i8;
+    let codes: Vec<i8> = vector.iter().map(code).collect();
+    let (mut rest, mut length) = (0f64, 0f64);
+    for (x, code) in vector.iter().zip(&codes) {
+        let said = f64::from(scale) * f64::from(*code);
+        rest += (f64::from(*x) - said).powi(2);
+        length += said.powi(2);
+    }
+    Quantised { codes, scale, rest: rest.sqrt() * ABOVE, length: length.sqrt() * ABOVE }
+}
+
+#[cfg(test)]
+mod tests;
