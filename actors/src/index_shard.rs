@@ -331,7 +331,14 @@ fn run(index: &ShardIndex, ask: &SearchAsk, verified: bool) -> Result<SearchRepl
     let failed = |why: String| Refusal::Failed(why);
     let (vector, baseline) = (&ask.query.vector, ask.query.without_context.as_ref());
     vector.check(index.dimension()).map_err(|error| failed(format!("vector: {error}")))?;
-    let search = Search { vector, baseline, k: ask.k as usize, filter: ask.filter.as_ref(), exact: ask.exact };
+    let search = Search {
+        vector,
+        baseline,
+        k: ask.k as usize,
+        filter: ask.filter.as_ref(),
+        crowding: ask.crowding.as_ref(),
+        exact: ask.exact,
+    };
     let found = index.search(&search).map_err(|error| failed(error.to_string()))?;
     let Found { ads, exhausted, plan, selectivity, distances } = found;
     Ok(SearchReply { ads, exhausted, plan, selectivity, distances, verified })

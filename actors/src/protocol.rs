@@ -7,6 +7,7 @@ use ractor::RpcReplyPort;
 use ractor_cluster::RactorClusterMessage;
 use serde::{Deserialize, Serialize};
 use turret_index::{FoundAd, Plan};
+use turret_retrieval::crowding::Crowding;
 use turret_retrieval::filter::Filter;
 use turret_retrieval::ids::{EncoderVersion, GenerationId, NodeName, UserId};
 use turret_retrieval::state::SequenceState;
@@ -46,6 +47,8 @@ pub struct SearchAsk {
     pub k: u32,
     /// Only ads that pass.
     pub filter: Option<Filter>,
+    /// At most so many ads of one value.
+    pub crowding: Option<Crowding>,
     /// Whether every ad that passes is to be compared, whatever a graph would say.
     pub exact: bool,
     /// Microseconds left when this was sent.
@@ -68,7 +71,7 @@ pub struct QueryEmbedding {
 pub struct SearchReply {
     /// In the order of [`Hit`](turret_retrieval::topk::Hit); each baseline is the score without the context.
     pub ads: Vec<FoundAd>,
-    /// Fewer than `k` ads of the shard pass the filter, and all of them are here.
+    /// Fewer than `k` ads of the shard pass the filter and the crowding, and all of them are here.
     pub exhausted: bool,
     /// How the shard searched.
     pub plan: Plan,

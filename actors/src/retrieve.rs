@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use turret_retrieval::budget::Budget;
 use turret_retrieval::context::Context;
 use turret_retrieval::coverage::Coverage;
+use turret_retrieval::crowding::Crowding;
 use turret_retrieval::filter::Filter;
 use turret_retrieval::generation::Manifest;
 use turret_retrieval::ids::{AdId, EncoderVersion, UserId};
@@ -44,6 +45,8 @@ pub struct RetrieveRequest {
     pub demographics: Demographics,
     /// Only ads that pass.
     pub filter: Option<Filter>,
+    /// At most so many ads of one value.
+    pub crowding: Option<Crowding>,
     /// How many, 1..=[`K_MAX`](turret_retrieval::topk::K_MAX).
     pub k: usize,
     /// How long it may take, from arrival.
@@ -236,6 +239,7 @@ impl Retriever {
             context: None,
             demographics: Demographics::default(),
             filter: None,
+            crowding: None,
             k,
             budget: Budget::new(Instant::now().into_std(), budget),
             max_state_age_ms: None,

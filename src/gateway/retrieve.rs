@@ -118,6 +118,9 @@ fn validate(
         .map(|json| Filter::from_json(json, &manifest.attributes))
         .transpose()
         .map_err(|error| Problem::filter(&error))?;
+    if let Some(crowding) = &body.crowding {
+        crowding.check(&manifest.attributes).map_err(|error| Problem::invalid(error.field(), error.to_string()))?;
+    }
     let max_state_age_ms =
         body.max_state_age_s.map(|seconds| i64::try_from(seconds.saturating_mul(1_000)).unwrap_or(i64::MAX));
     Ok(RetrieveRequest {
@@ -125,6 +128,7 @@ fn validate(
         context: body.context.clone(),
         demographics: body.demographics.clone(),
         filter,
+        crowding: body.crowding.clone(),
         k: body.k as usize,
         budget: Budget::new(arrival, Duration::from_millis(deadline_ms)),
         max_state_age_ms,

@@ -45,7 +45,7 @@ pub(super) fn write(
         };
         let index = ShardIndex::build(publication.model.dimension(), ads, publication.index, &mut go_on)?;
         for (query, found) in queries.iter().zip(&mut found) {
-            let search = Search { vector: query, baseline: None, k, filter: None, exact: false };
+            let search = Search { vector: query, baseline: None, crowding: None, k, filter: None, exact: false };
             found.push(index.search(&search)?.ads.into_iter().map(|ad| (ad.hit, ())).collect());
         }
         for (hits, exact) in index.scan_many(&queries, k)?.into_iter().zip(&mut exact) {

@@ -49,6 +49,30 @@ fn three_nodes_answer_what_one_node_answers() {
 }
 
 #[test]
+fn no_advertiser_crowds_an_answer_of_three_nodes() {
+    let cluster = Cluster::start(&["a", "b", "c"]);
+    let node = &cluster.nodes[1];
+    let mut request = request_of(&world().user_of_each_partition()[0]);
+    request["k"] = json!(2_000);
+    let all = node.retrieve(&request)["candidates"].as_array().unwrap().clone();
+    let mut of_each: BTreeMap<String, usize> = BTreeMap::new();
+    let mut admits = |ad: &&Value| {
+        let count = of_each.entry(ad["advertiser_id"].to_string()).or_default();
+        *count += 1;
+        *count <= 2
+    };
+    let expected: Vec<&Value> = all.iter().filter(&mut admits).take(20).collect();
+    let plain: Vec<&Value> = all.iter().take(20).collect();
+    assert_ne!(expected, plain, "somebody would have more than two of the best twenty");
+    request["k"] = json!(20);
+    request["crowding"] = json!({ "field": "advertiser_id", "max": 2 });
+    let answer = node.retrieve(&request);
+    assert!(answer["candidates"].as_array().unwrap().iter().eq(expected), "{answer:#}");
+    assert_eq!((&answer["status"], &answer["exhausted"]), (&json!("full"), &json!(false)));
+    cluster.assert_no_panic();
+}
+
+#[test]
 fn a_score_without_context_is_the_score_of_a_request_without_one() {
     let cluster = Cluster::start(&["a"]);
     let node = &cluster.nodes[0];

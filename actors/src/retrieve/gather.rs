@@ -2,8 +2,9 @@
 
 use turret_index::FoundAd;
 use turret_retrieval::coverage::{Coverage, ShardOutcome};
+use turret_retrieval::crowding::{Crowding, Taken};
 use turret_retrieval::ids::ShardId;
-use turret_retrieval::merge::merge;
+use turret_retrieval::merge::merge_within;
 use turret_retrieval::topk::Hit;
 
 use crate::protocol::{Refusal, SearchReply};
@@ -26,6 +27,7 @@ pub struct Candidate {
 struct Beside {
     score_without_context: Option<f32>,
     advertiser: Option<Box<str>>,
+    crowd: Option<Box<str>>,
     shard: ShardId,
 }
 
@@ -35,6 +37,8 @@ pub struct Gather {
     lists: Vec<Vec<(Hit, Beside)>>,
     exhausted: bool,
     plans: Vec<ShardPlan>,
+    /// The most ads of one value.
+    crowd_max: Option<u32>,
 }
 
 /// How one shard searched.
@@ -64,9 +68,15 @@ pub struct Gathered {
 }
 
 impl Gather {
-    /// Before the first answer of `shards` shards.
-    pub fn new(shards: u32) -> Self {
-        Self { outcomes: vec![None; shards as usize], lists: Vec::new(), exhausted: true, plans: Vec::new() }
+    /// Before the first answer of `shards` shards, which were asked for this crowding.
+    pub fn new(shards: u32, crowding: Option<&Crowding>) -> Self {
+        Self {
+            outcomes: vec![None; shards as usize],
+            lists: Vec::new(),
+            exhausted: true,
+            plans: Vec::new(),
+            crowd_max: crowding.map(|crowding| crowding.max),
+        }
     }
 
     /// Takes in what a shard answered; only its first answer counts.
@@ -98,9 +108,11 @@ impl Gather {
             .map(|(shard, outcome)| (ShardId(shard), outcome.unwrap_or(ShardOutcome::Timeout)))
             .collect();
         let coverage = Coverage::of(&outcomes, shard_ads);
-        let candidates = merge(&self.lists, k)
+        let mut taken = self.crowd_max.map(Taken::new);
+        let mut admits = |ad: &Beside| taken.as_mut().is_none_or(|taken| taken.admits(ad.crowd.as_deref()));
+        let candidates = merge_within(&self.lists, k, &mut admits)
             .into_iter()
-            .map(|(hit, Beside { score_without_context, advertiser, shard })| Candidate {
+            .map(|(hit, Beside { score_without_context, advertiser, shard, .. })| Candidate {
                 hit,
                 score_without_context,
                 advertiser,
@@ -115,7 +127,7 @@ impl Gather {
 
 fn beside(ad: FoundAd, shard: ShardId) -> (Hit, Beside) {
     let score_without_context = ad.baseline_score.filter(|score| score.is_finite());
-    (ad.hit, Beside { score_without_context, advertiser: ad.advertiser, shard })
+    (ad.hit, Beside { score_without_context, advertiser: ad.advertiser, crowd: ad.crowd, shard })
 }
 
 /// What a shard's refusal means for coverage.
@@ -145,6 +157,7 @@ mod tests {
             hit: Hit { ad: AdId::from(*ad), score: *score },
             advertiser: None,
             baseline_score: None,
+            crowd: None,
         };
         SearchReply {
             ads: ads.iter().map(found).collect(),
@@ -158,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_late_shard_leaves_the_answer_partial() {
-        let mut gather = Gather::new(3);
+        let mut gather = Gather::new(3, None);
         gather.take(ShardId(2), Ok(reply(&[(9, 0.5)], true)));
         gather.take(ShardId(0), Ok(reply(&[(1, 0.9), (2, 0.1)], true)));
         gather.take(ShardId(0), Err(ShardOutcome::Failed));
@@ -175,7 +188,7 @@ mod tests {
 
     #[test]
     fn what_an_unverified_shard_found_is_in_the_answer_that_tells_of_it() {
-        let mut gather = Gather::new(2);
+        let mut gather = Gather::new(2, None);
         gather.take(ShardId(0), Ok(reply(&[(1, 0.9)], true)));
         gather.take(ShardId(1), Ok(SearchReply { verified: false, ..reply(&[(2, 0.8)], true) }));
         let gathered = gather.finish(5, &[1, 1]);
@@ -184,12 +197,28 @@ mod tests {
     }
 
     #[test]
+    fn a_crowding_holds_over_all_shards() {
+        let crowding = Crowding { field: "advertiser_id".into(), max: 1 };
+        let of = |ads: &[(u64, f32)], crowd: &str| {
+            let mut reply = reply(ads, true);
+            reply.ads.iter_mut().for_each(|ad| ad.crowd = Some(crowd.into()));
+            reply
+        };
+        let mut gather = Gather::new(3, Some(&crowding));
+        gather.take(ShardId(0), Ok(of(&[(1, 0.9)], "adv1")));
+        gather.take(ShardId(1), Ok(of(&[(2, 0.8)], "adv1")));
+        gather.take(ShardId(2), Ok(of(&[(3, 0.7)], "adv2")));
+        let ads: Vec<AdId> = gather.finish(5, &[1; 3]).candidates.into_iter().map(|ad| ad.hit.ad).collect();
+        assert_eq!(ads, [AdId::from(1), AdId::from(3)]);
+    }
+
+    #[test]
     fn exhausted_needs_every_shard_to_say_so() {
-        let mut gather = Gather::new(2);
+        let mut gather = Gather::new(2, None);
         gather.take(ShardId(0), Ok(reply(&[(1, 0.9)], true)));
         gather.take(ShardId(1), Ok(reply(&[], true)));
         assert!(gather.finish(2, &[1, 1]).exhausted);
-        let mut gather = Gather::new(2);
+        let mut gather = Gather::new(2, None);
         gather.take(ShardId(0), Ok(reply(&[(1, 0.9)], true)));
         gather.take(ShardId(1), Ok(reply(&[(2, 0.8)], true)));
         assert!(!gather.finish(2, &[1, 1]).exhausted);
@@ -211,7 +240,7 @@ mod tests {
                 })
                 .collect();
             let gather_in = |order: Vec<u32>| {
-                let mut gather = Gather::new(shards);
+                let mut gather = Gather::new(shards, None);
                 for shard in order {
                     gather.take(ShardId(shard), Ok(replies[shard as usize].clone()));
                 }

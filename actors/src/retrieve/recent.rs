@@ -86,6 +86,7 @@ mod tests {
             context: None,
             demographics: Demographics::default(),
             filter: None,
+            crowding: None,
             k: 1 + user as usize,
             budget: Budget::new(Instant::now().into_std(), Duration::from_secs(1)),
             max_state_age_ms: None,

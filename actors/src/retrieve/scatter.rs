@@ -39,10 +39,11 @@ pub(super) async fn scatter(
         query,
         k: request.k as u32,
         filter: request.filter.clone(),
+        crowding: request.crowding.clone(),
         exact,
         remaining_us: patience.as_micros() as u64,
     };
-    let mut gather = Gather::new(table.manifest.shards());
+    let mut gather = Gather::new(table.manifest.shards(), request.crowding.as_ref());
     let mut asked = FuturesUnordered::new();
     for (shard, replicas) in (0u32..).map(ShardId).zip(&table.shards) {
         match replicas.first() {

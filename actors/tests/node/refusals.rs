@@ -38,6 +38,7 @@ fn search_ask(world: &World) -> SearchAsk {
         query: query(world, direction(MODEL.dimension())),
         k: 5,
         filter: None,
+        crowding: None,
         exact: false,
         remaining_us: 5_000_000,
     }

@@ -140,6 +140,7 @@ pub(crate) fn ask(user: Option<u64>, k: usize) -> RetrieveRequest {
         context: None,
         demographics: Demographics::default(),
         filter: None,
+        crowding: None,
         k,
         budget: Budget::new(Instant::now().into_std(), DEADLINE),
         max_state_age_ms: None,

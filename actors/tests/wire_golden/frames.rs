@@ -114,11 +114,11 @@ async fn requests_are_framed_by_the_name_of_their_variant() {
     check(framed(AdsRequest::Change(Wire::new(vec![]), port())), "Change", "00000000000000020600");
     check(framed(AdsRequest::Get(Wire::new(ad()), port())), "Get", "00000000000000050603616431");
     check(framed(AdsRequest::Since(Wire::new(after), port())), "Since", "000000000000000306ac02");
-    let search = SearchAsk { query: query(None), k: 1, filter: None, exact: false, remaining_us: 1 };
+    let search = SearchAsk { query: query(None), k: 1, filter: None, crowding: None, exact: false, remaining_us: 1 };
     check(
         framed(IndexRequest::Search(Wire::new(search), port())),
         "Search",
-        "000000000000001e060e672d323032362d31312d32332e320200000000000080bf0001000001",
+        "000000000000001f060e672d323032362d31312d32332e320200000000000080bf000100000001",
     );
 }
 

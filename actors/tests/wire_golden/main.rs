@@ -15,6 +15,7 @@ use turret_actors::wire::WIRE_VERSION;
 use turret_index::{FoundAd, Plan};
 use turret_index::{ShardAd, ShardChange, ShardContent};
 use turret_retrieval::context::{Context, Subject};
+use turret_retrieval::crowding::Crowding;
 use turret_retrieval::ids::{AdId, GenerationId, InterestId, ItemId};
 use turret_retrieval::item::Interest;
 use turret_retrieval::live_ad::{AdChange, LiveAd, Promoted};
@@ -35,36 +36,44 @@ fn the_version_is_the_one_that_the_bytes_are_of() {
 
 #[test]
 fn messages_of_the_index() {
-    let ask = |filter| SearchAsk { query: query(None), k: 200, filter, exact: false, remaining_us: 25_000 };
-    golden(ask(None), "060e672d323032362d31312d32332e320200000000000080bf00c8010000a8c301");
+    let ask =
+        |filter| SearchAsk { query: query(None), k: 200, filter, crowding: None, exact: false, remaining_us: 25_000 };
+    golden(ask(None), "060e672d323032362d31312d32332e320200000000000080bf00c801000000a8c301");
     golden(
         SearchAsk { query: query(Some(vector())), exact: true, ..ask(None) },
-        "060e672d323032362d31312d32332e320200000000000080bf010200000000000080bfc8010001a8c301",
+        "060e672d323032362d31312d32332e320200000000000080bf010200000000000080bfc801000001a8c301",
     );
     golden(
-        ask(Some(filter())),
-        "060e672d323032362d31312d32332e320200000000000080bf00c8010100020306737461747573010661637469766502010104076d696e5f616765010000000000003240000100000000006050400100a8c301",
+        SearchAsk { crowding: Some(Crowding { field: "campaign_id".into(), max: 5 }), ..ask(Some(filter())) },
+        "060e672d323032362d31312d32332e320200000000000080bf00c8010100020306737461747573010661637469766502010104076d696e5f6167650100000000000032400001000000000060504001010b63616d706169676e5f69640500a8c301",
     );
     let hit = |ad: &str, score| Hit { ad: AdId::new(ad).expect("an id"), score };
     let found = |hit, advertiser: Option<&str>, baseline_score| FoundAd {
         hit,
         advertiser: advertiser.map(Into::into),
         baseline_score,
+        crowd: advertiser.map(|_| "c7".into()),
     };
     let reply = |plan, selectivity| {
         let ads = vec![found(hit("ad901", 0.8125), Some("adv12"), Some(0.5)), found(hit("7", -0.5), None, None)];
         Ok::<_, Refusal>(SearchReply { ads, exhausted: true, plan, selectivity, distances: 300, verified: true })
     };
-    golden(reply(Plan::Exact, None), "0600020561643930310000503f01056164763132010000003f0137000000bf0000010000ac0201");
+    golden(
+        reply(Plan::Exact, None),
+        "0600020561643930310000503f01056164763132010000003f010263370137000000bf000000010000ac0201",
+    );
     golden(
         reply(Plan::ExactPostings, Some(0.25)),
-        "0600020561643930310000503f01056164763132010000003f0137000000bf0000010101000000000000d03fac0201",
+        "0600020561643930310000503f01056164763132010000003f010263370137000000bf000000010101000000000000d03fac0201",
     );
     golden(
         reply(Plan::InGraph, Some(0.5)),
-        "0600020561643930310000503f01056164763132010000003f0137000000bf0000010201000000000000e03fac0201",
+        "0600020561643930310000503f01056164763132010000003f010263370137000000bf000000010201000000000000e03fac0201",
     );
-    golden(reply(Plan::Graph, None), "0600020561643930310000503f01056164763132010000003f0137000000bf0000010300ac0201");
+    golden(
+        reply(Plan::Graph, None),
+        "0600020561643930310000503f01056164763132010000003f010263370137000000bf000000010300ac0201",
+    );
 }
 
 #[test]

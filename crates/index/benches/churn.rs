@@ -252,7 +252,7 @@ fn beside_readers<T>(
                 let filter = at.is_multiple_of(4).then_some(&filter);
                 let new = replaced.load(Ordering::Acquire);
                 let k = if at % 2 == 0 { 10 } else { 100 };
-                let search = Search { vector: query, baseline: None, k, filter, exact: false };
+                let search = Search { vector: query, baseline: None, crowding: None, k, filter, exact: false };
                 seen.searches += 1;
                 let Ok(found) = index.search(&search) else {
                     seen.errors += 1;
@@ -293,7 +293,7 @@ fn recalls(index: &ShardIndex, world: &World) -> [f64; 2] {
         let mut found = 0;
         for vector in &world.queries {
             let ads = |exact| -> HashSet<u32> {
-                let search = Search { vector, baseline: None, k, filter: None, exact };
+                let search = Search { vector, baseline: None, crowding: None, k, filter: None, exact };
                 let ads = index.search(&search).expect("the query is good").ads;
                 ads.iter().map(|ad| ad.hit.ad.as_str().parse().expect("ids are numbers")).collect()
             };

@@ -153,7 +153,7 @@ fn graph(world: &World, rows: &mut Vec<Value>) {
     for round in 0..=ROUNDS {
         let (mut found, mut expected): (Vec<Vec<u32>>, Vec<Vec<u32>>) = Default::default();
         let walk = |query: &UnitVector| {
-            let search = Search { vector: query, baseline: None, k: 10, filter: None, exact: false };
+            let search = Search { vector: query, baseline: None, crowding: None, k: 10, filter: None, exact: false };
             walked.search(&search).expect("the query is good").ads.iter().map(|ad| number(&ad.hit)).collect()
         };
         let graph = cpu_us(world, turns, || found = world.queries.iter().map(walk).collect());
@@ -212,7 +212,7 @@ impl Ord for Worst {
 }
 
 fn scan(index: &ShardIndex, query: &UnitVector, k: usize) -> Vec<u32> {
-    let search = Search { vector: query, baseline: None, k, filter: None, exact: true };
+    let search = Search { vector: query, baseline: None, crowding: None, k, filter: None, exact: true };
     index.search(&search).expect("the query is good").ads.iter().map(|ad| number(&ad.hit)).collect()
 }
 

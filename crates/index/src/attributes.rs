@@ -101,6 +101,11 @@ impl Postings {
         (rows.next().unwrap_or(0), rows.sum())
     }
 
+    /// The word of a row that has one of this attribute.
+    pub(crate) fn word(&self, name: &str, row: u32) -> Option<Box<str>> {
+        self.segments.iter().find_map(|segment| segment.word(name, row))
+    }
+
     /// Whether any row has an attribute of this name.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.segments.iter().any(|segment| segment.has(name))

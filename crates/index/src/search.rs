@@ -1,6 +1,7 @@
 //! What a search asks of a shard, and what it answers.
 
 use serde::{Deserialize, Serialize};
+use turret_retrieval::crowding::{Crowding, CrowdingError};
 use turret_retrieval::filter::Filter;
 use turret_retrieval::topk::{Hit, K_MAX};
 use turret_retrieval::vector::UnitVector;
@@ -25,6 +26,8 @@ pub struct Search<'a> {
     pub k: usize,
     /// Only ads that pass.
     pub filter: Option<&'a Filter>,
+    /// At most so many ads of one value; what is one too many is passed over.
+    pub crowding: Option<&'a Crowding>,
     /// Whether every ad that passes is compared, whatever a graph would say: what the graph is measured against.
     pub exact: bool,
 }
@@ -38,6 +41,8 @@ pub struct FoundAd {
     pub advertiser: Option<Box<str>>,
     /// Its score by [`Search::baseline`], where there was one.
     pub baseline_score: Option<f32>,
+    /// Its value of the field of [`Search::crowding`], where there was one.
+    pub crowd: Option<Box<str>>,
 }
 
 /// The best ads of the shard, and how they were found.
@@ -45,7 +50,7 @@ pub struct FoundAd {
 pub struct Found {
     /// In the order of [`Hit`]. `k` of them wherever so many ads pass.
     pub ads: Vec<FoundAd>,
-    /// Fewer than `k` ads pass the filter, and all of them are here.
+    /// Fewer than `k` ads pass the filter and the crowding, and all of them are here.
     pub exhausted: bool,
     /// How they were found.
     pub plan: Plan,
@@ -70,6 +75,9 @@ pub enum SearchError {
     /// The query to compare with is not a unit vector of this index.
     #[error("baseline: {0}")]
     Baseline(#[source] UnitError),
+    /// A cap that admits nothing.
+    #[error("crowding: {0}")]
+    Crowding(#[from] CrowdingError),
     /// The filter is larger than any that a parser lets through.
     #[error("filter: {0}")]
     Filter(#[from] FilterShapeError),
@@ -88,6 +96,7 @@ impl Search<'_> {
         if let Some(baseline) = self.baseline {
             check_unit(baseline.as_slice(), dimension).map_err(SearchError::Baseline)?;
         }
+        self.crowding.map_or(Ok(()), Crowding::check_max)?;
         self.filter.map_or(Ok(()), |filter| Ok(check_shape(filter)?))
     }
 }

@@ -7,7 +7,7 @@ use roaring::RoaringBitmap;
 use turret_retrieval::ids::AdId;
 use turret_retrieval::item::AttributeKind;
 use turret_retrieval::topk::Hit;
-use turret_retrieval::vector::{UnitVector, dot};
+use turret_retrieval::vector::dot;
 
 use crate::attributes::Postings;
 use crate::blocks::Blocks;
@@ -16,6 +16,8 @@ use crate::graph::{Graph, GraphError};
 use crate::planner::{Extent, Plan, Planner, Step};
 use crate::search::{Found, FoundAd, Search, SearchError};
 use crate::vectors::Vectors;
+
+mod crowded;
 
 /// What an answer says of an ad.
 pub(crate) struct ListedAd {
@@ -69,32 +71,40 @@ impl View {
         let count = passing.as_ref().map(|rows| rows.len() as usize);
         // A filter that everything passes is none.
         let passing = passing.filter(|rows| (rows.len() as usize) < visible);
-        let step = match (search.exact, &passing) {
-            (false, _) => {
-                let walked = self.graph.as_ref().map(|_| self.counts.linked);
-                planner.plan(Extent { ads: visible, passing: count, walked }, search.k)
+        let (rows, plan, distances) = self.best(planner, search, passing.as_ref())?;
+        let (ads, distances, exhausted) = match search.crowding {
+            None => {
+                let ads = rows.iter().map(|row| self.found(row, search, None)).collect();
+                (ads, distances, count.unwrap_or(visible) < search.k)
             }
-            (true, Some(_)) => Step::ExactPostings,
-            (true, None) => Step::Exact,
+            Some(crowding) => self.thin(planner, search, crowding, (rows, distances), passing)?,
         };
-        let (rows, plan, distances) = self.take(step, planner, search, passing.as_ref())?;
         Ok(Found {
-            ads: rows.iter().map(|row| self.found(row, search.baseline)).collect(),
-            exhausted: count.unwrap_or(visible) < search.k,
+            ads,
+            exhausted,
             plan,
             selectivity: count.map(|count| count as f64 / visible.max(1) as f64),
             distances,
         })
     }
 
-    fn take(
+    /// The best `k` rows of `passing`, or of all that may be found, how they were found, and how many were compared.
+    pub(crate) fn best(
         &self,
-        step: Step,
         planner: &Planner,
         search: &Search<'_>,
         passing: Option<&RoaringBitmap>,
     ) -> Result<(Vec<ScoredRow>, Plan, u64), GraphError> {
         let (query, k) = (search.vector.as_slice(), search.k);
+        let step = match (search.exact, passing) {
+            (false, _) => {
+                let walked = self.graph.as_ref().map(|_| self.counts.linked);
+                let passing = passing.map(|rows| rows.len() as usize);
+                planner.plan(Extent { ads: self.live.len() as usize, passing, walked }, k)
+            }
+            (true, Some(_)) => Step::ExactPostings,
+            (true, None) => Step::Exact,
+        };
         let rows = passing.unwrap_or(&self.live);
         let (walked, distances) = match (step, &self.graph) {
             (Step::Graph { list } | Step::InGraph { list }, Some(graph)) => {
@@ -174,12 +184,13 @@ impl View {
         rows
     }
 
-    fn found(&self, row: &ScoredRow, baseline: Option<&UnitVector>) -> FoundAd {
+    pub(crate) fn found(&self, row: &ScoredRow, search: &Search<'_>, crowd: Option<Box<str>>) -> FoundAd {
         let ad = self.ads.get(row.row);
         FoundAd {
             hit: self.hit(row),
             advertiser: ad.advertiser.clone(),
-            baseline_score: baseline.map(|baseline| dot(baseline.as_slice(), self.vectors.row(row.row))),
+            baseline_score: search.baseline.map(|baseline| dot(baseline.as_slice(), self.vectors.row(row.row))),
+            crowd,
         }
     }
 

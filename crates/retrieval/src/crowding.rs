@@ -57,14 +57,20 @@ impl CrowdingError {
 }
 
 impl Crowding {
+    /// Checks what holds whatever attributes ads have.
+    ///
+    /// # Errors
+    /// [`CrowdingError::Max`].
+    pub fn check_max(&self) -> Result<(), CrowdingError> {
+        if (1..=K_MAX as u32).contains(&self.max) { Ok(()) } else { Err(CrowdingError::Max { found: self.max }) }
+    }
+
     /// Checks it against the attributes that ads have.
     ///
     /// # Errors
     /// The first rule that it breaks.
     pub fn check(&self, attributes: &BTreeMap<Box<str>, AttributeKind>) -> Result<(), CrowdingError> {
-        if !(1..=K_MAX as u32).contains(&self.max) {
-            return Err(CrowdingError::Max { found: self.max });
-        }
+        self.check_max()?;
         let field = || self.field.clone();
         match attributes.get(&self.field) {
             Some(AttributeKind::Keyword) => Ok(()),

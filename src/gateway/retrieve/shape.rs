@@ -7,6 +7,7 @@ use turret_actors::retrieve::Answer;
 use turret_actors::retrieve::inference::Fallback;
 use turret_retrieval::context::{Context, Surface};
 use turret_retrieval::coverage::Coverage;
+use turret_retrieval::crowding::Crowding;
 use turret_retrieval::ids::{AdId, RequestId, UserId};
 use turret_retrieval::tier::{History, Tier};
 use turret_retrieval::user::Demographics;
@@ -28,6 +29,8 @@ pub(super) struct RetrieveBody {
     pub(super) demographics: Demographics,
     #[serde(default)]
     pub(super) filter: Option<serde_json::Value>,
+    #[serde(default)]
+    pub(super) crowding: Option<Crowding>,
     pub(super) k: u64,
     #[serde(default)]
     pub(super) deadline_ms: Option<u64>,

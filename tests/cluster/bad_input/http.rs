@@ -98,7 +98,12 @@ fn shapes_that_the_interface_does_not_have_are_refused() {
     check("user_id", json!("u\u{0}1"), "control characters");
     check("user_id", json!("x".repeat(1_000_000)), "is 1000000 bytes long, the limit is 128");
     check("context", json!("a chair"), "invalid type");
-    check("crowding", json!({ "field": "advertiser_id", "max": 5 }), "unknown field `crowding`");
+    check("crowding", json!("advertiser_id"), "invalid type");
+    check("colour", json!("red"), "unknown field `colour`");
+    let crowding = |field: &str, max: u64| json!({ "field": field, "max": max });
+    tried.refuses_field("crowding", crowding("advertiser_id", 0), "crowding.max", "0 is not in 1..=2000");
+    tried.refuses_field("crowding", crowding("colour", 5), "crowding.field", "no ad has an attribute `colour`");
+    tried.refuses_field("crowding", crowding("bid", 5), "crowding.field", "`bid` is of kind Number");
     tried.refuses_field("explain", json!(["everything"]), "explain[0]", "unknown variant");
     let missing = |name: &str| {
         let mut body = request_of("u1");

@@ -1,7 +1,7 @@
 //! The attributes of some rows.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use roaring::RoaringBitmap;
 use turret_retrieval::filter::NumberRange;
@@ -17,6 +17,15 @@ pub(crate) struct Segment {
     numbers: BTreeMap<Box<str>, Numbers>,
     rows: RoaringBitmap,
     bytes: usize,
+    /// By name, of the attributes that were asked for so.
+    words_of_rows: Mutex<BTreeMap<Box<str>, Arc<WordsOfRows>>>,
+}
+
+/// The words of an attribute by row: eight bytes a row.
+struct WordsOfRows {
+    words: Vec<Box<str>>,
+    /// Rows, ascending, with the places of their words.
+    rows: Vec<(u32, u32)>,
 }
 
 impl Segment {
@@ -103,6 +112,24 @@ impl Segment {
         self.numbers.get(field).map(|numbers| numbers.rows(range))
     }
 
+    /// The word of a row that has one of this attribute. Remembers the words of all rows from the first time on.
+    pub(super) fn word(&self, field: &str, row: u32) -> Option<Box<str>> {
+        let column = self.words.get(field).filter(|_| self.rows.contains(row))?;
+        // Whoever panicked has put nothing in.
+        let mut known = self.words_of_rows.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_rows = match known.get(field) {
+            Some(of_rows) => of_rows.clone(),
+            None => {
+                let of_rows = Arc::new(WordsOfRows::new(column));
+                known.insert(field.into(), of_rows.clone());
+                of_rows
+            }
+        };
+        drop(known);
+        let at = of_rows.rows.binary_search_by_key(&row, |(row, _)| *row).ok()?;
+        Some(of_rows.words[of_rows.rows[at].1 as usize].clone())
+    }
+
     /// How many rows there are.
     pub(super) fn rows(&self) -> u64 {
         self.rows.len()
@@ -116,5 +143,17 @@ impl Segment {
     /// The memory that it takes, in bytes, about.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+}
+
+impl WordsOfRows {
+    fn new(column: &HashMap<Box<str>, RoaringBitmap>) -> Self {
+        let (mut words, mut rows) = (Vec::with_capacity(column.len()), Vec::new());
+        for (place, (word, of_word)) in (0u32..).zip(column) {
+            words.push(word.clone());
+            rows.extend(of_word.iter().map(|row| (row, place)));
+        }
+        rows.sort_unstable();
+        Self { words, rows }
     }
 }

@@ -10,6 +10,7 @@ use crate::fixtures::{ads, any_of, brute_force, clustered, keyword, settings, un
 use crate::{FoundAd, Plan, UnitError, write_shard};
 
 mod churn;
+mod crowding;
 mod globo;
 mod live;
 mod recall;
@@ -44,7 +45,7 @@ fn queries(count: usize) -> Vec<UnitVector> {
 }
 
 fn search(index: &ShardIndex, vector: &UnitVector, k: usize, filter: Option<&Filter>) -> Found {
-    index.search(&Search { vector, baseline: None, k, filter, exact: false }).unwrap()
+    index.search(&Search { vector, baseline: None, crowding: None, k, filter, exact: false }).unwrap()
 }
 
 fn hits(found: &Found) -> Vec<Hit> {
@@ -149,8 +150,9 @@ fn a_baseline_scores_the_ads_found_and_finds_none() {
     for index in [&EXACT, &GRAPH] {
         let plain = search(index, query, 50, None);
         assert!(plain.ads.iter().all(|ad| ad.baseline_score.is_none()));
-        let both =
-            index.search(&Search { vector: query, baseline: Some(other), k: 50, filter: None, exact: false }).unwrap();
+        let both = index
+            .search(&Search { vector: query, baseline: Some(other), crowding: None, k: 50, filter: None, exact: false })
+            .unwrap();
         assert_eq!(hits(&both), hits(&plain));
         for ad in &both.ads {
             let row: usize = ad.hit.ad.as_str().parse().unwrap();
@@ -186,7 +188,8 @@ fn ads_that_pass_but_lie_far_away_are_found_by_their_postings() {
 fn bad_searches_name_the_rule() {
     let good = &queries(1)[0];
     let check = |vector: &UnitVector, k: usize, filter: Option<&Filter>, expected: &str| {
-        let error = GRAPH.search(&Search { vector, baseline: None, k, filter, exact: false }).unwrap_err();
+        let error =
+            GRAPH.search(&Search { vector, baseline: None, crowding: None, k, filter, exact: false }).unwrap_err();
         assert_eq!(error.to_string(), expected);
     };
     let raw =
@@ -199,9 +202,13 @@ fn bad_searches_name_the_rule() {
     check(&raw(&[1.0; DIMENSION]), 5, None, "vector: length 4.898979485566356 is not 1");
     let zero = SearchError::Vector(VectorError::Zero.into());
     let vector = raw(&[0.0; DIMENSION]);
-    assert_eq!(EXACT.search(&Search { vector: &vector, baseline: None, k: 5, filter: None, exact: false }), Err(zero));
+    assert_eq!(
+        EXACT.search(&Search { vector: &vector, baseline: None, crowding: None, k: 5, filter: None, exact: false }),
+        Err(zero)
+    );
     let baseline = Some(&vector);
-    let error = GRAPH.search(&Search { vector: good, baseline, k: 5, filter: None, exact: false }).unwrap_err();
+    let error =
+        GRAPH.search(&Search { vector: good, baseline, crowding: None, k: 5, filter: None, exact: false }).unwrap_err();
     assert_eq!(error.to_string(), "baseline: length is zero");
 
     let deep = (0..40).fold(any_of("half", &["yes"]), |filter, _| Filter::Not(Box::new(filter)));

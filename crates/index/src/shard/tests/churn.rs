@@ -120,7 +120,7 @@ fn a_row_that_a_search_still_sees_is_not_taken_out_of_the_graph() {
         }
     };
     assert!(due.later);
-    let search = Search { vector: query, baseline: None, k: 1, filter: None, exact: false };
+    let search = Search { vector: query, baseline: None, crowding: None, k: 1, filter: None, exact: false };
     let old = view.search(&index.planner, &search).unwrap();
     assert_eq!((old.ads[0].hit.ad.as_str(), old.plan), ("0000007", Plan::Graph));
     drop(view);
@@ -184,7 +184,8 @@ fn threads_that_search_see_each_ad_once_and_never_one_that_is_gone() {
             }
             let (round, hidden) = (round_of.load(Ordering::Acquire), hidden.load(Ordering::Acquire));
             let filter = (searches % 2 == 1).then_some(&filter);
-            let search = Search { vector: query, baseline: None, k: 30, filter, exact: searches % 5 == 4 };
+            let search =
+                Search { vector: query, baseline: None, crowding: None, k: 30, filter, exact: searches % 5 == 4 };
             let found = index.search(&search).unwrap();
             let mut ids = HashSet::new();
             assert_eq!(found.ads.len(), 30);

@@ -97,7 +97,8 @@ fn check(index: &ShardIndex, model: &Model, k: usize) {
     ];
     for query in clustered(2, 2, DIMENSION, 10) {
         for filter in &filters {
-            let search = Search { vector: &query, baseline: None, k, filter: filter.as_ref(), exact: true };
+            let search =
+                Search { vector: &query, baseline: None, crowding: None, k, filter: filter.as_ref(), exact: true };
             let found = index.search(&search).unwrap();
             assert_eq!(hits(&found), brute_force(&now, &query, k, filter.as_ref()), "{filter:?}");
             assert_eq!(found.exhausted, found.ads.len() < k);
