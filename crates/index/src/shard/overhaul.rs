@@ -49,11 +49,8 @@ impl ShardIndex {
     /// The capacity of the graph that the shard should have instead, where it should have another.
     fn capacity_due(&self, upkeep: &Upkeep, view: &View) -> Option<usize> {
         let ads = view.counts.ads;
-        if !self.planner.wants_graph(ads.max(usize::from(view.graph.is_some()))) && view.graph.is_none() {
-            return None;
-        }
         let with_room = ads + ads / 2 + 1_024;
-        let Some(graph) = &view.graph else { return Some(with_room) };
+        let Some(graph) = &view.graph else { return self.planner.wants_graph(ads).then_some(with_room) };
         let taken = ads.saturating_mul(100) / graph.capacity();
         if taken >= FULL_PERCENT {
             return Some(with_room);

@@ -133,7 +133,10 @@ impl ShardIndex {
         let (mut linked, mut outcome) = (RoaringBitmap::new(), Ok(()));
         for row in rows {
             match graph.insert(row, vectors.row(row), SLOT_TRIES_MAX) {
-                Ok(Linked::Yes) => drop(linked.insert(row)),
+                Ok(Linked::Yes) => {
+                    linked.insert(row);
+                    upkeep.is_full = false;
+                }
                 Ok(Linked::NoRoom) => {
                     upkeep.is_full = true;
                     break;
