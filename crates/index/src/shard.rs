@@ -319,7 +319,7 @@ impl ShardIndex {
             if candidates.rows.len() >= search.k.min(count) {
                 return Ok((Some(candidates.rows), distances));
             }
-            match self.planner.longer(list, count) {
+            match self.planner.longer(list, self.len(), passing.map(|_| count)) {
                 Some(longer) => list = longer,
                 None => return Ok((None, distances)),
             }
