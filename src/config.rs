@@ -272,7 +272,7 @@ fn index(section: Section<'_>) -> IndexConfig {
         shadow_every: section.size("shadow_every", 1_000, 0..=1_000_000_000) as u64,
         settings: IndexSettings {
             backend: section.choice("backend", Backend::Auto, &backends),
-            exact_below_ads: section.size("exact_below_ads", 20_000, 0..=10_000_000),
+            exact_below_ads: section.size("exact_below_ads", 40_000, 0..=10_000_000),
             degree: section.size("degree", 32, 8..=128),
             build_list: section.size("build_list", 100, 16..=1_000),
             alpha: section.number("alpha", 1.2, 1.0..=2.0) as f32,

@@ -149,7 +149,7 @@ impl View {
         search: &Search<'_>,
         passing: &RoaringBitmap,
     ) -> Result<(Option<Vec<u32>>, u64), GraphError> {
-        let count = passing.len() as usize;
+        let (visible, count) = (self.live.len() as usize, passing.len() as usize);
         let unlinked = passing & &*self.unlinked;
         let wanted = search.k.min(count - unlinked.len() as usize);
         let mut distances = unlinked.len();
@@ -162,7 +162,7 @@ impl View {
                 met.rows.extend(unlinked);
                 return Ok((Some(met.rows), distances));
             }
-            match planner.longer(list, count) {
+            match planner.longer(list, visible, Some(count).filter(|count| *count < visible)) {
                 Some(longer) => list = longer,
                 None => return Ok((None, distances - unlinked.len())),
             }

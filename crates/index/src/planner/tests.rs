@@ -50,10 +50,16 @@ fn without_a_filter_the_graph_is_walked_while_it_is_faster_than_a_scan() {
 fn a_filter_that_leaves_few_is_answered_from_its_postings() {
     let auto = planner(Backend::Auto, 20_000);
     assert_eq!(plan(&auto, 1_000_000, Some(0), 10), Step::ExactPostings);
-    assert_eq!(plan(&auto, 1_000_000, Some(20_000), 10), Step::ExactPostings);
-    assert_eq!(plan(&auto, 1_000_000, Some(20_001), 1), Step::InGraph { list: 100 });
+    // Rows that are fetched one by one cost eight of a scan.
+    let small = planner(Backend::Auto, 20_000);
+    assert_eq!(plan(&small, 100_000, Some(2_500), 1), Step::ExactPostings);
+    assert_eq!(plan(&small, 100_000, Some(2_501), 1), Step::InGraph { list: 100 });
     // So is one that leaves more, where the list would have to be longer.
-    assert_eq!(plan(&auto, 1_000_000, Some(20_001), 2), Step::ExactPostings);
+    assert_eq!(plan(&auto, 1_000_000, Some(20_000), 10), Step::ExactPostings);
+    assert_eq!(plan(&auto, 1_000_000, Some(20_000), 1), Step::InGraph { list: 100 });
+    // No filter costs more than a scan of all.
+    assert_eq!(plan(&small, 100_000, Some(90_000), 100), Step::InGraph { list: 300 });
+    assert_eq!(plan(&small, 100_000, Some(90_000), 200), Step::ExactPostings);
     // One in a hundred of a larger shard.
     assert_eq!(plan(&auto, 10_000_000, Some(100_000), 1), Step::ExactPostings);
     assert_eq!(plan(&auto, 10_000_000, Some(100_001), 1), Step::InGraph { list: 200 });
@@ -82,10 +88,11 @@ fn the_list_grows_with_what_is_met_and_may_not_be_found() {
 #[test]
 fn a_list_is_lengthened_until_a_scan_is_faster() {
     let graph = planner(Backend::DiskAnn, 0);
-    assert_eq!(graph.longer(100, 500_000), Some(400));
-    assert_eq!(graph.longer(400, 500_000), Some(1_600));
-    assert_eq!(graph.longer(1_600, 500_000), None);
-    assert_eq!(graph.longer(usize::MAX, usize::MAX), None);
+    assert_eq!(graph.longer(100, 1_000_000, Some(500_000)), Some(400));
+    assert_eq!(graph.longer(400, 1_000_000, Some(500_000)), Some(1_600));
+    assert_eq!(graph.longer(1_600, 1_000_000, Some(500_000)), None);
+    assert_eq!(graph.longer(100, 1_000_000, Some(20_000)), None);
+    assert_eq!(graph.longer(usize::MAX, usize::MAX, None), None);
 }
 
 #[test]
