@@ -75,6 +75,8 @@ pub struct InferenceWorker {
     pub settings: BatcherSettings,
     /// One thread of its own.
     pub thread: Offload,
+    /// The machine's, on which histories are encoded while no requests come.
+    pub all_threads: Offload,
     /// The node's metrics.
     pub metrics: Metrics,
 }
@@ -215,7 +217,15 @@ impl InferenceWorker {
                 Next::Refresh { job, is_asked } => {
                     let rows = job.rows();
                     self.metrics.batch_rows.with_label_values(&[Lane::Refresh.name()]).observe(rows as f64);
-                    self.start(myself, state, rows, Note::BatchDone, move || job.run(&model, is_asked, &metrics))?;
+                    let all = self.all_threads.clone();
+                    let work = move || {
+                        if is_asked {
+                            job.run(&model, true, &metrics)
+                        } else {
+                            all.spread(|| job.run(&model, false, &metrics))
+                        }
+                    };
+                    self.start(myself, state, rows, Note::BatchDone, work)?;
                 }
             }
         }

@@ -4,6 +4,7 @@
 //! that dies takes no generation with it.
 
 use std::collections::BTreeMap;
+use std::num::NonZero;
 use std::sync::Arc;
 
 use ractor::{Actor, ActorCell, SpawnErr};
@@ -166,6 +167,7 @@ impl ServingSettings {
             known,
             settings: self.inference,
             thread: Offload::new("inference", 1, 1)?,
+            all_threads: Offload::new("encode", std::thread::available_parallelism().map_or(1, NonZero::get), 0)?,
             metrics: self.metrics.clone(),
         };
         Ok(Some(Loaded { worker, head }))

@@ -26,16 +26,18 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// Users of the next chunk.
-    pub(super) fn rows(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+    /// Users of the next chunk: a third while requests come, for each of them may have to wait for it.
+    pub(super) fn rows(&self, is_asked: bool) -> usize {
+        let rows = self.0.load(Ordering::Relaxed);
+        if is_asked { rows.div_ceil(3) } else { rows }
     }
 
     /// Takes in that `rows` users, at least one, took so long, and have states of so many bytes.
     pub(super) fn took(&self, rows: usize, took: Duration, bytes: usize) {
+        let before = self.0.load(Ordering::Relaxed);
         let wanted = rows as f64 * AIM.as_secs_f64() / took.as_secs_f64().max(1e-6);
         // One chunk of users with long histories says little of the next.
-        let step = (wanted as usize).clamp(rows.div_ceil(2), 2 * rows);
+        let step = (wanted as usize).clamp(before.div_ceil(2), 2 * before);
         let fit = BYTES_MAX * rows / bytes.max(1);
         self.0.store(step.min(fit).clamp(1, ENCODE_ROWS_MAX), Ordering::Relaxed);
     }
@@ -48,11 +50,12 @@ mod tests {
     /// After ten chunks of a machine that encodes a user in so many microseconds, to a state of so many bytes.
     fn settled(user_us: u64, state_bytes: usize) -> usize {
         let pace = Pace::default();
-        for _ in 0..10 {
-            let rows = pace.rows();
+        for round in 0..10 {
+            // Small chunks teach the same.
+            let rows = pace.rows(round % 3 == 1);
             pace.took(rows, Duration::from_micros(user_us * rows as u64), rows * state_bytes);
         }
-        pace.rows()
+        pace.rows(false)
     }
 
     #[test]
@@ -68,8 +71,8 @@ mod tests {
     fn one_odd_chunk_changes_little() {
         let pace = Pace::default();
         pace.took(16, Duration::ZERO, 0);
-        assert_eq!(pace.rows(), 32);
+        assert_eq!((pace.rows(false), pace.rows(true)), (32, 11));
         pace.took(32, Duration::from_secs(9), 1);
-        assert_eq!(pace.rows(), 16);
+        assert_eq!(pace.rows(false), 16);
     }
 }

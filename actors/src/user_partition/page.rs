@@ -77,16 +77,17 @@ async fn encode_and_put(
         last.map(|(run, last)| RefreshProgress { run, encoder: by.encoder.clone(), after: last.user.clone() });
     // Like lengths together: a chunk is as long as its longest. Taken from the end.
     users.sort_by_key(|user| std::cmp::Reverse(user.events.len()));
-    let (mut refreshed, mut unwritten) = (0, Vec::new());
+    let (mut refreshed, mut unwritten, mut is_asked) = (0, Vec::new(), true);
     while !(users.is_empty() && unwritten.is_empty()) {
-        let chunk = users.split_off(users.len().saturating_sub(own.pace.rows()));
+        let chunk = users.split_off(users.len().saturating_sub(own.pace.rows(is_asked)));
         let written = if chunk.is_empty() { progress.take() } else { None };
         let put = put(own, store, std::mem::take(&mut unwritten), written);
         let (encoded, stored) = tokio::join!(encode_chunk(own, by, chunk), put);
         refreshed += stored?;
         let (states, pause) = encoded?;
         unwritten = states;
-        if !pause.is_zero() {
+        is_asked = !pause.is_zero();
+        if is_asked {
             // Requests come: one thing after the other, and a rest.
             let written = if users.is_empty() { progress.take() } else { None };
             let put = self::put(own, store, std::mem::take(&mut unwritten), written);
