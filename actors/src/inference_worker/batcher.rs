@@ -46,8 +46,6 @@ pub struct Batcher<O, R> {
     online: VecDeque<(Duration, O)>,
     refresh: VecDeque<R>,
     online_run: u32,
-    /// Whether a request came since a refresh job was taken.
-    is_asked: bool,
 }
 
 /// What to do next.
@@ -56,12 +54,7 @@ pub enum Next<O, R> {
     /// Compute these requests together.
     Online(Vec<O>),
     /// Compute this refresh job.
-    Refresh {
-        /// What.
-        job: R,
-        /// Whether a request came since the job before: then whoever has more of them should take half of the time.
-        is_asked: bool,
-    },
+    Refresh(R),
     /// Nothing waits.
     Idle,
 }
@@ -69,7 +62,7 @@ pub enum Next<O, R> {
 impl<O, R> Batcher<O, R> {
     /// An empty queue.
     pub fn new(settings: BatcherSettings) -> Self {
-        Self { settings, online: VecDeque::new(), refresh: VecDeque::new(), online_run: 0, is_asked: false }
+        Self { settings, online: VecDeque::new(), refresh: VecDeque::new(), online_run: 0 }
     }
 
     /// Queues a request that is worth computing until `ends`.
@@ -81,7 +74,6 @@ impl<O, R> Batcher<O, R> {
             return Err(row);
         }
         self.online.push_back((ends, row));
-        self.is_asked = true;
         Ok(())
     }
 
@@ -101,9 +93,9 @@ impl<O, R> Batcher<O, R> {
     pub fn next(&mut self, now: Duration) -> (Next<O, R>, Vec<O>) {
         let mut expired = Vec::new();
         if self.online_run >= ONLINE_RUN_MAX
-            && let Some(next) = self.take_refresh()
+            && let Some(job) = self.take_refresh()
         {
-            return (next, expired);
+            return (Next::Refresh(job), expired);
         }
         let mut batch = Vec::new();
         while batch.len() < self.settings.batch_rows_max
@@ -119,13 +111,16 @@ impl<O, R> Batcher<O, R> {
             self.online_run += 1;
             return (Next::Online(batch), expired);
         }
-        (self.take_refresh().unwrap_or(Next::Idle), expired)
+        match self.take_refresh() {
+            Some(job) => (Next::Refresh(job), expired),
+            None => (Next::Idle, expired),
+        }
     }
 
-    fn take_refresh(&mut self) -> Option<Next<O, R>> {
+    fn take_refresh(&mut self) -> Option<R> {
         let job = self.refresh.pop_front()?;
         self.online_run = 0;
-        Some(Next::Refresh { job, is_asked: std::mem::take(&mut self.is_asked) })
+        Some(job)
     }
 
     /// Rows that wait in `lane`.
@@ -165,7 +160,7 @@ mod tests {
             let settings = BatcherSettings { batch_rows_max: 3, online_queue_rows_max: 20, refresh_queue_jobs_max: 4 };
             let mut batcher = Batcher::new(settings);
             let mut now = Duration::ZERO;
-            let (mut pushed, mut out, mut run, mut asked) = (0u32, 0u32, 0u32, false);
+            let (mut pushed, mut out, mut run) = (0u32, 0u32, 0u32);
             for step in steps {
                 match step {
                     Step::Online { lives_ms } => {
@@ -174,7 +169,6 @@ mod tests {
                         let accepted = batcher.push_online(ends, ends).is_ok();
                         prop_assert_eq!(accepted, !full);
                         pushed += u32::from(accepted);
-                        asked |= accepted;
                     }
                     Step::Refresh => pushed += u32::from(batcher.push_refresh(()).is_ok()),
                     Step::Next { after_ms } => {
@@ -191,8 +185,7 @@ mod tests {
                                 run += 1;
                                 prop_assert!(!refresh_waits || run <= ONLINE_RUN_MAX);
                             }
-                            Next::Refresh { job: (), is_asked } => {
-                                prop_assert_eq!(is_asked, std::mem::take(&mut asked));
+                            Next::Refresh(()) => {
                                 out += 1;
                                 run = 0;
                             }
