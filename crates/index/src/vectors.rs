@@ -76,11 +76,6 @@ impl Vectors {
     pub(crate) fn block(&self, at: usize) -> &Block {
         &self.blocks[at]
     }
-
-    /// Every block with its first row, in the order of rows.
-    pub(crate) fn blocks(&self) -> impl Iterator<Item = (u32, &Block)> {
-        self.blocks.iter().enumerate().map(|(at, block)| ((at * BLOCK_ROWS) as u32, &**block))
-    }
 }
 
 #[cfg(test)]

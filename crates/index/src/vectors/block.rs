@@ -4,12 +4,20 @@ use super::BLOCK_ROWS;
 use super::codes::Codes;
 
 /// Up to [`BLOCK_ROWS`] embeddings.
-#[derive(Clone)]
 pub(crate) struct Block {
     dimension: usize,
     /// `[rows, dimension]`, row-major.
     rows: Vec<f32>,
     codes: Codes,
+}
+
+/// Whoever clones a block sets a row of it, and perhaps more rows: there is room for all.
+impl Clone for Block {
+    fn clone(&self) -> Self {
+        let mut rows = Vec::with_capacity(BLOCK_ROWS * self.dimension);
+        rows.extend_from_slice(&self.rows);
+        Self { dimension: self.dimension, rows, codes: self.codes.clone() }
+    }
 }
 
 impl Block {
@@ -35,6 +43,7 @@ impl Block {
     pub(super) fn set(&mut self, at: usize, vector: &[f32]) {
         let start = at * self.dimension;
         if start == self.rows.len() {
+            self.rows.reserve_exact(BLOCK_ROWS * self.dimension - start);
             self.rows.extend_from_slice(vector);
         } else {
             self.rows[start..start + self.dimension].copy_from_slice(vector);
@@ -42,8 +51,8 @@ impl Block {
         self.codes.set(at, vector);
     }
 
-    /// The memory of the block.
+    /// The memory of the block, with room for rows that are not there.
     pub(crate) fn bytes(&self) -> usize {
-        size_of_val(&*self.rows) + self.codes.bytes()
+        self.rows.capacity() * size_of::<f32>() + self.codes.bytes()
     }
 }
