@@ -11,13 +11,16 @@ use turret_retrieval::vector::dot;
 
 use crate::vectors::{BLOCK_ROWS, Block, Limits, Line, TILE_ROWS, Vectors, WORD, quantise};
 
+use self::masks::{Mask, Masks};
 use self::products::{Answer, Ask, Processor, TOGETHER, Tiles};
 use self::sieve::{Between, Sieve};
 
+mod masks;
 mod products;
 mod sieve;
 
-/// A row with its score; best first, as a hit is, because rows ascend by ad id.
+/// A row with its score; best first, and of one score the lowest row first. That says nothing of the ads' ids: a row is taken by one
+/// ad after the other.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ScoredRow {
     pub(crate) score: f32,
@@ -84,27 +87,25 @@ fn scan_by(
     k: usize,
 ) -> Vec<Vec<ScoredRow>> {
     let mut wanted: Vec<Wanted<'_>> = queries.iter().map(|query| Wanted::new(query, k)).collect();
-    match rows {
-        None => {
-            let mut next = vectors.blocks().skip(1);
-            for (first, block) in vectors.blocks() {
-                let tiles = 0..block.codes().tiles();
-                let ahead = next.next().map_or(&[][..], |(_, next)| next.codes().lines());
-                compare(processor, vectors, Span { block, first, tiles, ahead }, &ALL, &mut wanted);
+    let mut masks = rows.map_or_else(|| Masks::of_all(vectors.len()), Masks::of).peekable();
+    while let Some((at, mask)) = masks.next() {
+        let (block, first) = (vectors.block(at), (at * BLOCK_ROWS) as u32);
+        if is_read_whole(block, &mask) {
+            let next = masks.peek().map(|(at, mask)| (vectors.block(*at), mask));
+            let next = next.filter(|(next, mask)| is_read_whole(next, mask));
+            let ahead = next.map_or(&[][..], |(next, _)| next.codes().lines());
+            let tiles = 0..block.codes().tiles();
+            compare(processor, vectors, Span { block, first, tiles, ahead }, &mask, &mut wanted);
+            continue;
+        }
+        for (tile, rows) in mask.iter().enumerate().filter(|(_, rows)| **rows != 0) {
+            if rows.count_ones() < CODES_FROM {
+                score(block, first + (tile * TILE_ROWS) as u32, tile, *rows, &mut wanted);
+            } else {
+                let tiles = tile..tile + 1;
+                compare(processor, vectors, Span { block, first, tiles, ahead: &[] }, &mask, &mut wanted);
             }
         }
-        Some(rows) => each_block(rows, |at, mask| {
-            let block = vectors.block(at);
-            let first = (at * BLOCK_ROWS) as u32;
-            for (tile, rows) in mask.iter().enumerate().filter(|(_, rows)| **rows != 0) {
-                if rows.count_ones() < CODES_FROM {
-                    score(block, first + (tile * TILE_ROWS) as u32, tile, *rows, &mut wanted);
-                } else {
-                    let tiles = tile..tile + 1;
-                    compare(processor, vectors, Span { block, first, tiles, ahead: &[] }, mask, &mut wanted);
-                }
-            }
-        }),
     }
     let finish = |wanted: Wanted<'_>| wanted.sieve.finish(|row| dot(wanted.query, vectors.row(row)));
     wanted.into_iter().map(finish).collect()
@@ -113,10 +114,10 @@ fn scan_by(
 /// Rows of a tile from which on all of its codes are read; fewer are scored one by one.
 const CODES_FROM: u32 = 8;
 
-/// The rows of a block, a bit each.
-type Mask = [u64; BLOCK_ROWS / TILE_ROWS];
-
-const ALL: Mask = [u64::MAX; BLOCK_ROWS / TILE_ROWS];
+/// Whether the codes of all tiles are read.
+fn is_read_whole(block: &Block, mask: &Mask) -> bool {
+    mask.iter().take(block.codes().tiles()).all(|rows| rows.count_ones() >= CODES_FROM)
+}
 
 /// Tiles of a block.
 struct Span<'a> {
@@ -242,31 +243,6 @@ fn score(block: &Block, first: u32, tile: usize, mut rows: u64, wanted: &mut [Wa
         rows &= rows - 1;
         let row = block.row(tile * TILE_ROWS + lane as usize);
         wanted.iter_mut().for_each(|wanted| wanted.sieve.push(first + lane, dot(wanted.query, row)));
-    }
-}
-
-/// Calls `each` with the blocks that have some of `rows`, in order.
-fn each_block(rows: &RoaringBitmap, mut each: impl FnMut(usize, &Mask)) {
-    let mut buffer = [0; 1_024];
-    let (mut block, mut mask) = (0, [0; BLOCK_ROWS / TILE_ROWS]);
-    let mut rows = rows.iter();
-    loop {
-        let some = rows.next_many(&mut buffer);
-        for row in some.iter().map(|row| *row as usize) {
-            if row / BLOCK_ROWS != block {
-                if mask != [0; BLOCK_ROWS / TILE_ROWS] {
-                    each(block, &mask);
-                }
-                (block, mask) = (row / BLOCK_ROWS, [0; BLOCK_ROWS / TILE_ROWS]);
-            }
-            mask[row % BLOCK_ROWS / TILE_ROWS] |= 1 << (row % TILE_ROWS);
-        }
-        if some.is_empty() {
-            break;
-        }
-    }
-    if mask != [0; BLOCK_ROWS / TILE_ROWS] {
-        each(block, &mask);
     }
 }
 

@@ -132,6 +132,8 @@ impl ShardIndex {
         let vectors = Vectors::from_rows(dimension, &vectors);
         let mut live = RoaringBitmap::new();
         live.insert_range(0..ads.len() as u32);
+        // Runs would stay, and most work on runs is slow.
+        live.remove_run_compression();
         let total = ads.len() as u64;
         let mut observe_rows = |done: usize| observe(Progress { stage: Stage::Graph, done: done as u64, total });
         let graph = match planner.wants_graph(ads.len()) {

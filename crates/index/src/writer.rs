@@ -59,6 +59,8 @@ impl Writer {
     pub(crate) fn new(ads: &Blocks<Arc<ListedAd>>, rows: u32) -> Self {
         let mut writer = Self { registers: vec![Registers::default(); rows as usize], ..Self::default() };
         writer.present.insert_range(0..rows);
+        // As in the set of live rows: runs would stay.
+        writer.present.remove_run_compression();
         writer.by_id.reserve(rows as usize, |row| hash(&ads.get(*row).id));
         for row in 0..rows {
             writer.name(row, ads);

@@ -12,6 +12,7 @@ use crate::{FoundAd, Plan, UnitError, write_shard};
 mod churn;
 mod crowding;
 mod globo;
+mod large;
 mod live;
 mod recall;
 

@@ -19,7 +19,13 @@ fn value(ad: &ShardAd, field: &str) -> Option<Box<str>> {
 }
 
 /// By walking over all that pass, best first.
-fn thinned(all: &[ShardAd], query: &UnitVector, k: usize, filter: Option<&Filter>, crowding: &Crowding) -> Vec<Hit> {
+pub(super) fn thinned(
+    all: &[ShardAd],
+    query: &UnitVector,
+    k: usize,
+    filter: Option<&Filter>,
+    crowding: &Crowding,
+) -> Vec<Hit> {
     let values: BTreeMap<_, _> = all.iter().map(|ad| (&ad.ad.id, value(ad, &crowding.field))).collect();
     let mut taken: BTreeMap<Box<str>, u32> = BTreeMap::new();
     let mut hits = brute_force(all, query, all.len(), filter);
