@@ -10,7 +10,7 @@ use std::time::Duration;
 use ractor::{Actor, ActorProcessingErr, ActorRef, BytesConvertable, RpcReplyPort};
 use tokio::sync::watch;
 use tokio::time::Instant;
-use turret_index::{Due, Found, IndexSettings, Plan, Search, ShardChange, ShardIndex};
+use turret_index::{ChangeError, Due, Found, IndexSettings, Plan, Refused, Search, ShardChange, ShardIndex};
 use turret_retrieval::ids::{GenerationId, ShardId};
 use turret_retrieval::revision::Revision;
 
@@ -48,7 +48,7 @@ pub enum Note {
     /// Ads were changed: upkeep is due.
     Changed,
     /// A step of upkeep was done, and what is due now; or why it was not.
-    Maintained(Result<Due, String>),
+    Maintained(Result<Due, Refused>),
     /// The large part of upkeep was done, or why it was not.
     Overhauled(Result<(), String>),
     /// Work on the index panicked: what it left behind is not to be trusted.
@@ -86,6 +86,8 @@ pub struct State {
     overhauling: bool,
     /// Waits until what searches still see may be taken out.
     waiting: Option<Task>,
+    /// Whether the graph refused an ad, and has not taken all since: that is told once.
+    refused: bool,
 }
 
 /// How long a shard waits for the changes that it missed before it serves without them; it asks on.
@@ -119,6 +121,7 @@ impl Actor for IndexShard {
             maintaining: false,
             overhauling: false,
             waiting: None,
+            refused: false,
         })
     }
 
@@ -211,9 +214,9 @@ impl IndexShard {
             let (own, changes) = (index.clone(), step.clone());
             match self.changes.run(move || own.apply(changes)).await {
                 Ok(Ok(())) => {}
+                Ok(Err(ChangeError::Broken)) | Err(Panicked) => note(myself, Note::Panicked),
                 // One that cannot be made costs no other.
-                Ok(Err(_)) => self.apply_each(index, step, myself).await,
-                Err(Panicked) => note(myself, Note::Panicked),
+                Ok(Err(ChangeError::Kind { .. } | ChangeError::Rows(_))) => self.apply_each(index, step, myself).await,
             }
             note(myself, Note::Changed);
             reached.send_replace(at);
@@ -228,8 +231,10 @@ impl IndexShard {
             let (own, ad) = (index.clone(), change.id.clone());
             match self.changes.run(move || own.apply(vec![change])).await {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::error!(shard = %self.shard, %ad, %error, "an ad cannot be changed here"),
-                Err(Panicked) => note(myself, Note::Panicked),
+                Ok(Err(ChangeError::Broken)) | Err(Panicked) => note(myself, Note::Panicked),
+                Ok(Err(error @ (ChangeError::Kind { .. } | ChangeError::Rows(_)))) => {
+                    tracing::error!(shard = %self.shard, %ad, %error, "an ad cannot be changed here");
+                }
             }
         }
     }
@@ -252,7 +257,7 @@ impl IndexShard {
         };
         let myself = myself.clone();
         slot.run(
-            move || index.apply(ask.changes).map_err(|error| Refusal::Conflict(error.to_string())),
+            move || index.apply(ask.changes).map_err(|error| refusal(&error)),
             move |done| {
                 let outcome = done.unwrap_or_else(|Panicked| {
                     note(&myself, Note::Panicked);
@@ -342,6 +347,14 @@ fn run(index: &ShardIndex, ask: &SearchAsk, verified: bool) -> Result<SearchRepl
     let found = index.search(&search).map_err(|error| failed(error.to_string()))?;
     let Found { ads, exhausted, plan, selectivity, distances } = found;
     Ok(SearchReply { ads, exhausted, plan, selectivity, distances, verified })
+}
+
+/// Only what will never be taken is a conflict: all else is asked for again.
+fn refusal(error: &ChangeError) -> Refusal {
+    match error {
+        ChangeError::Kind { .. } | ChangeError::Rows(_) => Refusal::Conflict(error.to_string()),
+        ChangeError::Broken => Refusal::Failed(error.to_string()),
+    }
 }
 
 fn label(plan: Plan) -> &'static str {

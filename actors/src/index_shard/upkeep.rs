@@ -1,7 +1,7 @@
 //! The work that changes of ads leave behind: small steps behind the changes that wait, large ones where shards are loaded.
 
 use ractor::ActorRef;
-use turret_index::Due;
+use turret_index::{Due, Refused};
 
 use super::{AGAIN_AFTER, IndexShard, Msg, Note, State};
 use crate::offload::Panicked;
@@ -12,12 +12,12 @@ impl IndexShard {
     /// Has a step of upkeep done behind the changes that wait already, unless one is.
     pub(super) fn maintain(&self, myself: &ActorRef<Msg>, state: &mut State) {
         let Some(index) = state.index.clone().filter(|_| !state.maintaining) else { return };
-        // Where the queue is full, the last of those changes tells of itself.
-        let Ok(slot) = self.changes.reserve() else { return };
+        // Where the queue is full, perhaps of the work of others, nothing else may tell that upkeep is due.
+        let Ok(slot) = self.changes.reserve() else { return wait(myself, state) };
         state.maintaining = true;
         let myself = myself.clone();
         slot.run(
-            move || index.maintain().map_err(|error| error.to_string()),
+            move || index.maintain(),
             move |due| match due {
                 Ok(due) => note(&myself, Note::Maintained(due)),
                 Err(Panicked) => note(&myself, Note::Panicked),
@@ -25,23 +25,27 @@ impl IndexShard {
         );
     }
 
-    pub(super) fn maintained(&self, due: Result<Due, String>, myself: &ActorRef<Msg>, state: &mut State) {
+    pub(super) fn maintained(&self, done: Result<Due, Refused>, myself: &ActorRef<Msg>, state: &mut State) {
         state.maintaining = false;
-        let due = due.unwrap_or_else(|error| {
-            tracing::error!(shard = %self.shard, error, "the graph refused an ad; it is found by comparing, and tried again");
-            Due { later: true, ..Due::default() }
+        let is_refused = done.is_err();
+        let due = done.unwrap_or_else(|Refused { error, due }| {
+            if !state.refused {
+                tracing::error!(shard = %self.shard, %error, "the graph refused an ad; it is found by comparing, and tried again");
+            }
+            state.refused = true;
+            Due { later: true, ..due }
         });
+        if state.refused && !is_refused && !due.step && !due.later {
+            state.refused = false;
+            tracing::info!(shard = %self.shard, "the graph has taken all that it had refused");
+        }
         if due.overhaul {
             self.overhaul(myself, state);
         }
         if due.step {
             self.maintain(myself, state);
         } else if due.later {
-            let myself = myself.clone();
-            state.waiting = Some(Task::spawn(async move {
-                tokio::time::sleep(AGAIN_AFTER).await;
-                note(&myself, Note::Changed);
-            }));
+            wait(myself, state);
         }
     }
 
@@ -69,4 +73,13 @@ impl IndexShard {
             }
         }
     }
+}
+
+/// Has upkeep tried again in a while.
+fn wait(myself: &ActorRef<Msg>, state: &mut State) {
+    let myself = myself.clone();
+    state.waiting = Some(Task::spawn(async move {
+        tokio::time::sleep(AGAIN_AFTER).await;
+        note(&myself, Note::Changed);
+    }));
 }

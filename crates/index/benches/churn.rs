@@ -169,6 +169,7 @@ fn replace_all(index: &ShardIndex, world: &World, replaced: &AtomicUsize) -> Chu
                 std::thread::park_timeout(std::time::Duration::from_millis(5));
             }
         });
+        let _end = OnDrop(&over);
         let mut cpu = 0.0;
         let batches = world.order.chunks(BATCH).count();
         for (at, batch) in world.order.chunks(BATCH).enumerate() {
@@ -197,7 +198,6 @@ fn replace_all(index: &ShardIndex, world: &World, replaced: &AtomicUsize) -> Chu
             }
             cpu += cpu_of_thread() - before;
         }
-        over.store(true, Ordering::Release);
         cpu
     });
     let thread_s = cpu_of_thread() - thread_s;
@@ -220,6 +220,15 @@ fn pause_many(index: &ShardIndex, ads: usize) -> Pauses {
         index.apply(vec![pause(ad, at.is_multiple_of(2), 100 + at as u64)]).expect("sound");
     }
     Pauses { wall_s: started.elapsed().as_secs_f64(), cpu_s: cpu_of_thread() - cpu }
+}
+
+/// Ends the threads that go on until this is so, after a panic too.
+struct OnDrop<'a>(&'a AtomicBool);
+
+impl Drop for OnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
 }
 
 #[derive(Default)]
@@ -272,8 +281,9 @@ fn beside_readers<T>(
             seen
         };
         let threads: Vec<_> = (0..READERS).map(|reader| scope.spawn(move || read(reader))).collect();
+        let end = OnDrop(&over);
         let result = work();
-        over.store(true, Ordering::Release);
+        drop(end);
         let mut all = Readers::default();
         for thread in threads {
             let seen = thread.join().expect("no reader panics");

@@ -30,5 +30,5 @@ pub use planner::Plan;
 pub use rows::{ADS_MAX, DIMENSION_MAX, RowsError, ShardAd, ShardRows, UnitError};
 pub use search::{FilterShapeError, Found, FoundAd, Search, SearchError};
 pub use settings::{Backend, IndexSettings};
-pub use shard::{BuildError, Due, OpenError, Progress, ShardIndex, Stage};
+pub use shard::{BuildError, Due, OpenError, Progress, Refused, ShardIndex, Stage};
 pub use stats::IndexStats;

@@ -30,8 +30,8 @@ mod overhaul;
 mod scan;
 mod upkeep;
 
-pub use upkeep::Due;
 use upkeep::Upkeep;
+pub use upkeep::{Due, Refused};
 
 /// The loaded index of one shard. Any number of threads may search it while others change it.
 ///

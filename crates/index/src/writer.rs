@@ -243,11 +243,11 @@ impl Writer {
         self.dying_rows
     }
 
-    /// Takes rows back that nobody sees, to be seen to again.
+    /// Takes rows back that nobody sees, to be seen to again after all others.
     pub(crate) fn put_back(&mut self, rows: Vec<u32>) {
         self.dying_rows += rows.len();
         if !rows.is_empty() {
-            self.dying.push_front((Weak::new(), rows));
+            self.dying.push_back((Weak::new(), rows));
         }
     }
 }

@@ -140,15 +140,14 @@ impl ShardIndex {
             if died.len() + born.len() < ROUND_ROWS_MIN {
                 break;
             }
-            for row in died {
-                graph.remove(row)?;
-                inside.remove(row);
-            }
+            // What it refuses is left to upkeep, which tries again and tells of it.
+            inside -= died.iter().filter(|row| graph.remove(*row).is_ok()).collect::<RoaringBitmap>();
             for row in born {
-                if graph.insert(row, vectors.row(row), SLOT_TRIES_MAX)? == Linked::NoRoom {
-                    break;
+                match graph.insert(row, vectors.row(row), SLOT_TRIES_MAX) {
+                    Ok(Linked::Yes) => drop(inside.insert(row)),
+                    Ok(Linked::NoRoom) => break,
+                    Err(_) => {}
                 }
-                inside.insert(row);
             }
             if built(total as usize).is_break() {
                 return Err(GraphError::Stopped);

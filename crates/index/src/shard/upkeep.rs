@@ -7,7 +7,7 @@ use roaring::RoaringBitmap;
 
 use super::ShardIndex;
 use crate::graph::{GraphError, Linked};
-use crate::view::View;
+use crate::view::{Counts, View};
 
 /// Rows that one step links, and as many that it takes out of the graph: a change waits for one step at most, some
 /// milliseconds.
@@ -41,6 +41,8 @@ pub(super) struct Upkeep {
     pub(super) removed: u64,
     /// The graph found no slot although it should have some.
     pub(super) is_full: bool,
+    /// The row that is linked next, or the first after it that is to be: so one that is refused holds up no other.
+    pub(super) next_row: u32,
 }
 
 /// What upkeep is due.
@@ -54,6 +56,16 @@ pub struct Due {
     pub overhaul: bool,
 }
 
+/// The graph refused a row. All else was done, and the row is tried again: the ad is found, or not found, all the same.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{error}")]
+pub struct Refused {
+    /// The first refusal.
+    pub error: GraphError,
+    /// What is due: never a step at once.
+    pub due: Due,
+}
+
 impl Upkeep {
     pub(super) fn new(linked: RoaringBitmap) -> Self {
         Self { linked, ..Self::default() }
@@ -64,25 +76,28 @@ impl ShardIndex {
     /// Does a small part of what changes left behind, in some milliseconds; changes and searches go on meanwhile.
     ///
     /// # Errors
-    /// When the graph refuses a row; the row is still found, and tried again next time.
-    pub fn maintain(&self) -> Result<Due, GraphError> {
+    /// When the graph refuses a row, with what is due all the same.
+    pub fn maintain(&self) -> Result<Due, Refused> {
         let Some(mut upkeep) = self.upkeep() else { return Ok(Due::default()) };
-        self.unlink(&mut upkeep)?;
-        self.link(&mut upkeep)?;
+        let unlinked = self.unlink(&mut upkeep);
+        let outcome = unlinked.and(self.link(&mut upkeep));
         let Ok(writer) = self.writer.lock() else { return Ok(Due::default()) };
-        let view = self.view();
+        let mut view = self.view();
         let mut postings = (*view.postings).clone();
         postings.merge(writer.kept_segments, MERGED_ROWS_MAX);
-        if postings.segments() < view.postings.segments() {
-            self.publish(View { postings: Arc::new(postings), ..(*view).clone() });
+        let linked = upkeep.linked.len() as usize;
+        if postings.segments() < view.postings.segments() || linked != view.counts.linked {
+            let counts = Counts { linked, ..view.counts };
+            self.publish(View { postings: Arc::new(postings), counts, ..(*view).clone() });
+            view = self.view();
         }
-        let view = self.view();
-        let step = writer.has_unseen() || (!view.unlinked.is_empty() && !upkeep.is_full);
-        Ok(Due {
+        let step = outcome.is_ok() && (writer.has_unseen() || (!view.unlinked.is_empty() && !upkeep.is_full));
+        let due = Due {
             step,
             later: !step && (writer.dying() > 0 || !view.unlinked.is_empty()),
             overhaul: upkeep.pinned.is_none() && self.is_overhaul_due(&upkeep, &view),
-        })
+        };
+        outcome.map(|()| due).map_err(|error| Refused { error, due })
     }
 
     /// The upkeep, unless it panicked before: then nothing is done any more.
@@ -90,20 +105,19 @@ impl ShardIndex {
         self.upkeep.lock().ok()
     }
 
-    /// Takes some dead rows that nobody sees out of the graph.
+    /// Takes some dead rows that nobody sees out of the graph. One that it does not let go of waits behind all others.
     fn unlink(&self, upkeep: &mut Upkeep) -> Result<(), GraphError> {
         let Ok(mut writer) = self.writer.lock() else { return Ok(()) };
-        let mut rows = writer.unseen(STEP_ROWS);
+        let rows = writer.unseen(STEP_ROWS);
         drop(writer);
         let graph = self.view().graph.clone();
-        while let Some(row) = rows.pop() {
+        let (mut refused, mut outcome) = (Vec::new(), Ok(()));
+        for row in rows {
             if let Some(graph) = graph.as_ref().filter(|_| upkeep.linked.contains(row)) {
                 if let Err(error) = graph.remove(row) {
-                    rows.push(row);
-                    if let Ok(mut writer) = self.writer.lock() {
-                        writer.put_back(rows);
-                    }
-                    return Err(error);
+                    refused.push(row);
+                    outcome = outcome.and(Err(error));
+                    continue;
                 }
                 upkeep.linked.remove(row);
                 upkeep.removed += 1;
@@ -116,7 +130,10 @@ impl ShardIndex {
                 upkeep.gone.insert(row)
             };
         }
-        Ok(())
+        if let Ok(mut writer) = self.writer.lock() {
+            writer.put_back(refused);
+        }
+        outcome
     }
 
     /// Links some rows that the graph does not have. One that dies meanwhile is linked too, and taken out like any other: it
@@ -124,7 +141,8 @@ impl ShardIndex {
     fn link(&self, upkeep: &mut Upkeep) -> Result<(), GraphError> {
         let view = self.view();
         let Some(graph) = view.graph.clone() else { return Ok(()) };
-        let (vectors, rows) = (view.vectors.clone(), view.unlinked.iter().take(STEP_ROWS).collect::<Vec<_>>());
+        let (ahead, behind) = (view.unlinked.range(upkeep.next_row..), view.unlinked.range(..upkeep.next_row));
+        let (vectors, rows) = (view.vectors.clone(), ahead.chain(behind).take(STEP_ROWS).collect::<Vec<_>>());
         // Nobody must see a dead row because of us.
         drop(view);
         if rows.is_empty() {
@@ -132,6 +150,7 @@ impl ShardIndex {
         }
         let (mut linked, mut outcome) = (RoaringBitmap::new(), Ok(()));
         for row in rows {
+            upkeep.next_row = row + 1;
             match graph.insert(row, vectors.row(row), SLOT_TRIES_MAX) {
                 Ok(Linked::Yes) => {
                     linked.insert(row);
@@ -141,10 +160,7 @@ impl ShardIndex {
                     upkeep.is_full = true;
                     break;
                 }
-                Err(error) => {
-                    outcome = Err(error);
-                    break;
-                }
+                Err(error) => outcome = outcome.and(Err(error)),
             }
         }
         upkeep.linked |= &linked;

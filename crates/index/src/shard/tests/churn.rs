@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use super::live::{DIMENSION, Model, built, change, is, pause, settle};
 use super::*;
 use crate::change::ShardContent;
+use crate::graph::Linked;
 
 fn replacement(row: usize, vectors: &[UnitVector], at: u64) -> ShardChange {
     let id = format!("{row:07}");
@@ -151,6 +152,47 @@ fn a_graph_that_is_full_leaves_what_it_has_no_slot_for_to_be_compared() {
 }
 
 #[test]
+fn a_row_that_the_graph_refuses_holds_up_no_other() {
+    let (ads, index) = built(300, &settings(Backend::DiskAnn));
+    let mut model = Model::new(&ads);
+    let vectors = clustered(8, 400, DIMENSION, 10);
+    // It will not take what it has already: all of the first step, and the second of the next.
+    let graph = index.view().graph.clone().unwrap();
+    for row in [300, 301, 302, 303, 304, 305, 306, 307, 309] {
+        assert_eq!(graph.insert(row, vectors[row as usize].as_slice(), 16).unwrap(), Linked::Yes);
+    }
+    let mut changes: Vec<_> = (300..330).map(|row| replacement(row, &vectors, 1)).collect();
+    changes.extend((0..30).map(|row| change(&format!("{row:07}"), ShardContent::Nothing, 1)));
+    index.apply(changes.clone()).unwrap();
+    model.apply(&changes);
+    let refused = |row: u32, unlinked: usize| {
+        let Err(Refused { error: GraphError::Insert { row: first, .. }, due }) = index.maintain() else {
+            panic!("{index:?}");
+        };
+        assert_eq!((first, due.step, due.later, index.stats().unlinked), (row, false, true, unlinked));
+        // What stands behind the graph is done all the same.
+        assert_eq!(index.view().counts.linked, index.upkeep().unwrap().linked.len() as usize);
+    };
+    refused(300, 30);
+    assert_eq!(index.view().counts.linked, 300 - 8);
+    refused(309, 30 - 7);
+    // Others come first again, and then those, which were taken back.
+    index.maintain().unwrap();
+    assert_eq!(index.view().unlinked.iter().collect::<Vec<_>>()[..9], [300, 301, 302, 303, 304, 305, 306, 307, 309]);
+    settle(&index);
+    assert_eq!((index.stats().unlinked, index.view().counts.linked), (0, 300));
+    assert!(recall(&index, &model.now(), 10) >= 0.95);
+}
+
+#[test]
+fn rows_that_were_taken_out_of_the_graph_are_not_counted_in_it() {
+    let (_, index) = built(300, &settings(Backend::DiskAnn));
+    index.apply((0..100).map(|row| change(&format!("{row:07}"), ShardContent::Nothing, 1)).collect()).unwrap();
+    settle(&index);
+    assert_eq!(index.view().counts.linked, 200);
+}
+
+#[test]
 fn an_overhaul_can_be_broken_off_and_done_again() {
     let (_, index) = built(200, &settings(Backend::DiskAnn));
     let vectors = clustered(8, 2_000, DIMENSION, 10);
@@ -159,6 +201,15 @@ fn an_overhaul_can_be_broken_off_and_done_again() {
     assert!(index.upkeep().unwrap().pinned.is_none());
     settle(&index);
     assert_eq!(index.stats().unlinked, 0);
+}
+
+/// Ends what goes on until this is so.
+struct OnDrop<'a>(&'a AtomicBool);
+
+impl Drop for OnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
 }
 
 /// Ads of which each version lies elsewhere, so that a score tells the version.
@@ -210,6 +261,8 @@ fn threads_that_search_see_each_ad_once_and_never_one_that_is_gone() {
                 std::thread::yield_now();
             }
         });
+        // A panic here must not leave the others to search for ever.
+        let _end = OnDrop(&over);
         for round in 1..4 {
             for row in (0..ROWS).step_by(20) {
                 write(round, row..row + 20);
