@@ -77,12 +77,13 @@ def measure(scratch: pathlib.Path, users: int, days: int, model: dict) -> dict:
         for _ in range(ROUNDS):
             make_dirty(users)
             figures["idle"].append(json.loads(turret("refresh", "--admin", f"http://{ADMIN}", "--json")))
-            seconds = max(3, 1.3 * figures["idle"][-1]["seconds"])
+            seconds = max(4, 5 * figures["idle"][-1]["seconds"])
             quiet = report(turret.load(rate / 2, seconds))
             make_dirty(users)
             asking = turret.load(rate / 2, seconds)
             told = json.loads(turret("refresh", "--admin", f"http://{ADMIN}", "--json"))
             busy = report(asking)
+            assert told["seconds"] < seconds, "the refresh went on after the load"
             figures["busy"].append(told | {
                 "window_s": seconds, "p99_us": busy["latency_us"]["p99"], "quiet_p99_us": quiet["latency_us"]["p99"],
                 "p50_us": busy["latency_us"]["p50"], "quiet_p50_us": quiet["latency_us"]["p50"],

@@ -11,6 +11,7 @@ use turret_retrieval::hashing::partition_of;
 use turret_retrieval::ids::PartitionId;
 use turret_retrieval::state::{Precision, SequenceState};
 use turret_retrieval::user::User;
+use turret_store::kept_of;
 
 /// Users encoded at once.
 const BATCH_USERS: usize = 128;
@@ -105,6 +106,10 @@ impl Encoding<'_> {
             timestamp_ms: row.at,
             event_id: None,
         };
-        rows[rows.len().saturating_sub(self.events_per_user_max)..].iter().map(event).collect()
+        let mut latest: Vec<Event> =
+            rows[rows.len().saturating_sub(self.events_per_user_max)..].iter().map(event).collect();
+        // As the log of a node would keep them.
+        latest.drain(..latest.len() - kept_of(&latest, self.events_per_user_max));
+        latest
     }
 }

@@ -225,8 +225,9 @@ fn attribute_kinds(publication: &Publication<'_>) -> anyhow::Result<BTreeMap<Box
         Content::Is(promoted) => Some(&promoted.ad),
         Content::AsBuilt | Content::Deleted => None,
     });
-    for ad in publication.dataset.ads.iter().chain(changed) {
-        attribute_schema::check(&ad.attributes).with_context(|| format!("ad {}", ad.id))?;
+    let of_data = publication.dataset.ads.iter().map(|ad| (ad, ""));
+    for (ad, remedy) in of_data.chain(changed.map(|ad| (ad, ", changed on a node: put it again or delete it there"))) {
+        attribute_schema::check(&ad.attributes).with_context(|| format!("ad {}{remedy}", ad.id))?;
         for (name, value) in &ad.attributes {
             let kind = Attribute::kind(value);
             if *kinds.entry(name.clone()).or_insert(kind) != kind {

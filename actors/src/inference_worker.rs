@@ -86,6 +86,8 @@ pub struct State {
     batcher: Batcher<EmbedRow, Job>,
     busy: bool,
     started: Instant,
+    /// Whether requests came since histories were last encoded.
+    is_asked: bool,
 }
 
 impl Actor for InferenceWorker {
@@ -94,7 +96,8 @@ impl Actor for InferenceWorker {
     type Arguments = ();
 
     async fn pre_start(&self, myself: ActorRef<Msg>, (): ()) -> Result<State, ActorProcessingErr> {
-        let mut state = State { batcher: Batcher::new(self.settings), busy: false, started: Instant::now() };
+        let mut state =
+            State { batcher: Batcher::new(self.settings), busy: false, started: Instant::now(), is_asked: false };
         let (model, known, rows_max) = (self.model.clone(), self.known.clone(), self.settings.batch_rows_max);
         self.start(&myself, &mut state, 0, Note::Proven, move || prove(&model, &known, rows_max))?;
         Ok(state)
@@ -132,6 +135,7 @@ impl InferenceWorker {
             Err(refusal) => return refuse(&self.metrics, reply, refusal),
         };
         let ends = state.started.elapsed() + Duration::from_micros(ask.remaining_us);
+        state.is_asked = true;
         if let Err((_, reply)) = state.batcher.push_online((ask, reply), ends) {
             refuse(&self.metrics, reply, Refusal::Overloaded);
         }
@@ -214,7 +218,8 @@ impl InferenceWorker {
                     let work = move || embed_batch(&model, &generation, rows, &metrics);
                     self.start(myself, state, length, Note::BatchDone, work)?;
                 }
-                Next::Refresh { job, is_asked } => {
+                Next::Refresh(job) => {
+                    let is_asked = job.is_ads() || std::mem::take(&mut state.is_asked);
                     let rows = job.rows();
                     self.metrics.batch_rows.with_label_values(&[Lane::Refresh.name()]).observe(rows as f64);
                     let all = self.all_threads.clone();

@@ -79,7 +79,7 @@ pub struct SearchReply {
     pub selectivity: Option<f64>,
     /// Ads that were compared with the query: what the search cost.
     pub distances: u64,
-    /// Whether it has every change of its ads that was made before it began to serve.
+    /// Whether it has every change of its ads that there was when it asked for them, before it began to serve.
     pub verified: bool,
 }
 
@@ -223,6 +223,8 @@ pub struct RefreshedPage {
     pub refreshed: u32,
     /// Where the next page continues; absent when the partition is done.
     pub next: Option<UserId>,
+    /// Whether all of this page is done; else it is to be asked for again, less those who are.
+    pub is_whole: bool,
 }
 
 /// What the admin actor of a node is asked.

@@ -263,6 +263,7 @@ impl Refresh {
         let page = |reply| -> user_partition::Msg { Inbox::Request(UserRequest::RefreshPage(Wire::new(ask), reply)) };
         match holder.call(page, Some(PAGE_TIMEOUT)).await {
             Ok(CallResult::Success(answer)) => match answer.open() {
+                Ok(Ok(page)) if !page.is_whole => PageEvent::Part { refreshed: page.refreshed },
                 Ok(Ok(page)) => PageEvent::Done { refreshed: page.refreshed, next: page.next },
                 Ok(Err(refusal)) => {
                     self.metrics.refresh_users.with_label_values(&["failed_page"]).inc();

@@ -190,7 +190,7 @@ fn render(answer: &Value) -> String {
         text(&answer["generation"]["id"]),
     ));
     for reason in coverage["reasons"].as_array().into_iter().flatten() {
-        lines.push(format!("missing: {}", text(reason)));
+        lines.push(format!("not complete: {}", text(reason)));
     }
     lines.join("\n")
 }

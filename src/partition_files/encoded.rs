@@ -38,12 +38,16 @@ fn write_all(
         .iter()
         .map(|partition| Moved { partition: partition.0, file: file_name(*partition), ..Moved::default() })
         .collect();
-    let mut writers = Vec::with_capacity(partitions.len());
-    for partition in partitions {
-        let header =
-            PartitionHeader { partition: *partition, partitions: encoding.partitions, generations: Vec::new() };
-        writers.push(PartitionWriter::create(&temporary(out, *partition), header)?);
-    }
+    // Users come partition by partition; the next is begun when the one before is whole.
+    let mut begun = 0;
+    let mut begin = |out: &Path| -> anyhow::Result<PartitionWriter> {
+        let partition = partitions[begun];
+        begun += 1;
+        let header = PartitionHeader { partition, partitions: encoding.partitions, generations: Vec::new() };
+        Ok(PartitionWriter::create(&temporary(out, partition), header)?)
+    };
+    let mut at = 0;
+    let mut writer = begin(out)?;
     let mut take = |EncodedUser { user, partition, events, sequence }: EncodedUser<'_>| {
         let log_at = if events.is_empty() { Revision::NONE } else { now };
         let state = sequence.zip(events.last()).map(|(sequence, last)| StoredState {
@@ -63,16 +67,21 @@ fn write_all(
             events,
             states: state.into_iter().collect(),
         };
-        writers[partition.0 as usize].append(&kept)?;
-        all[partition.0 as usize].count(&kept);
+        while at < partition.0 as usize {
+            std::mem::replace(&mut writer, begin(out)?).finish()?;
+            at += 1;
+        }
+        writer.append(&kept)?;
+        all[at].count(&kept);
         Ok(())
     };
     encoding.run(observe, &mut take)?;
     if all.iter().all(|moved| moved.users == 0) {
         bail!("the data set has no users");
     }
-    for writer in writers {
-        writer.finish()?;
+    for _ in at + 1..partitions.len() {
+        std::mem::replace(&mut writer, begin(out)?).finish()?;
     }
+    writer.finish()?;
     Ok(all)
 }

@@ -131,6 +131,14 @@ fn what_is_encoded_offline_is_what_a_node_knows_of_its_users() {
 
     let mut imported = Cluster::configured(&["a"], &world().generations());
     users(&imported, "import", "--from", &out).expect(0);
+    let again = dir.path().join("again");
+    users(&imported, "export", "--out", &again).expect(0);
+    assert!(files(&out) == files(&again), "what was imported is what was encoded");
+    let sum = |field: &str| {
+        let partitions = told["partitions"].as_array().unwrap().iter();
+        partitions.map(|partition| partition[field].as_u64().unwrap()).sum::<u64>()
+    };
+    assert!(sum("events") > 1_000 && sum("states") == told["states"].as_u64().unwrap(), "{told:#}");
     imported.restart(0);
     imported.wait_joined();
     let after: Vec<Value> = of_each.iter().map(|user| known(&imported, user)).collect();

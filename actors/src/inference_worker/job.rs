@@ -24,6 +24,11 @@ impl Job {
         }
     }
 
+    /// Whether it is for ads.
+    pub(super) fn is_ads(&self) -> bool {
+        matches!(self, Self::EmbedAds(..))
+    }
+
     pub(super) fn refuse(self, metrics: &Metrics, refusal: Refusal) {
         match self {
             Self::Encode(_, reply) => refuse(metrics, reply, refusal),

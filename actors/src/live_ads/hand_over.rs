@@ -56,6 +56,7 @@ impl HandOver {
         loop {
             let generations = groups::indexed_generations();
             positions.retain(|id, _| generations.contains(id));
+            tell.send_modify(|known| known.retain(|id, _| generations.contains(id)));
             let mut wait = LOOK_EVERY;
             // The one that serves first, and a page each in turn: whoever is behind holds up nobody.
             let serving = self.routing.table().manifest.id.clone();

@@ -20,6 +20,11 @@ pub enum PageEvent {
         /// Where the partition continues.
         next: Option<UserId>,
     },
+    /// Time was up: the rest of the page is still to be done.
+    Part {
+        /// Users whose state was recomputed.
+        refreshed: u32,
+    },
     /// The partition did not answer, or refused.
     Failed,
 }
@@ -89,7 +94,11 @@ impl Cursor {
                     }
                 }
             }
-            PageEvent::Failed => {
+            PageEvent::Part { refreshed } if refreshed > 0 => {
+                self.refreshed += u64::from(refreshed);
+                self.failures = 0;
+            }
+            PageEvent::Part { .. } | PageEvent::Failed => {
                 self.failures += 1;
                 if self.failures >= ATTEMPTS_MAX {
                     self.failed += 1;
@@ -137,6 +146,18 @@ mod tests {
                 prop_assert_eq!(cursor.done + cursor.failed, partitions);
             }
         }
+    }
+
+    #[test]
+    fn the_rest_of_a_page_is_asked_for_again_while_there_is_progress() {
+        let mut cursor = Cursor::new(1);
+        let first = cursor.step();
+        for _ in 0..2 * ATTEMPTS_MAX {
+            cursor.take(PageEvent::Part { refreshed: 7 });
+            assert_eq!(cursor.step(), first);
+        }
+        (0..ATTEMPTS_MAX).for_each(|_| cursor.take(PageEvent::Part { refreshed: 0 }));
+        assert_eq!((cursor.step(), cursor.refreshed, cursor.failed), (Step::Finished, 70, 1));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use turret_retrieval::budget::Budget;
+use turret_retrieval::coverage::UNVERIFIED;
 use turret_retrieval::generation::{Manifest, Probes};
 use turret_retrieval::ids::{AdId, UserId};
 use turret_retrieval::live_ad::LiveAd;
@@ -17,7 +18,7 @@ use super::{Rollout, memory};
 use crate::generation::Generation;
 use crate::live_ads::Ads;
 use crate::offload::Panicked;
-use crate::protocol::{EncoderOf, GateReport, HandedOver, QueryEmbedding};
+use crate::protocol::{EncoderOf, GateReport, QueryEmbedding};
 use crate::retrieve::{Answer, Rejection, RetrieveRequest};
 use crate::routing::RoutingTable;
 
@@ -65,25 +66,28 @@ impl Candidate<'_> {
         report("counts", counts(&self.from, &self.to.manifest, self.own.settings.ads_change_max))
     }
 
-    /// Whether its shards know every change of an ad that was made before they are judged.
+    /// Whether its shards were told of every change of an ad that was made before they are judged.
     pub(super) async fn live_ads(&self) -> GateReport {
         report("live_ads", self.caught_up().await)
     }
 
     async fn caught_up(&self) -> Result<String, String> {
-        let ask = async || Ads.handed_over(self.to.manifest.id.clone()).await.map_err(|error| error.to_string());
-        let HandedOver { latest, changed, .. } = ask().await?;
         let ends = Instant::now() + HAND_OVER_MAX;
-        while ask().await?.until < latest {
+        let mut latest = None;
+        loop {
+            // The control node's actor may be starting again.
+            let why = match Ads.handed_over(self.to.manifest.id.clone()).await {
+                Ok(told) if told.until >= *latest.get_or_insert(told.latest) => {
+                    return Ok(format!("{} changed ads have been handed to its shards", told.changed));
+                }
+                Ok(told) => format!("{} ads have changed, and its shards were not told of all", told.changed),
+                Err(error) => error.to_string(),
+            };
             if Instant::now() > ends {
-                let seconds = HAND_OVER_MAX.as_secs();
-                return Err(format!(
-                    "{changed} ads have changed, and its shards did not know all of them within {seconds} s"
-                ));
+                return Err(format!("{why}, within {} s", HAND_OVER_MAX.as_secs()));
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
-        Ok(format!("its shards know all of {changed} changed ads"))
     }
 
     /// Whether its shards find for its own probes what an exact scan found when it was built.
@@ -98,14 +102,22 @@ impl Candidate<'_> {
         // Ads that changed since are no fault of the index: they count on neither side, and take nobody's place.
         let changed = changed_ads().await?;
         let k = (probes.k as usize).saturating_add(changed.len()).min(K_MAX);
-        let (mut found, mut expected) = (0, 0);
+        let (mut found, mut expected, ends) = (0, 0, Instant::now() + HAND_OVER_MAX);
         for probe in &probes.probes {
             let query = QueryEmbedding {
                 generation: self.to.manifest.id.clone(),
                 vector: probe.vector.clone(),
                 without_context: None,
             };
-            let answer = self.own.retriever.search(table, query, k, BUDGET).await;
+            let answer = loop {
+                match self.own.retriever.search(table, query.clone(), k, BUDGET).await {
+                    // A shard still asks for what changed before it started.
+                    Err(why) if why.contains(UNVERIFIED) && Instant::now() < ends => {
+                        tokio::time::sleep(LOOK_EVERY).await
+                    }
+                    answer => break answer,
+                }
+            };
             let answer = answer.map_err(|why| format!("a probe failed: {why}"))?.into_iter();
             let ads: HashSet<AdId> = answer.filter(|ad| !changed.contains(ad)).take(probes.k as usize).collect();
             found += probe.ads.iter().filter(|ad| ads.contains(*ad)).count();

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::rpc::CallResult;
+use tokio::time::Instant;
 use turret_retrieval::ids::UserId;
 use turret_store::{Dirty, PartitionStore, RefreshProgress, StoredState};
 
 use super::UserPartition;
+use super::pace::Size;
 use crate::clock::now_ms;
 use crate::inference_worker;
 use crate::offload::Panicked;
@@ -19,13 +21,15 @@ use crate::routing::workers;
 use crate::wire::{Inbox, Wire};
 
 /// How long one chunk may wait for an inference worker that is busy with online work.
-/// The caller of a page waits for a minute; the users of a page that was given up on are asked for again.
 const ENCODE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a page may take before the rest of it is left for another: its caller waits for a minute.
+const PAGE_TIME: Duration = Duration::from_secs(30);
 
 /// The most users in one page.
 const PAGE_USERS_MAX: u32 = 1_024;
 
-/// Recomputes the states of the next users with new events. A crash repeats at most the chunk that was not written.
+/// Recomputes the states of the next users with new events. A crash repeats at most the two
+/// chunks that were not written.
 pub(super) async fn refresh(
     own: &UserPartition,
     store: Arc<PartitionStore>,
@@ -43,8 +47,8 @@ pub(super) async fn refresh(
     for user in &page.damaged {
         tracing::error!(%user, partition = %own.partition, "records cannot be read; not refreshed");
     }
-    let refreshed = encode_and_put(own, &store, &ask.by, Some(run), page.users).await?;
-    Ok(RefreshedPage { refreshed, next: page.next })
+    let (refreshed, is_whole) = encode_and_put(own, &store, &ask.by, Some(run), page.users).await?;
+    Ok(RefreshedPage { refreshed, next: page.next, is_whole })
 }
 
 /// Recomputes the states of users who are named, where they do not cover all events.
@@ -55,7 +59,7 @@ pub(super) async fn refresh_users(
 ) -> Result<RefreshedUsers, Refusal> {
     let (encoder, users) = (ask.by.encoder.clone(), ask.users.clone());
     let dirty = on_store(own, &store, move |store| store.dirty_among(&encoder, &users)).await?;
-    let refreshed = encode_and_put(own, &store, &ask.by, None, dirty).await?;
+    let (refreshed, _) = encode_and_put(own, &store, &ask.by, None, dirty).await?;
     // Once more: an event that came meanwhile makes a state old, and one that was erased needs none.
     let encoder = ask.by.encoder.clone();
     let lacking = on_store(own, &store, move |store| store.dirty_among(&encoder, &ask.users)).await?;
@@ -63,14 +67,16 @@ pub(super) async fn refresh_users(
 }
 
 /// Encodes users and writes their states, a chunk while the next one is encoded. The last of a run's page is written together with
-/// how far the run is: the chunks before are known by their users, who are no longer dirty.
+/// how far the run is: the chunks before are known by their users, who are no longer dirty. Says how many were written, and whether
+/// all were: time may be up.
 async fn encode_and_put(
     own: &UserPartition,
     store: &Arc<PartitionStore>,
     by: &EncoderOf,
     run: Option<u64>,
     mut users: Vec<Dirty>,
-) -> Result<u32, Refusal> {
+) -> Result<(u32, bool), Refusal> {
+    let ends = Instant::now() + PAGE_TIME;
     own.keep_states_of(store, &by.encoder);
     let last = run.zip(users.last());
     let mut progress =
@@ -78,8 +84,13 @@ async fn encode_and_put(
     // Like lengths together: a chunk is as long as its longest. Taken from the end.
     users.sort_by_key(|user| std::cmp::Reverse(user.events.len()));
     let (mut refreshed, mut unwritten, mut is_asked) = (0, Vec::new(), true);
+    let mut is_whole = true;
     while !(users.is_empty() && unwritten.is_empty()) {
-        let chunk = users.split_off(users.len().saturating_sub(own.pace.rows(is_asked)));
+        if !users.is_empty() && Instant::now() > ends {
+            (is_whole, progress) = (false, None);
+            users.clear();
+        }
+        let chunk = own.pace.take(&mut users, is_asked);
         let written = if chunk.is_empty() { progress.take() } else { None };
         let put = put(own, store, std::mem::take(&mut unwritten), written);
         let (encoded, stored) = tokio::join!(encode_chunk(own, by, chunk), put);
@@ -95,7 +106,7 @@ async fn encode_and_put(
             refreshed += stored?;
         }
     }
-    Ok(refreshed)
+    Ok((refreshed, is_whole))
 }
 
 async fn put(
@@ -119,6 +130,7 @@ async fn encode_chunk(
     if users.is_empty() {
         return Ok((Vec::new(), Duration::ZERO));
     }
+    let size = Size::of(&users);
     let covered: Vec<i64> = users.iter().map(|user| user.events.last().map_or(0, |event| event.timestamp_ms)).collect();
     let histories = users.iter_mut().map(|user| std::mem::take(&mut user.events)).collect();
     let ask = EncodeAsk { encoder: by.encoder.clone(), histories, precision: own.state_precision };
@@ -126,9 +138,9 @@ async fn encode_chunk(
     if states.len() != users.len() {
         return Err(Refusal::Failed(format!("{} states for {} users", states.len(), users.len())));
     }
-    let bytes = states.iter().flatten().map(|state| state.bytes().len()).sum();
+    let largest = states.iter().flatten().map(|state| state.bytes().len()).max().unwrap_or(0);
     let took = Duration::from_micros(took_us);
-    own.pace.took(users.len(), took, bytes);
+    own.pace.took(size, took, largest);
     let made_at_ms = now_ms();
     let kept = users.into_iter().zip(covered).zip(states).filter_map(|((user, covers_until_ms), sequence)| {
         let (encoder, sequence) = (by.encoder.clone(), sequence?);

@@ -126,8 +126,8 @@ fn messages_of_the_user_partitions() {
         RefreshPageAsk { run: 7, by: by(), after: Some(user()), users_max: 16 },
         "06070e672d323032362d31312d32332e3206656e632d34310102753110",
     );
-    golden(Ok::<_, Refusal>(RefreshedPage { refreshed: 16, next: Some(user()) }), "06001001027531");
-    golden(Ok::<_, Refusal>(RefreshedPage { refreshed: 0, next: None }), "06000000");
+    golden(Ok::<_, Refusal>(RefreshedPage { refreshed: 16, next: Some(user()), is_whole: true }), "0600100102753101");
+    golden(Ok::<_, Refusal>(RefreshedPage { refreshed: 0, next: None, is_whole: false }), "0600000000");
     golden(RefreshUsersAsk { by: by(), users: vec![user()] }, "060e672d323032362d31312d32332e3206656e632d343101027531");
     golden(Ok::<_, Refusal>(RefreshedUsers { refreshed: 1, lacking: vec![user()] }), "06000101027531");
 }

@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::ShardId;
 
+/// The prefix of the reason given for a shard that answered and may lack changes of its ads.
+pub const UNVERIFIED: &str = "unverified";
+
 /// What became of one shard in one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -34,7 +37,7 @@ impl ShardOutcome {
     fn reason(self) -> Option<&'static str> {
         match self {
             Self::Answered => None,
-            Self::Unverified => Some("unverified"),
+            Self::Unverified => Some(UNVERIFIED),
             Self::Timeout => Some("shard_timeout"),
             Self::Absent => Some("shard_absent"),
             Self::Overloaded => Some("shard_overloaded"),

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
+use crate::ids::ID_BYTES_MAX;
 use crate::item::AttributeKind;
 use crate::topk::K_MAX;
 
@@ -31,19 +32,25 @@ pub enum CrowdingError {
         found: u32,
     },
     /// An attribute that no ad has.
-    #[error("no ad has an attribute `{field}`")]
+    #[error("no ad has an attribute `{}`", shown(field))]
     Unknown {
         /// Its name.
         field: Box<str>,
     },
     /// An attribute of which an ad has not one value.
-    #[error("`{field}` is of kind {found:?}, must be Keyword")]
+    #[error("`{field}` holds {}, must hold {}", found.what(), AttributeKind::Keyword.what())]
     Kind {
         /// Its name.
         field: Box<str>,
         /// Its kind.
         found: AttributeKind,
     },
+}
+
+/// A name that came from outside, cut to what an id may have.
+fn shown(name: &str) -> String {
+    let short: String = name.chars().take(ID_BYTES_MAX).collect();
+    if short.len() < name.len() { short + "…" } else { short }
 }
 
 impl CrowdingError {
@@ -162,7 +169,7 @@ mod tests {
         };
         assert_eq!(check("campaign_id", 1), Ok(()));
         assert_eq!(check("campaign_id", 0), Err(format!("crowding.max: 0 is not in 1..={K_MAX}")));
-        assert_eq!(check("bid", 1), Err("crowding.field: `bid` is of kind Number, must be Keyword".to_owned()));
+        assert_eq!(check("bid", 1), Err("crowding.field: `bid` holds a number, must hold one word".to_owned()));
         assert_eq!(check("colour", 1), Err("crowding.field: no ad has an attribute `colour`".to_owned()));
     }
 }

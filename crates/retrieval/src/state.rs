@@ -8,7 +8,7 @@ use half::slice::HalfFloatSliceExt;
 use serde::de::{Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
-/// The most bytes of one state: sixteen of them, the replies to one encode job, fit into a message.
+/// The most bytes of one state: some of them, the reply to one encode job, fit into a message.
 pub const STATE_BYTES_MAX: usize = 60 << 10;
 /// The longest row.
 pub const STATE_DIMENSION_MAX: usize = 4_096;

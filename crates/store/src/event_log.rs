@@ -1,5 +1,6 @@
 //! The event log of one user: a set of events, bounded, in the order of their times.
 
+use crate::partition::LOG_BYTES_MAX;
 use std::collections::HashSet;
 
 use turret_retrieval::event::{Event, EventType};
@@ -47,6 +48,11 @@ impl<'a> Seen<'a> {
 pub(crate) struct Bounds {
     pub(crate) events_max: usize,
     pub(crate) bytes_max: usize,
+}
+
+/// How many of `events`, from the end, a log of at most `events_max` keeps.
+pub fn kept_of(events: &[Event], events_max: usize) -> usize {
+    Bounds { events_max, bytes_max: LOG_BYTES_MAX }.kept(events.iter())
 }
 
 impl Bounds {

@@ -22,6 +22,7 @@ mod writes;
 
 pub use ad_journal::AdJournal;
 pub use dirty::{Dirty, DirtyPage};
+pub use event_log::kept_of;
 pub use export::KeptPage;
 pub use import::ImportError;
 pub use partition::{

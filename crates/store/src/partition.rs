@@ -20,7 +20,7 @@ use crate::disk::Disk;
 use crate::event_log::Bounds;
 use crate::record::{LogRecord, RecordError, StateRecord, UserRecord, decode, decode_user};
 
-/// The most bytes in the log of one user: sixteen of them fit into one message of a refresh.
+/// The most bytes in the log of one user: some of them fit into one message of a refresh.
 pub(crate) const LOG_BYTES_MAX: usize = 48 << 10;
 /// No id begins with a control character, so that what is not a user's may stand before all of them.
 const FIRST_USER: &[u8] = &[1];

@@ -103,7 +103,7 @@ fn shapes_that_the_interface_does_not_have_are_refused() {
     let crowding = |field: &str, max: u64| json!({ "field": field, "max": max });
     tried.refuses_field("crowding", crowding("advertiser_id", 0), "crowding.max", "0 is not in 1..=2000");
     tried.refuses_field("crowding", crowding("colour", 5), "crowding.field", "no ad has an attribute `colour`");
-    tried.refuses_field("crowding", crowding("bid", 5), "crowding.field", "`bid` is of kind Number");
+    tried.refuses_field("crowding", crowding("bid", 5), "crowding.field", "`bid` holds a number, must hold one word");
     tried.refuses_field("explain", json!(["everything"]), "explain[0]", "unknown variant");
     let missing = |name: &str| {
         let mut body = request_of("u1");
