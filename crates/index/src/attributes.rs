@@ -13,6 +13,7 @@ mod numbers;
 mod segment;
 
 pub(crate) use segment::Segment;
+use segment::WordsOfRows;
 
 /// A segment has so many times the rows of the next, or they are merged: a filter looks into few, and a row is merged
 /// seldom.
@@ -22,6 +23,19 @@ const RATIO: u64 = 4;
 #[derive(Clone, Default)]
 pub(crate) struct Postings {
     segments: Vec<Arc<Segment>>,
+}
+
+/// The words of one attribute.
+pub(crate) struct Words<'a> {
+    /// The rows of each segment, and their words.
+    parts: Vec<(&'a RoaringBitmap, &'a WordsOfRows)>,
+}
+
+impl<'a> Words<'a> {
+    /// The word of a row; one of them where it has more.
+    pub(crate) fn of(&self, row: u32) -> Option<&'a str> {
+        self.parts.iter().find(|(rows, _)| rows.contains(row))?.1.of(row)
+    }
 }
 
 impl Postings {
@@ -101,9 +115,9 @@ impl Postings {
         (rows.next().unwrap_or(0), rows.sum())
     }
 
-    /// The word of a row that has one of this attribute.
-    pub(crate) fn word(&self, name: &str, row: u32) -> Option<Box<str>> {
-        self.segments.iter().find_map(|segment| segment.word(name, row))
+    /// The words of an attribute, by row. They are gathered at the first call, and kept.
+    pub(crate) fn words(&self, name: &str) -> Words<'_> {
+        Words { parts: self.segments.iter().filter_map(|segment| segment.words(name)).collect() }
     }
 
     /// Whether any row has an attribute of this name.

@@ -1,9 +1,11 @@
 //! A shard at one moment: what a search sees.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use roaring::RoaringBitmap;
+use turret_retrieval::crowding::CrowdingError;
 use turret_retrieval::ids::AdId;
 use turret_retrieval::item::AttributeKind;
 use turret_retrieval::topk::Hit;
@@ -66,12 +68,17 @@ impl View {
     /// The best `k` ads that pass the filter.
     pub(crate) fn search(&self, planner: &Planner, search: &Search<'_>) -> Result<Found, SearchError> {
         search.check(self.vectors.dimension())?;
+        let crowding = search.crowding.map(|crowding| crowding.check(&self.kinds));
+        // Where no ad has the attribute, nobody is crowded.
+        if let Some(Err(error @ CrowdingError::Kind { .. })) = crowding {
+            return Err(error.into());
+        }
         let visible = self.live.len() as usize;
         let passing = search.filter.map(|filter| self.postings.rows(filter, &self.live));
         let count = passing.as_ref().map(|rows| rows.len() as usize);
         // A filter that everything passes is none.
         let passing = passing.filter(|rows| (rows.len() as usize) < visible);
-        let (rows, plan, distances) = self.best(planner, search, passing.as_ref())?;
+        let (rows, plan, distances) = self.best(planner, search, passing.as_ref(), 0)?;
         let (ads, distances, exhausted) = match search.crowding {
             None => {
                 let ads = rows.iter().map(|row| self.found(row, search, None)).collect();
@@ -89,18 +96,21 @@ impl View {
     }
 
     /// The best `k` rows of `passing`, or of all that may be found, how they were found, and how many were compared.
+    ///
+    /// A walk meets `nearer` rows first that `passing` does not have.
     pub(crate) fn best(
         &self,
         planner: &Planner,
         search: &Search<'_>,
         passing: Option<&RoaringBitmap>,
+        nearer: usize,
     ) -> Result<(Vec<ScoredRow>, Plan, u64), GraphError> {
         let (query, k) = (search.vector.as_slice(), search.k);
         let step = match (search.exact, passing) {
             (false, _) => {
                 let walked = self.graph.as_ref().map(|_| self.counts.linked);
                 let passing = passing.map(|rows| rows.len() as usize);
-                planner.plan(Extent { ads: self.live.len() as usize, passing, walked }, k)
+                planner.plan(Extent { ads: self.live.len() as usize, passing, walked }, k + nearer)
             }
             (true, Some(_)) => Step::ExactPostings,
             (true, None) => Step::Exact,
@@ -178,10 +188,15 @@ impl View {
             wide *= MORE_TIES;
             rows = best(wide);
         }
-        let id = |row: u32| &self.ads.get(row).id;
-        rows.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| id(a.row).cmp(id(b.row))));
+        rows.sort_by(|a, b| self.order(a, b));
         rows.truncate(k);
         rows
+    }
+
+    /// The order of hits.
+    fn order(&self, a: &ScoredRow, b: &ScoredRow) -> Ordering {
+        let id = |row: u32| &self.ads.get(row).id;
+        b.score.total_cmp(&a.score).then_with(|| id(a.row).cmp(id(b.row)))
     }
 
     pub(crate) fn found(&self, row: &ScoredRow, search: &Search<'_>, crowd: Option<Box<str>>) -> FoundAd {

@@ -112,6 +112,11 @@ impl Taken {
         *taken += 1;
         *taken <= self.max
     }
+
+    /// Whether no ad with this value is admitted any more.
+    pub fn is_full(&self, value: &str) -> bool {
+        self.of.get(value).is_some_and(|taken| *taken >= self.max)
+    }
 }
 
 #[cfg(test)]

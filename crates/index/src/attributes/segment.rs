@@ -1,7 +1,7 @@
 //! The attributes of some rows.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use roaring::RoaringBitmap;
 use turret_retrieval::filter::NumberRange;
@@ -12,17 +12,23 @@ use super::numbers::Numbers;
 /// See the module above. Never changes.
 #[derive(Default)]
 pub(crate) struct Segment {
-    /// Rows by word, for keyword and keywords attributes alike, by name.
-    words: BTreeMap<Box<str>, HashMap<Box<str>, RoaringBitmap>>,
+    /// Keyword and keywords attributes alike, by name.
+    words: BTreeMap<Box<str>, Column>,
     numbers: BTreeMap<Box<str>, Numbers>,
     rows: RoaringBitmap,
     bytes: usize,
-    /// By name, of the attributes that were asked for so.
-    words_of_rows: Mutex<BTreeMap<Box<str>, Arc<WordsOfRows>>>,
+}
+
+/// The words of one attribute.
+#[derive(Default)]
+struct Column {
+    rows: HashMap<Box<str>, RoaringBitmap>,
+    /// The other way round, where it was asked for.
+    of_rows: OnceLock<WordsOfRows>,
 }
 
 /// The words of an attribute by row: eight bytes a row.
-struct WordsOfRows {
+pub(super) struct WordsOfRows {
     words: Vec<Box<str>>,
     /// Rows, ascending, with the places of their words.
     rows: Vec<(u32, u32)>,
@@ -50,13 +56,13 @@ impl Segment {
 
     fn add(&mut self, name: &str, words: &[Box<str>], row: u32) {
         if !self.words.contains_key(name) {
-            self.words.insert(name.into(), HashMap::new());
+            self.words.insert(name.into(), Column::default());
         }
         let Some(column) = self.words.get_mut(name) else { return };
         for word in words {
-            match column.get_mut(word) {
+            match column.rows.get_mut(word) {
                 Some(rows) => drop(rows.insert(row)),
-                None => drop(column.insert(word.clone(), RoaringBitmap::from([row]))),
+                None => drop(column.rows.insert(word.clone(), RoaringBitmap::from([row]))),
             }
         }
     }
@@ -69,12 +75,12 @@ impl Segment {
             merged.rows |= &segment.rows;
             for (name, column) in &segment.words {
                 let whole = merged.words.entry(name.clone()).or_default();
-                for (word, rows) in column {
+                for (word, rows) in &column.rows {
                     let rows = if gone.is_empty() { rows.clone() } else { rows - gone };
-                    match whole.get_mut(word) {
+                    match whole.rows.get_mut(word) {
                         Some(whole) => *whole |= rows,
                         None if rows.is_empty() => {}
-                        None => drop(whole.insert(word.clone(), rows)),
+                        None => drop(whole.rows.insert(word.clone(), rows)),
                     }
                 }
             }
@@ -83,7 +89,7 @@ impl Segment {
             }
         }
         merged.rows -= gone;
-        merged.words.retain(|_, column| !column.is_empty());
+        merged.words.retain(|_, column| !column.rows.is_empty());
         let numbers = numbers.into_iter().map(|(name, parts)| (name, Numbers::merged(&parts, gone)));
         let numbers = numbers.filter(|(_, numbers)| !numbers.is_empty());
         merged.numbers = numbers.map(|(name, numbers)| (name.into(), numbers)).collect();
@@ -91,7 +97,8 @@ impl Segment {
     }
 
     fn weighed(mut self) -> Self {
-        let words = self.words.values().flatten().map(|(word, rows)| word.len() + rows.serialized_size());
+        let words =
+            self.words.values().flat_map(|column| &column.rows).map(|(word, rows)| word.len() + rows.serialized_size());
         let numbers = self.numbers.values().map(Numbers::bytes);
         self.bytes = words.sum::<usize>() + numbers.sum::<usize>() + self.rows.serialized_size();
         self
@@ -104,7 +111,7 @@ impl Segment {
         values: &'a [Box<str>],
     ) -> impl Iterator<Item = &'a RoaringBitmap> + use<'a> {
         let column = self.words.get(field);
-        values.iter().filter_map(move |word| column?.get(word))
+        values.iter().filter_map(move |word| column?.rows.get(word))
     }
 
     /// The rows whose number is in `range`; absent where no row has the attribute.
@@ -112,22 +119,10 @@ impl Segment {
         self.numbers.get(field).map(|numbers| numbers.rows(range))
     }
 
-    /// The word of a row that has one of this attribute. Remembers the words of all rows from the first time on.
-    pub(super) fn word(&self, field: &str, row: u32) -> Option<Box<str>> {
-        let column = self.words.get(field).filter(|_| self.rows.contains(row))?;
-        // Whoever panicked has put nothing in.
-        let mut known = self.words_of_rows.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_rows = match known.get(field) {
-            Some(of_rows) => of_rows.clone(),
-            None => {
-                let of_rows = Arc::new(WordsOfRows::new(column));
-                known.insert(field.into(), of_rows.clone());
-                of_rows
-            }
-        };
-        drop(known);
-        let at = of_rows.rows.binary_search_by_key(&row, |(row, _)| *row).ok()?;
-        Some(of_rows.words[of_rows.rows[at].1 as usize].clone())
+    /// All rows, and the words of those that have this attribute, if any has.
+    pub(super) fn words(&self, field: &str) -> Option<(&RoaringBitmap, &WordsOfRows)> {
+        let column = self.words.get(field)?;
+        Some((&self.rows, column.of_rows.get_or_init(|| WordsOfRows::new(&column.rows))))
     }
 
     /// How many rows there are.
@@ -142,7 +137,8 @@ impl Segment {
 
     /// The memory that it takes, in bytes, about.
     pub(super) fn bytes(&self) -> usize {
-        self.bytes
+        let of_rows = self.words.values().filter_map(|column| column.of_rows.get());
+        self.bytes + of_rows.map(WordsOfRows::bytes).sum::<usize>()
     }
 }
 
@@ -155,5 +151,16 @@ impl WordsOfRows {
         }
         rows.sort_unstable();
         Self { words, rows }
+    }
+
+    /// The word of a row; one of them where it has more.
+    pub(super) fn of(&self, row: u32) -> Option<&str> {
+        let at = self.rows.binary_search_by_key(&row, |(row, _)| *row).ok()?;
+        Some(&self.words[self.rows[at].1 as usize])
+    }
+
+    fn bytes(&self) -> usize {
+        let words = self.words.iter().map(|word| size_of_val(word) + word.len());
+        words.sum::<usize>() + size_of_val(&*self.rows)
     }
 }

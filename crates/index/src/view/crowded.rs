@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use roaring::RoaringBitmap;
 use turret_retrieval::crowding::{Crowding, Taken};
 use turret_retrieval::filter::Filter;
+use turret_retrieval::vector::dot;
 
 use super::View;
 use crate::exact::ScoredRow;
@@ -14,16 +15,18 @@ use crate::search::{FoundAd, Search};
 
 /// The attribute that every listed ad has at hand.
 const ADVERTISER: &str = "advertiser_id";
-/// The fewest that are looked for in one round.
+/// The fewest that are looked for in a round after the first.
 const ROUND_MIN: usize = 16;
+/// Rounds before all that is left is compared and walked over.
+const ROUNDS_MAX: usize = 4;
 
 impl View {
     /// Of `rows`, the best of `passing`, those that the crowding admits, and the next best in place of the others; how many were
     /// compared, and whether there are no more.
     ///
     /// A round takes the rows that were looked at out of those that pass, and all of the values that are full: none of these
-    /// would be admitted. So the rows admitted are those that one walk over all, best first, would admit, and there are at most as
-    /// many rounds as values that fill up.
+    /// would be admitted. So the rows admitted are those that one walk over all, best first, would admit. Each round looks at twice
+    /// as many as the one before, and what [`ROUNDS_MAX`] of them leave is walked over indeed.
     pub(super) fn thin(
         &self,
         planner: &Planner,
@@ -32,39 +35,70 @@ impl View {
         (mut rows, mut distances): (Vec<ScoredRow>, u64),
         passing: Option<RoaringBitmap>,
     ) -> Result<(Vec<FoundAd>, u64, bool), GraphError> {
-        let (mut taken, mut kept, mut asked) = (Taken::new(crowding.max), Vec::new(), search.k);
+        let words = (&*crowding.field != ADVERTISER).then(|| self.postings.words(&crowding.field));
+        let crowd = |row: u32| match &words {
+            Some(words) => words.of(row),
+            None => self.ads.get(row).advertiser.as_deref(),
+        };
+        let (mut taken, mut kept, mut asked, mut looked) = (Taken::new(crowding.max), Vec::new(), search.k, 0);
         let mut left = passing;
-        loop {
-            let mut full = BTreeSet::new();
+        for round in 1.. {
+            let mut values = BTreeSet::new();
             for row in &rows {
-                let crowd = self.crowd(row.row, &crowding.field);
-                if taken.admits(crowd.as_deref()) {
-                    kept.push(self.found(row, search, crowd));
-                } else {
-                    full.extend(crowd);
+                let crowd = crowd(row.row);
+                if taken.admits(crowd) {
+                    kept.push(self.found(row, search, crowd.map(Into::into)));
                 }
+                values.extend(crowd);
             }
-            let is_end = rows.len() < asked;
-            if is_end || kept.len() >= search.k {
-                // A graph may have missed a better one in a former round.
-                kept.sort_by(|a, b| a.hit.cmp(&b.hit));
-                kept.truncate(search.k);
-                let exhausted = is_end && kept.len() < search.k;
-                return Ok((kept, distances, exhausted));
+            if rows.len() < asked || kept.len() >= search.k {
+                break;
             }
+            looked += rows.len();
             let mut others = left.unwrap_or_else(|| (*self.live).clone());
             others -= rows.iter().map(|row| row.row).collect::<RoaringBitmap>();
-            let filter = Filter::AnyOf { field: crowding.field.clone(), values: full.into_iter().collect() };
+            let full = values.into_iter().filter(|value| taken.is_full(value)).map(Into::into);
+            let filter = Filter::AnyOf { field: crowding.field.clone(), values: full.collect() };
             others -= self.postings.rows(&filter, &self.live);
-            asked = (search.k - kept.len()).max(ROUND_MIN);
+            if round == ROUNDS_MAX {
+                distances += others.len();
+                self.walk_over(search.vector.as_slice(), &others, asked, |row| {
+                    let crowd = crowd(row.row);
+                    if taken.admits(crowd) {
+                        kept.push(self.found(row, search, crowd.map(Into::into)));
+                    }
+                    kept.len() < search.k
+                });
+                break;
+            }
+            asked = asked.saturating_mul(2).max(ROUND_MIN);
             let more;
-            (rows, _, more) = self.best(planner, &Search { k: asked, ..*search }, Some(&others))?;
+            (rows, _, more) = self.best(planner, &Search { k: asked, ..*search }, Some(&others), looked)?;
             distances += more;
             left = Some(others);
         }
+        let exhausted = kept.len() < search.k;
+        // A graph may have missed a better one in a former round.
+        kept.sort_by(|a, b| a.hit.cmp(&b.hit));
+        kept.truncate(search.k);
+        Ok((kept, distances, exhausted))
     }
 
-    fn crowd(&self, row: u32, field: &str) -> Option<Box<str>> {
-        if field == ADVERTISER { self.ads.get(row).advertiser.clone() } else { self.postings.word(field, row) }
+    /// Calls `each` with all of `rows`, best first, as long as it says so; about `first` are expected to do.
+    fn walk_over(&self, query: &[f32], rows: &RoaringBitmap, first: usize, mut each: impl FnMut(&ScoredRow) -> bool) {
+        let score = |row: u32| ScoredRow { score: dot(query, self.vectors.row(row)), row };
+        let mut scored: Vec<ScoredRow> = rows.iter().map(score).collect();
+        let (mut rest, mut next) = (&mut scored[..], first.max(1));
+        while !rest.is_empty() {
+            next = next.min(rest.len());
+            rest.select_nth_unstable_by(next - 1, |a, b| self.order(a, b));
+            let best;
+            (best, rest) = rest.split_at_mut(next);
+            best.sort_unstable_by(|a, b| self.order(a, b));
+            if !best.iter().all(&mut each) {
+                break;
+            }
+            next = next.saturating_mul(4);
+        }
     }
 }

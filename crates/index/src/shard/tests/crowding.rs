@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use turret_retrieval::crowding::Crowding;
+use turret_retrieval::crowding::{Crowding, CrowdingError};
 
+use super::live::{Model, change, pause};
 use super::*;
+use crate::change::ShardContent;
+use crate::fixtures::ad;
 
 fn crowded(index: &ShardIndex, vector: &UnitVector, k: usize, filter: Option<&Filter>, crowding: &Crowding) -> Found {
     index.search(&Search { vector, baseline: None, crowding: Some(crowding), k, filter, exact: false }).unwrap()
@@ -88,6 +91,88 @@ fn a_graph_loses_little_by_a_crowding() {
         }
     }
     assert!(kept as f64 >= 0.95 * wanted as f64, "{kept} of {wanted}");
+}
+
+/// Every ad has a vector of its own; of the values of `campaign_id`, one after the other holds the nearest ads.
+#[test]
+fn values_that_fill_up_one_by_one_take_few_rounds() {
+    let (query, rows) = (unit(&[1.0, 0.0]), 4_000);
+    let angle = |row: usize| (row as f32 / rows as f32) * 3.0;
+    let vectors: Vec<_> = (0..rows).map(|row| unit(&[angle(row).cos(), angle(row).sin()])).collect();
+    let all = ads(&vectors, |row| vec![("campaign_id", keyword(&format!("c{}", row / 100)))]);
+    let index = index(all.clone(), &settings(Backend::Exact));
+    for (k, max) in [(1, 1), (20, 1), (40, 1), (41, 1), (16, 2), (39, 7)] {
+        let crowding = Crowding { field: "campaign_id".into(), max };
+        let found = crowded(&index, &query, k, None, &crowding);
+        let expected = thinned(&all, &query, k, None, &crowding);
+        assert_eq!((hits(&found), found.exhausted), (expected.clone(), expected.len() < k), "{k} {max}");
+        assert!(found.distances <= 5 * rows as u64, "{k} {max}: {}", found.distances);
+    }
+    // What was gathered for it is counted.
+    let fresh = super::index(all, &settings(Backend::Exact));
+    assert!(index.stats().posting_bytes >= fresh.stats().posting_bytes + 8 * rows);
+}
+
+fn campaign(row: usize, campaign: u8, embedding: &UnitVector) -> ShardContent {
+    let id = format!("{row:07}");
+    let ad = ad(&id, &[("campaign_id", keyword(&format!("c{campaign}")))]);
+    ShardContent::Is(Box::new(ShardAd { ad, embedding: embedding.clone() }))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn a_crowding_of_ads_that_change_is_that_of_those_that_may_be_found(
+        batches in prop::collection::vec(prop::collection::vec((0usize..90, 0u8..5, 0u8..6), 1..12), 0..12),
+        (k, max, has_graph) in (1usize..40, 1u32..4, any::<bool>()),
+    ) {
+        let backend = if has_graph { Backend::DiskAnn } else { Backend::Exact };
+        let vectors = clustered(3, 200, DIMENSION, 10);
+        let all = ads(&vectors[..60], |row| vec![("campaign_id", keyword(&format!("c{}", row % 4)))]);
+        let index = index(all.clone(), &settings(backend));
+        let mut model = Model::new(&all);
+        // Nobody sees to upkeep: ads are paused, dead and not linked, and their words are in several segments.
+        for (at, batch) in (1..).zip(&batches) {
+            let of = |(row, kind, value): &(usize, u8, u8)| {
+                let id = format!("{row:07}");
+                match kind {
+                    0 => change(&id, ShardContent::Nothing, at),
+                    1 => pause(&id, true, at),
+                    _ => change(&id, campaign(*row, *value, &vectors[(row + at as usize * 7) % 200]), at),
+                }
+            };
+            let changes: Vec<_> = batch.iter().map(of).collect();
+            index.apply(changes.clone()).unwrap();
+            model.apply(&changes);
+        }
+        let (query, now) = (&clustered(4, 1, DIMENSION, 10)[0], model.now());
+        let crowding = Crowding { field: "campaign_id".into(), max };
+        let expected = thinned(&now, query, k, None, &crowding);
+        for exact in [true, false] {
+            let search = Search { vector: query, baseline: None, crowding: Some(&crowding), k, filter: None, exact };
+            let found = index.search(&search).unwrap();
+            prop_assert_eq!((found.ads.len(), found.exhausted), (expected.len(), expected.len() < k));
+            if exact || !has_graph {
+                prop_assert_eq!(hits(&found), &expected[..]);
+            }
+            let values: BTreeMap<_, _> = now.iter().map(|ad| (&ad.ad.id, value(ad, "campaign_id"))).collect();
+            prop_assert!(found.ads.iter().all(|ad| values.get(&ad.hit.ad) == Some(&ad.crowd)));
+        }
+    }
+}
+
+#[test]
+fn a_crowding_by_what_is_not_one_word_is_refused() {
+    let query = &queries(1)[0];
+    for (field, refused) in [("fiftieth", true), ("tenth", true), ("half", false), ("colour", false)] {
+        let crowding = Crowding { field: field.into(), max: 9 };
+        let search =
+            Search { vector: query, baseline: None, crowding: Some(&crowding), k: 5, filter: None, exact: false };
+        let outcome = EXACT.search(&search).map(|found| found.ads.len());
+        let is_refused = matches!(&outcome, Err(SearchError::Crowding(CrowdingError::Kind { .. })));
+        assert!(is_refused == refused && (refused || outcome == Ok(5)), "{field}: {outcome:?}");
+    }
 }
 
 #[test]

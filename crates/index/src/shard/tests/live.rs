@@ -116,7 +116,24 @@ fn check(index: &ShardIndex, model: &Model, k: usize) {
     }
     let stats = index.stats();
     assert_eq!(stats.ads - stats.paused, now.len());
-    assert!(stats.rows >= stats.ads + stats.dead);
+    check_rows(index, &stats);
+}
+
+/// Every row is of an ad, dead or free, and one of these only.
+fn check_rows(index: &ShardIndex, stats: &IndexStats) {
+    let (view, upkeep, writer) = (index.view(), index.upkeep().unwrap(), index.writer.lock().unwrap());
+    let (present, free) = (&writer.present, &writer.free);
+    let waiting = &upkeep.gone | &upkeep.held;
+    let dead = waiting.len() as usize + writer.dying();
+    assert_eq!((stats.ads, stats.dead, stats.rows), (present.len() as usize, dead, view.vectors.len()));
+    assert_eq!(view.counts.free, free.len() as usize);
+    assert_eq!(stats.ads + dead + view.counts.free, stats.rows);
+    assert!(present.is_disjoint(free) && waiting.is_disjoint(present) && waiting.is_disjoint(free));
+    assert!(view.live.is_subset(present) && view.unlinked.is_subset(present));
+    if view.graph.is_some() {
+        assert_eq!(&*view.unlinked, &(present - &upkeep.linked));
+        assert!(upkeep.linked.is_disjoint(free));
+    }
 }
 
 proptest! {
