@@ -14,6 +14,7 @@ const NO_NAMES: [&str; 8] = ["common", "helper", "helpers", "manager", "misc", "
 /// Policy that stands beside its actor and is tried without a runtime. The file says so in its first line.
 const PURE: [&str; 10] = [
     "actors/src/inference_worker/batcher.rs",
+    "actors/src/user_partition/pace.rs",
     "actors/src/membership/view.rs",
     "actors/src/placement.rs",
     "actors/src/refresh/cursor.rs",
