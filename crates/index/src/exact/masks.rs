@@ -9,55 +9,44 @@ use crate::vectors::{BLOCK_ROWS, TILE_ROWS};
 /// The rows of a block, a bit each.
 pub(super) type Mask = [u64; BLOCK_ROWS / TILE_ROWS];
 
-/// A bitmap of less than one in so many keeps its rows in lists, in which the end of a range takes longer to find than the next
-/// row.
-const RANGES_FROM_ONE_IN: u64 = 16;
+/// Rows are taken by ranges where so many of a hundred are there: short ranges cost more than their rows.
+const RANGES_FROM_PERCENT: u64 = 80;
 
 /// The blocks that have some of the rows, ascending, each with them.
 pub(super) struct Masks<'a> {
     /// What is left, but for `range`.
     rows: Option<roaring::bitmap::Iter<'a>>,
-    is_dense: bool,
+    by_ranges: bool,
     range: Option<RangeInclusive<u32>>,
 }
 
 impl<'a> Masks<'a> {
     /// Of these rows.
     pub(super) fn of(rows: &'a RoaringBitmap) -> Self {
-        let is_dense = rows.max().is_some_and(|last| rows.len() * RANGES_FROM_ONE_IN > u64::from(last));
-        Self { rows: Some(rows.iter()), is_dense, range: None }
+        let by_ranges = rows.max().is_some_and(|last| rows.len() * 100 >= u64::from(last) * RANGES_FROM_PERCENT);
+        Self { rows: Some(rows.iter()), by_ranges, range: None }
     }
 
     /// Of the first so many.
     pub(super) fn of_all(rows: usize) -> Self {
-        Self { rows: None, is_dense: true, range: rows.checked_sub(1).map(|last| 0..=last as u32) }
+        Self { rows: None, by_ranges: true, range: rows.checked_sub(1).map(|last| 0..=last as u32) }
     }
 
     // Not `next_many`: that of roaring 0.12 passes over a run of a whole container.
     fn next_range(&mut self) -> Option<RangeInclusive<u32>> {
-        if self.range.is_some() {
-            return self.range.take();
-        }
-        let rows = self.rows.as_mut()?;
-        if self.is_dense { rows.next_range() } else { rows.next().map(|row| row..=row) }
+        let rows = &mut self.rows;
+        self.range.take().or_else(|| rows.as_mut()?.next_range())
     }
-}
 
-impl Iterator for Masks<'_> {
-    type Item = (usize, Mask);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let mut range = self.next_range()?;
-        let block = *range.start() as usize / BLOCK_ROWS;
-        let (first, last) = ((block * BLOCK_ROWS) as u32, (block * BLOCK_ROWS + BLOCK_ROWS - 1) as u32);
-        let mut mask = [0; BLOCK_ROWS / TILE_ROWS];
+    /// Sets the bits of the rows up to `last`, and of `range`, that are in the block that begins with `first`.
+    fn fill_by_ranges(&mut self, mask: &mut Mask, mut range: RangeInclusive<u32>, first: u32, last: u32) {
         loop {
             let (start, end) = range.into_inner();
             if start > last {
                 self.range = Some(start..=end);
                 break;
             }
-            fill(&mut mask, (start - first) as usize, (end.min(last) - first) as usize);
+            fill(mask, (start - first) as usize, (end.min(last) - first) as usize);
             if end > last {
                 self.range = Some(last + 1..=end);
                 break;
@@ -66,6 +55,39 @@ impl Iterator for Masks<'_> {
                 Some(next) => range = next,
                 None => break,
             }
+        }
+    }
+
+    /// The same, where a range is a row.
+    fn fill_by_rows(&mut self, mask: &mut Mask, row: u32, first: u32, last: u32) {
+        let mut set = |row: u32| mask[(row - first) as usize / TILE_ROWS] |= 1 << (row as usize % TILE_ROWS);
+        set(row);
+        for row in self.rows.iter_mut().flatten() {
+            if row > last {
+                self.range = Some(row..=row);
+                break;
+            }
+            set(row);
+        }
+    }
+}
+
+impl Iterator for Masks<'_> {
+    type Item = (usize, Mask);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let range = if self.by_ranges || self.range.is_some() {
+            self.next_range()?
+        } else {
+            self.rows.as_mut()?.next().map(|row| row..=row)?
+        };
+        let block = *range.start() as usize / BLOCK_ROWS;
+        let (first, last) = ((block * BLOCK_ROWS) as u32, (block * BLOCK_ROWS + BLOCK_ROWS - 1) as u32);
+        let mut mask = [0; BLOCK_ROWS / TILE_ROWS];
+        if self.by_ranges {
+            self.fill_by_ranges(&mut mask, range, first, last);
+        } else {
+            self.fill_by_rows(&mut mask, *range.start(), first, last);
         }
         Some((block, mask))
     }

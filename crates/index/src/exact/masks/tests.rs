@@ -18,7 +18,7 @@ proptest! {
 
     #[test]
     fn masks_have_the_rows_of_the_bitmap(
-        ranges in prop::collection::vec((0u32..200_000, 1u32..400), 0..30),
+        ranges in prop::collection::vec((0u32..140_000, 1u32..400), 0..30),
         whole in prop::option::of(0u32..3),
         holes in prop::collection::vec(0u32..200_000, 0..20),
         is_in_runs in any::<bool>(),
