@@ -99,11 +99,12 @@ async fn encode_and_put(
         unwritten = states;
         is_asked = !pause.is_zero();
         if is_asked {
-            // Requests come: one thing after the other, and a rest.
+            // Requests come: one thing after the other, and a rest as long.
             let written = if users.is_empty() { progress.take() } else { None };
             let put = self::put(own, store, std::mem::take(&mut unwritten), written);
-            let (stored, ()) = tokio::join!(put, tokio::time::sleep(pause));
-            refreshed += stored?;
+            let began = Instant::now();
+            refreshed += put.await?;
+            tokio::time::sleep(pause + began.elapsed()).await;
         }
     }
     Ok((refreshed, is_whole))
