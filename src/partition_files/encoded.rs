@@ -39,15 +39,12 @@ fn write_all(
         .map(|partition| Moved { partition: partition.0, file: file_name(*partition), ..Moved::default() })
         .collect();
     // Users come partition by partition; the next is begun when the one before is whole.
-    let mut begun = 0;
-    let mut begin = |out: &Path| -> anyhow::Result<PartitionWriter> {
-        let partition = partitions[begun];
-        begun += 1;
+    let begin = |at: usize| -> anyhow::Result<PartitionWriter> {
+        let partition = partitions[at];
         let header = PartitionHeader { partition, partitions: encoding.partitions, generations: Vec::new() };
         Ok(PartitionWriter::create(&temporary(out, partition), header)?)
     };
-    let mut at = 0;
-    let mut writer = begin(out)?;
+    let (mut at, mut writer) = (0, begin(0)?);
     let mut take = |EncodedUser { user, partition, events, sequence }: EncodedUser<'_>| {
         let log_at = if events.is_empty() { Revision::NONE } else { now };
         let state = sequence.zip(events.last()).map(|(sequence, last)| StoredState {
@@ -68,8 +65,8 @@ fn write_all(
             states: state.into_iter().collect(),
         };
         while at < partition.0 as usize {
-            std::mem::replace(&mut writer, begin(out)?).finish()?;
             at += 1;
+            std::mem::replace(&mut writer, begin(at)?).finish()?;
         }
         writer.append(&kept)?;
         all[at].count(&kept);
@@ -79,8 +76,8 @@ fn write_all(
     if all.iter().all(|moved| moved.users == 0) {
         bail!("the data set has no users");
     }
-    for _ in at + 1..partitions.len() {
-        std::mem::replace(&mut writer, begin(out)?).finish()?;
+    for next in at + 1..partitions.len() {
+        std::mem::replace(&mut writer, begin(next)?).finish()?;
     }
     writer.finish()?;
     Ok(all)
