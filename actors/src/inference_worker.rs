@@ -1,7 +1,8 @@
 //! The actor that runs the model: query embeddings online, sequence states for the refresh.
 //!
 //! Owns the batching queue in front of one model on one device. A batch runs on the worker's own thread; while it does,
-//! requests gather into the next one. Never holds user state. When it dies, its queue is refused with it and the
+//! requests gather into the next one. Histories are encoded beside it, while requests come on
+//! threads that run when no other wants the core. Never holds user state. When it dies, its queue is refused with it and the
 //! supervisor starts another over the same model.
 //!
 //! A worker whose model computed what is no number ends as one that panicked does. It joins its group only when the model has
@@ -34,7 +35,7 @@ mod job;
 
 use batcher::{Batcher, BatcherSettings, Lane, Next};
 use embedding::{Embeddings, Soundness, embed};
-use job::Job;
+use job::{AdsJob, EncodeJob, embed_ads, encode_histories};
 
 /// What this actor receives.
 pub type Msg = Inbox<InferenceRequest, Note>;
@@ -53,6 +54,8 @@ pub enum Note {
     Proven,
     /// The batch is answered; the thread is free.
     BatchDone,
+    /// The histories are encoded; their threads are free.
+    EncodeDone,
     /// The model, or its device, failed what was asked of it.
     Faulty,
     /// The work panicked, and this many rows with it.
@@ -75,16 +78,19 @@ pub struct InferenceWorker {
     pub settings: BatcherSettings,
     /// One thread of its own.
     pub thread: Offload,
-    /// The machine's, on which histories are encoded while no requests come.
-    pub all_threads: Offload,
+    /// The threads on which histories are encoded while no requests come.
+    pub encoders: Offload,
+    /// Those on which they are while some do: they leave the cores to all others.
+    pub idle_encoders: Offload,
     /// The node's metrics.
     pub metrics: Metrics,
 }
 
-/// The queue, and whether the thread is busy.
+/// The queue, and whether its threads are busy.
 pub struct State {
-    batcher: Batcher<EmbedRow, Job>,
+    batcher: Batcher<EmbedRow, AdsJob, EncodeJob>,
     busy: bool,
+    encoding: bool,
     started: Instant,
     /// Whether requests came since histories were last encoded.
     is_asked: bool,
@@ -96,11 +102,10 @@ impl Actor for InferenceWorker {
     type Arguments = ();
 
     async fn pre_start(&self, myself: ActorRef<Msg>, (): ()) -> Result<State, ActorProcessingErr> {
-        let mut state =
-            State { batcher: Batcher::new(self.settings), busy: false, started: Instant::now(), is_asked: false };
         let (model, known, rows_max) = (self.model.clone(), self.known.clone(), self.settings.batch_rows_max);
-        self.start(&myself, &mut state, 0, Note::Proven, move || prove(&model, &known, rows_max))?;
-        Ok(state)
+        start(&myself, &self.thread, 0, Note::Proven, move || prove(&model, &known, rows_max))?;
+        let batcher = Batcher::new(self.settings);
+        Ok(State { batcher, busy: true, encoding: false, started: Instant::now(), is_asked: false })
     }
 
     async fn handle(&self, myself: ActorRef<Msg>, message: Msg, state: &mut State) -> Result<(), ActorProcessingErr> {
@@ -110,6 +115,7 @@ impl Actor for InferenceWorker {
             Inbox::Request(InferenceRequest::EmbedAds(ask, reply)) => self.embed_ads(ask, reply, state),
             Inbox::Note(Note::Proven) => self.serve(&myself, state),
             Inbox::Note(Note::BatchDone) => state.busy = false,
+            Inbox::Note(Note::EncodeDone) => state.encoding = false,
             Inbox::Note(Note::Faulty) => return Err("the model does not compute what it should".into()),
             Inbox::Note(Note::Panicked(rows)) => return Err(self.panicked(rows)),
         }
@@ -150,8 +156,8 @@ impl InferenceWorker {
             Ok(ask) => ask,
             Err(refusal) => return refuse(&self.metrics, reply, refusal),
         };
-        if let Err(job) = state.batcher.push_refresh(Job::Encode(ask, reply)) {
-            job.refuse(&self.metrics, Refusal::Overloaded);
+        if let Err((_, reply)) = state.batcher.push_refresh((ask, reply)) {
+            refuse(&self.metrics, reply, Refusal::Overloaded);
         }
     }
 
@@ -164,8 +170,8 @@ impl InferenceWorker {
             Ok(ask) => ask,
             Err(refusal) => return refuse(&self.metrics, reply, refusal),
         };
-        if let Err(job) = state.batcher.push_refresh(Job::EmbedAds(ask, reply)) {
-            job.refuse(&self.metrics, Refusal::Overloaded);
+        if let Err((_, reply)) = state.batcher.push_ads((ask, reply)) {
+            refuse(&self.metrics, reply, Refusal::Overloaded);
         }
     }
 
@@ -202,7 +208,7 @@ impl InferenceWorker {
         same(&self.generation, generation)
     }
 
-    /// Starts the next batch, if the thread is free and something waits.
+    /// Starts what waits, where its threads are free.
     fn advance(&self, myself: &ActorRef<Msg>, state: &mut State) -> Result<(), ActorProcessingErr> {
         if !state.busy {
             let (next, expired) = state.batcher.next(state.started.elapsed());
@@ -210,57 +216,62 @@ impl InferenceWorker {
                 refuse(&self.metrics, reply, Refusal::Expired);
             }
             let (model, generation, metrics) = (self.model.clone(), self.generation.clone(), self.metrics.clone());
+            state.busy = !matches!(next, Next::Idle);
             match next {
                 Next::Idle => {}
                 Next::Online(rows) => {
-                    let length = rows.len();
-                    self.metrics.batch_rows.with_label_values(&[Lane::Online.name()]).observe(length as f64);
+                    let length = self.counted(Lane::Online, rows.len());
                     let work = move || embed_batch(&model, &generation, rows, &metrics);
-                    self.start(myself, state, length, Note::BatchDone, work)?;
+                    start(myself, &self.thread, length, Note::BatchDone, work)?;
                 }
-                Next::Refresh(job) => {
-                    let is_asked = job.is_ads() || std::mem::take(&mut state.is_asked);
-                    let rows = job.rows();
-                    self.metrics.batch_rows.with_label_values(&[Lane::Refresh.name()]).observe(rows as f64);
-                    let all = self.all_threads.clone();
-                    let work = move || {
-                        if is_asked {
-                            job.run(&model, true, &metrics)
-                        } else {
-                            all.spread(|| job.run(&model, false, &metrics))
-                        }
-                    };
-                    self.start(myself, state, rows, Note::BatchDone, work)?;
+                Next::Ads(job) => {
+                    let length = self.counted(Lane::Ads, job.0.items.len());
+                    start(myself, &self.thread, length, Note::BatchDone, move || embed_ads(job, &model, &metrics))?;
                 }
             }
         }
-        for lane in [Lane::Online, Lane::Refresh] {
+        if !state.encoding
+            && let Some(job) = state.batcher.next_refresh()
+        {
+            let length = self.counted(Lane::Refresh, job.0.histories.len());
+            let (model, metrics, is_asked) =
+                (self.model.clone(), self.metrics.clone(), std::mem::take(&mut state.is_asked));
+            state.encoding = true;
+            let work = move || encode_histories(job, &model, is_asked, &metrics);
+            let threads = if is_asked { &self.idle_encoders } else { &self.encoders };
+            start(myself, threads, length, Note::EncodeDone, work)?;
+        }
+        for lane in [Lane::Online, Lane::Ads, Lane::Refresh] {
             self.metrics.queue_rows.with_label_values(&[lane.name()]).set(state.batcher.waiting(lane) as i64);
         }
         Ok(())
     }
 
-    /// Has the thread do `work` of so many rows; `done` is the news of its end, where all went well.
-    fn start(
-        &self,
-        myself: &ActorRef<Msg>,
-        state: &mut State,
-        rows: usize,
-        done: Note,
-        work: impl FnOnce() -> Soundness + Send + 'static,
-    ) -> Result<(), ActorProcessingErr> {
-        let myself = myself.clone();
-        self.thread.reserve()?.run(work, move |ended| {
-            let news = match ended {
-                Ok(Soundness::Sound) => done,
-                Ok(Soundness::Faulty) => Note::Faulty,
-                Err(Panicked) => Note::Panicked(rows),
-            };
-            note(&myself, news);
-        });
-        state.busy = true;
-        Ok(())
+    /// How many rows a batch has; they are counted.
+    fn counted(&self, lane: Lane, rows: usize) -> usize {
+        self.metrics.batch_rows.with_label_values(&[lane.name()]).observe(rows as f64);
+        rows
     }
+}
+
+/// Has `threads` do `work` of so many rows; `done` is the news of its end, where all went well.
+fn start(
+    myself: &ActorRef<Msg>,
+    threads: &Offload,
+    rows: usize,
+    done: Note,
+    work: impl FnOnce() -> Soundness + Send + 'static,
+) -> Result<(), ActorProcessingErr> {
+    let myself = myself.clone();
+    threads.reserve()?.run(work, move |ended| {
+        let news = match ended {
+            Ok(Soundness::Sound) => done,
+            Ok(Soundness::Faulty) => Note::Faulty,
+            Err(Panicked) => Note::Panicked(rows),
+        };
+        note(&myself, news);
+    });
+    Ok(())
 }
 
 fn same<V: PartialEq + ToString>(serving: &V, asked: &V) -> Result<(), Refusal> {

@@ -3,6 +3,10 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use thread_priority::ThreadPriority;
+use thread_priority::unix::{
+    NormalThreadSchedulePolicy, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
+};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Runs closures on threads of its own.
@@ -33,9 +37,35 @@ impl Offload {
     /// # Errors
     /// When the system gives no threads.
     pub fn new(name: &'static str, threads: usize, queue: usize) -> Result<Self, OffloadError> {
+        Self::with(name, threads, queue, || ())
+    }
+
+    /// As [`new`](Self::new), of threads that the system runs while no other wants the core, and takes off it as soon as one does
+    /// (`SCHED_IDLE`); where it does not offer that, they are like any others, and a warning says so.
+    ///
+    /// # Errors
+    /// When the system gives no threads.
+    pub fn idle(name: &'static str, threads: usize, queue: usize) -> Result<Self, OffloadError> {
+        Self::with(name, threads, queue, move || {
+            let policy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+            if let Err(error) = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, policy) {
+                tracing::warn!(name, %error, "background work runs at the priority of requests");
+            }
+        })
+    }
+
+    fn with(
+        name: &'static str,
+        threads: usize,
+        queue: usize,
+        begin: impl Fn() + Send + Sync + 'static,
+    ) -> Result<Self, OffloadError> {
         let threads = threads.max(1);
-        let pool =
-            rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(move |i| format!("{name}-{i}")).build()?;
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(move |i| format!("{name}-{i}"))
+            .start_handler(move |_| begin())
+            .build()?;
         Ok(Self { pool: Arc::new(pool), permits: Arc::new(Semaphore::new(threads + queue)) })
     }
 
@@ -46,11 +76,6 @@ impl Offload {
     pub fn reserve(&self) -> Result<Slot, Busy> {
         let permit = self.permits.clone().try_acquire_owned().map_err(|_| Busy)?;
         Ok(Slot { pool: self.pool.clone(), permit })
-    }
-
-    /// Runs `work` on these threads while the caller's waits: for work that is parallel in itself, of callers that are bounded.
-    pub fn spread<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        self.pool.install(work)
     }
 
     /// Runs `work`, waiting for room in the queue first: for callers that are themselves bounded.

@@ -161,13 +161,15 @@ impl ServingSettings {
             DeviceName::Cpu => head.clone(),
             DeviceName::Cuda(_) => Arc::new(head.copy_on(&device)?),
         };
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let worker = InferenceWorker {
             generation: generation.manifest.id.clone(),
             model,
             known,
             settings: self.inference,
             thread: Offload::new("inference", 1, 1)?,
-            all_threads: Offload::new("encode", std::thread::available_parallelism().map_or(1, NonZero::get), 0)?,
+            encoders: Offload::new("encode", cores, 0)?,
+            idle_encoders: Offload::idle("encode-idle", cores, 0)?,
             metrics: self.metrics.clone(),
         };
         Ok(Some(Loaded { worker, head }))

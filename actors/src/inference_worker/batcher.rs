@@ -1,13 +1,14 @@
 //! Pure: which rows are computed next.
 //!
-//! Two lanes. There is no timer: a batch is whatever waited while the one before was computed. Online work goes first, but
-//! after [`ONLINE_RUN_MAX`] online batches in a row a waiting refresh batch has its turn. Work whose time has passed is
-//! handed back instead of being computed; time is what has passed since an epoch of the caller's. The shape follows text-embeddings-inference's queue.
+//! Three lanes for two takers. Requests and changed ads share one: there is no timer, a batch is whatever waited while the one
+//! before was computed; requests go first, but after [`ONLINE_RUN_MAX`] of their batches in a row waiting ads have their turn.
+//! Histories have another, which takes nothing from the first. Work whose time has passed is handed back instead of being computed;
+//! time is what has passed since an epoch of the caller's. The shape follows text-embeddings-inference's queue.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Online batches in a row while refresh work waits.
+/// Online batches in a row while ads wait.
 pub const ONLINE_RUN_MAX: u32 = 8;
 
 /// Who waits for the result.
@@ -15,6 +16,8 @@ pub const ONLINE_RUN_MAX: u32 = 8;
 pub enum Lane {
     /// A request.
     Online,
+    /// A change of ads.
+    Ads,
     /// The daily refresh.
     Refresh,
 }
@@ -24,6 +27,7 @@ impl Lane {
     pub fn name(self) -> &'static str {
         match self {
             Self::Online => "online",
+            Self::Ads => "ads",
             Self::Refresh => "refresh",
         }
     }
@@ -36,33 +40,34 @@ pub struct BatcherSettings {
     pub batch_rows_max: usize,
     /// Online rows that may wait.
     pub online_queue_rows_max: usize,
-    /// Refresh jobs that may wait; one job is one batch.
+    /// Jobs that may wait in each of the other lanes; one job is one batch.
     pub refresh_queue_jobs_max: usize,
 }
 
 /// Rows that wait, by lane.
-pub struct Batcher<O, R> {
+pub struct Batcher<O, A, R> {
     settings: BatcherSettings,
     online: VecDeque<(Duration, O)>,
+    ads: VecDeque<A>,
     refresh: VecDeque<R>,
     online_run: u32,
 }
 
-/// What to do next.
+/// What to do next for requests and ads.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Next<O, R> {
+pub enum Next<O, A> {
     /// Compute these requests together.
     Online(Vec<O>),
-    /// Compute this refresh job.
-    Refresh(R),
+    /// Compute this job.
+    Ads(A),
     /// Nothing waits.
     Idle,
 }
 
-impl<O, R> Batcher<O, R> {
+impl<O, A, R> Batcher<O, A, R> {
     /// An empty queue.
     pub fn new(settings: BatcherSettings) -> Self {
-        Self { settings, online: VecDeque::new(), refresh: VecDeque::new(), online_run: 0 }
+        Self { settings, online: VecDeque::new(), ads: VecDeque::new(), refresh: VecDeque::new(), online_run: 0 }
     }
 
     /// Queues a request that is worth computing until `ends`.
@@ -77,25 +82,29 @@ impl<O, R> Batcher<O, R> {
         Ok(())
     }
 
-    /// Queues a refresh job.
+    /// Queues ads to embed.
     ///
     /// # Errors
-    /// Gives it back when the lane is full.
-    pub fn push_refresh(&mut self, job: R) -> Result<(), R> {
-        if self.refresh.len() >= self.settings.refresh_queue_jobs_max {
-            return Err(job);
-        }
-        self.refresh.push_back(job);
-        Ok(())
+    /// Gives them back when the lane is full.
+    pub fn push_ads(&mut self, job: A) -> Result<(), A> {
+        push(&mut self.ads, self.settings.refresh_queue_jobs_max, job)
     }
 
-    /// Takes the next batch, and every request whose time had passed by `now`.
-    pub fn next(&mut self, now: Duration) -> (Next<O, R>, Vec<O>) {
+    /// Queues histories to encode.
+    ///
+    /// # Errors
+    /// Gives them back when the lane is full.
+    pub fn push_refresh(&mut self, job: R) -> Result<(), R> {
+        push(&mut self.refresh, self.settings.refresh_queue_jobs_max, job)
+    }
+
+    /// Takes the next batch of requests or ads, and every request whose time had passed by `now`.
+    pub fn next(&mut self, now: Duration) -> (Next<O, A>, Vec<O>) {
         let mut expired = Vec::new();
         if self.online_run >= ONLINE_RUN_MAX
-            && let Some(job) = self.take_refresh()
+            && let Some(job) = self.take_ads()
         {
-            return (Next::Refresh(job), expired);
+            return (Next::Ads(job), expired);
         }
         let mut batch = Vec::new();
         while batch.len() < self.settings.batch_rows_max
@@ -111,25 +120,39 @@ impl<O, R> Batcher<O, R> {
             self.online_run += 1;
             return (Next::Online(batch), expired);
         }
-        match self.take_refresh() {
-            Some(job) => (Next::Refresh(job), expired),
+        match self.take_ads() {
+            Some(job) => (Next::Ads(job), expired),
             None => (Next::Idle, expired),
         }
     }
 
-    fn take_refresh(&mut self) -> Option<R> {
-        let job = self.refresh.pop_front()?;
+    fn take_ads(&mut self) -> Option<A> {
+        let job = self.ads.pop_front()?;
         self.online_run = 0;
         Some(job)
+    }
+
+    /// Takes the next histories.
+    pub fn next_refresh(&mut self) -> Option<R> {
+        self.refresh.pop_front()
     }
 
     /// Rows that wait in `lane`.
     pub fn waiting(&self, lane: Lane) -> usize {
         match lane {
             Lane::Online => self.online.len(),
+            Lane::Ads => self.ads.len(),
             Lane::Refresh => self.refresh.len(),
         }
     }
+}
+
+fn push<J>(queue: &mut VecDeque<J>, jobs_max: usize, job: J) -> Result<(), J> {
+    if queue.len() >= jobs_max {
+        return Err(job);
+    }
+    queue.push_back(job);
+    Ok(())
 }
 
 #[cfg(test)]
@@ -141,15 +164,19 @@ mod tests {
     #[derive(Clone, Debug)]
     enum Step {
         Online { lives_ms: u64 },
+        Ads,
         Refresh,
         Next { after_ms: u64 },
+        NextRefresh,
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
         let step = prop_oneof![
             4 => (0u64..20).prop_map(|lives_ms| Step::Online { lives_ms }),
+            1 => Just(Step::Ads),
             1 => Just(Step::Refresh),
             2 => (0u64..5).prop_map(|after_ms| Step::Next { after_ms }),
+            1 => Just(Step::NextRefresh),
         ];
         prop::collection::vec(step, 0..300)
     }
@@ -170,10 +197,12 @@ mod tests {
                         prop_assert_eq!(accepted, !full);
                         pushed += u32::from(accepted);
                     }
+                    Step::Ads => pushed += u32::from(batcher.push_ads(()).is_ok()),
                     Step::Refresh => pushed += u32::from(batcher.push_refresh(()).is_ok()),
+                    Step::NextRefresh => out += u32::from(batcher.next_refresh().is_some()),
                     Step::Next { after_ms } => {
                         now += Duration::from_millis(after_ms);
-                        let refresh_waits = batcher.waiting(Lane::Refresh) > 0;
+                        let ads_wait = batcher.waiting(Lane::Ads) > 0;
                         let (next, expired) = batcher.next(now);
                         prop_assert!(expired.iter().all(|ends| *ends <= now));
                         out += expired.len() as u32;
@@ -183,17 +212,18 @@ mod tests {
                                 prop_assert!(rows.iter().all(|ends| *ends > now));
                                 out += rows.len() as u32;
                                 run += 1;
-                                prop_assert!(!refresh_waits || run <= ONLINE_RUN_MAX);
+                                prop_assert!(!ads_wait || run <= ONLINE_RUN_MAX);
                             }
-                            Next::Refresh(()) => {
+                            Next::Ads(()) => {
                                 out += 1;
                                 run = 0;
                             }
-                            Next::Idle => prop_assert!(!refresh_waits && batcher.waiting(Lane::Online) == 0),
+                            Next::Idle => prop_assert!(!ads_wait && batcher.waiting(Lane::Online) == 0),
                         }
                     }
                 }
-                let waiting = batcher.waiting(Lane::Online) + batcher.waiting(Lane::Refresh);
+                let waiting: usize =
+                    [Lane::Online, Lane::Ads, Lane::Refresh].map(|lane| batcher.waiting(lane)).iter().sum();
                 prop_assert_eq!(pushed, out + waiting as u32);
             }
         }

@@ -1,4 +1,4 @@
-//! What waits on the refresh lane: histories to encode, and ads to embed.
+//! What the lanes beside requests compute: histories to encode, and ads to embed.
 
 use tokio::time::Instant;
 use turret_model::Model;
@@ -10,54 +10,28 @@ use super::{AdsReply, EncodeError, EncodeReply, encode, refuse, send};
 use crate::metrics::Metrics;
 use crate::protocol::{EmbedAdsAsk, EncodeAsk, Encoded, Refusal};
 
-/// See the module.
-pub(super) enum Job {
-    Encode(EncodeAsk, EncodeReply),
-    EmbedAds(EmbedAdsAsk, AdsReply),
-}
+/// Ads to embed, and who waits for them.
+pub(super) type AdsJob = (EmbedAdsAsk, AdsReply);
+/// Histories to encode, and who waits for them.
+pub(super) type EncodeJob = (EncodeAsk, EncodeReply);
 
-impl Job {
-    pub(super) fn rows(&self) -> usize {
-        match self {
-            Self::Encode(ask, _) => ask.histories.len(),
-            Self::EmbedAds(ask, _) => ask.items.len(),
+/// Embeds and answers; says whether the model may go on.
+pub(super) fn embed_ads((ask, reply): AdsJob, model: &Model, metrics: &Metrics) -> Soundness {
+    let items: Vec<&Item> = ask.items.iter().collect();
+    match model.embed_items(&items) {
+        Ok(embeddings) => {
+            send(reply, Ok(embeddings));
+            Soundness::Sound
         }
-    }
-
-    /// Whether it is for ads.
-    pub(super) fn is_ads(&self) -> bool {
-        matches!(self, Self::EmbedAds(..))
-    }
-
-    pub(super) fn refuse(self, metrics: &Metrics, refusal: Refusal) {
-        match self {
-            Self::Encode(_, reply) => refuse(metrics, reply, refusal),
-            Self::EmbedAds(_, reply) => refuse(metrics, reply, refusal),
-        }
-    }
-
-    /// Computes and answers; says whether the model may go on. `is_asked`: whether requests came meanwhile.
-    pub(super) fn run(self, model: &Model, is_asked: bool, metrics: &Metrics) -> Soundness {
-        match self {
-            Self::Encode(ask, reply) => encode_job(model, &ask, is_asked, reply, metrics),
-            Self::EmbedAds(ask, reply) => {
-                let items: Vec<&Item> = ask.items.iter().collect();
-                match model.embed_items(&items) {
-                    Ok(embeddings) => {
-                        send(reply, Ok(embeddings));
-                        Soundness::Sound
-                    }
-                    Err(error) => {
-                        refuse(metrics, reply, Refusal::Failed(error.to_string()));
-                        Soundness::of(&error)
-                    }
-                }
-            }
+        Err(error) => {
+            refuse(metrics, reply, Refusal::Failed(error.to_string()));
+            Soundness::of(&error)
         }
     }
 }
 
-fn encode_job(model: &Model, ask: &EncodeAsk, is_asked: bool, reply: EncodeReply, metrics: &Metrics) -> Soundness {
+/// Encodes and answers; says whether the model may go on. `is_asked`: whether requests came meanwhile.
+pub(super) fn encode_histories((ask, reply): EncodeJob, model: &Model, is_asked: bool, metrics: &Metrics) -> Soundness {
     let histories: Vec<&[Event]> = ask.histories.iter().map(Vec::as_slice).collect();
     let started = Instant::now();
     let error = match encode(model, &histories, ask.precision) {

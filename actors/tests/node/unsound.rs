@@ -92,7 +92,8 @@ fn a_worker_that_does_not_answer_as_when_it_was_loaded_never_serves() {
             model: Model::load(dir.path()).unwrap().into(),
             known: turret_retrieval::vector::UnitVector::normalize(known).unwrap(),
             settings: BatcherSettings { batch_rows_max: 4, online_queue_rows_max: 4, refresh_queue_jobs_max: 4 },
-            all_threads: Offload::new("encode", 2, 0).unwrap(),
+            encoders: Offload::new("encode", 1, 0).unwrap(),
+            idle_encoders: Offload::idle("encode-idle", 1, 0).unwrap(),
             thread: Offload::new("inference", 1, 1).unwrap(),
             metrics: Metrics::new(&Registry::new()).unwrap(),
         };
