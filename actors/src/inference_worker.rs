@@ -65,6 +65,9 @@ pub enum Note {
 /// How like the answer that is known the model's answer to its own question must be, as a cosine: GPUs round in their way.
 const ALIKE_MIN: f32 = 0.999;
 
+/// How long after a request others are expected.
+const ASKED_FOR: Duration = Duration::from_secs(1);
+
 /// What the worker serves.
 #[derive(Clone)]
 pub struct InferenceWorker {
@@ -92,8 +95,8 @@ pub struct State {
     busy: bool,
     encoding: bool,
     started: Instant,
-    /// Whether requests came since histories were last encoded.
-    is_asked: bool,
+    /// When the last request came.
+    asked_at: Option<Instant>,
 }
 
 impl Actor for InferenceWorker {
@@ -105,7 +108,7 @@ impl Actor for InferenceWorker {
         let (model, known, rows_max) = (self.model.clone(), self.known.clone(), self.settings.batch_rows_max);
         start(&myself, &self.thread, 0, Note::Proven, move || prove(&model, &known, rows_max))?;
         let batcher = Batcher::new(self.settings);
-        Ok(State { batcher, busy: true, encoding: false, started: Instant::now(), is_asked: false })
+        Ok(State { batcher, busy: true, encoding: false, started: Instant::now(), asked_at: None })
     }
 
     async fn handle(&self, myself: ActorRef<Msg>, message: Msg, state: &mut State) -> Result<(), ActorProcessingErr> {
@@ -141,7 +144,7 @@ impl InferenceWorker {
             Err(refusal) => return refuse(&self.metrics, reply, refusal),
         };
         let ends = state.started.elapsed() + Duration::from_micros(ask.remaining_us);
-        state.is_asked = true;
+        state.asked_at = Some(Instant::now());
         if let Err((_, reply)) = state.batcher.push_online((ask, reply), ends) {
             refuse(&self.metrics, reply, Refusal::Overloaded);
         }
@@ -234,10 +237,10 @@ impl InferenceWorker {
             && let Some(job) = state.batcher.next_refresh()
         {
             let length = self.counted(Lane::Refresh, job.0.histories.len());
-            let (model, metrics, is_asked) =
-                (self.model.clone(), self.metrics.clone(), std::mem::take(&mut state.is_asked));
+            let (model, metrics) = (self.model.clone(), self.metrics.clone());
+            let is_asked = state.asked_at.is_some_and(|at| at.elapsed() < ASKED_FOR);
             state.encoding = true;
-            let work = move || encode_histories(job, &model, is_asked, &metrics);
+            let work = move || encode_histories(job, &model, &metrics);
             let threads = if is_asked { &self.idle_encoders } else { &self.encoders };
             start(myself, threads, length, Note::EncodeDone, work)?;
         }

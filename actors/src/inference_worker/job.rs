@@ -30,14 +30,14 @@ pub(super) fn embed_ads((ask, reply): AdsJob, model: &Model, metrics: &Metrics) 
     }
 }
 
-/// Encodes and answers; says whether the model may go on. `is_asked`: whether requests came meanwhile.
-pub(super) fn encode_histories((ask, reply): EncodeJob, model: &Model, is_asked: bool, metrics: &Metrics) -> Soundness {
+/// Encodes and answers; says whether the model may go on.
+pub(super) fn encode_histories((ask, reply): EncodeJob, model: &Model, metrics: &Metrics) -> Soundness {
     let histories: Vec<&[Event]> = ask.histories.iter().map(Vec::as_slice).collect();
     let started = Instant::now();
     let error = match encode(model, &histories, ask.precision) {
         Ok(states) => {
             let took_us = started.elapsed().as_micros() as u64;
-            send(reply, Ok(Encoded { states, took_us, is_asked }));
+            send(reply, Ok(Encoded { states, took_us }));
             return Soundness::Sound;
         }
         Err(error) => error,

@@ -85,6 +85,4 @@ pub struct Encoded {
     pub states: Vec<Option<SequenceState>>,
     /// Microseconds of encoding, without the wait for it.
     pub took_us: u64,
-    /// Whether requests came to the worker since it encoded before: then as long a pause leaves them half of its time.
-    pub is_asked: bool,
 }

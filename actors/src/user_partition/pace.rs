@@ -1,7 +1,6 @@
 //! Pure: how many users a refresh encodes at once.
 //!
-//! Chunks of about two milliseconds, less while requests come: each of them may have to wait for one, and each chunk costs a message
-//! and a flush. What a chunk takes goes by its users times the longest of their histories, as a batch is as long as that; what is
+//! Chunks of about two milliseconds: one may be running on a core when a request comes, and each costs a message and a flush. What a chunk takes goes by its users times the longest of their histories, as a batch is as long as that; what is
 //! sent and answered must fit into a message.
 
 use std::sync::Arc;
@@ -15,8 +14,6 @@ use crate::protocol::ENCODE_ROWS_MAX;
 
 /// What a chunk should take to encode.
 const AIM: Duration = Duration::from_millis(2);
-/// While requests come, a chunk is one of so many parts of that.
-const ASKED_PARTS: usize = 3;
 /// Users times events of the first chunk.
 const SIZE_FIRST: usize = 1_024;
 const SIZE_MAX: usize = 1 << 20;
@@ -46,8 +43,8 @@ impl Default for Pace {
 impl Pace {
     /// Takes the next chunk from the end of `users`, who are sorted by the lengths of their histories, the longest first: at least
     /// one, if there is any.
-    pub(super) fn take(&self, users: &mut Vec<Dirty>, is_asked: bool) -> Vec<Dirty> {
-        let size = self.0.size.load(Ordering::Relaxed) / if is_asked { ASKED_PARTS } else { 1 };
+    pub(super) fn take(&self, users: &mut Vec<Dirty>) -> Vec<Dirty> {
+        let size = self.0.size.load(Ordering::Relaxed);
         let state_bytes = self.0.state_bytes.load(Ordering::Relaxed);
         let (mut rows, mut asked_bytes) = (0, 0);
         for user in users.iter().rev().take(ENCODE_ROWS_MAX) {
@@ -123,7 +120,7 @@ mod tests {
     fn chunks(mut left: Vec<Dirty>, event_ns: u64, state_bytes: usize) -> Vec<Size> {
         let (pace, mut sizes) = (Pace::default(), Vec::new());
         while !left.is_empty() {
-            let size = Size::of(&pace.take(&mut left, false));
+            let size = Size::of(&pace.take(&mut left));
             let took = Duration::from_nanos(event_ns * (size.users * size.longest) as u64);
             pace.took(size, took, size.longest * state_bytes);
             sizes.push(size);
@@ -156,12 +153,12 @@ mod tests {
     }
 
     #[test]
-    fn one_odd_chunk_changes_little_and_requests_get_shorter_ones() {
+    fn one_odd_chunk_changes_little() {
         let pace = Pace::default();
         pace.took(Size { users: 16, longest: 64 }, Duration::ZERO, 0);
         let mut many = users(std::iter::repeat_n(64, 100), 6);
-        assert_eq!((pace.take(&mut many, false).len(), pace.take(&mut many, true).len()), (32, 10));
+        assert_eq!(pace.take(&mut many).len(), 32);
         pace.took(Size { users: 32, longest: 64 }, Duration::from_secs(9), 1);
-        assert_eq!(pace.take(&mut many, false).len(), 16);
+        assert_eq!(pace.take(&mut many).len(), 16);
     }
 }

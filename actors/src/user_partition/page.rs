@@ -83,29 +83,18 @@ async fn encode_and_put(
         last.map(|(run, last)| RefreshProgress { run, encoder: by.encoder.clone(), after: last.user.clone() });
     // Like lengths together: a chunk is as long as its longest. Taken from the end.
     users.sort_by_key(|user| std::cmp::Reverse(user.events.len()));
-    let (mut refreshed, mut unwritten, mut is_asked) = (0, Vec::new(), true);
-    let mut is_whole = true;
+    let (mut refreshed, mut unwritten, mut is_whole) = (0, Vec::new(), true);
     while !(users.is_empty() && unwritten.is_empty()) {
         if !users.is_empty() && Instant::now() > ends {
             (is_whole, progress) = (false, None);
             users.clear();
         }
-        let chunk = own.pace.take(&mut users, is_asked);
+        let chunk = own.pace.take(&mut users);
         let written = if chunk.is_empty() { progress.take() } else { None };
         let put = put(own, store, std::mem::take(&mut unwritten), written);
         let (encoded, stored) = tokio::join!(encode_chunk(own, by, chunk), put);
         refreshed += stored?;
-        let (states, pause) = encoded?;
-        unwritten = states;
-        is_asked = !pause.is_zero();
-        if is_asked {
-            // Requests come: one thing after the other, and a rest as long.
-            let written = if users.is_empty() { progress.take() } else { None };
-            let put = self::put(own, store, std::mem::take(&mut unwritten), written);
-            let began = Instant::now();
-            refreshed += put.await?;
-            tokio::time::sleep(pause + began.elapsed()).await;
-        }
+        unwritten = encoded?;
     }
     Ok((refreshed, is_whole))
 }
@@ -122,32 +111,31 @@ async fn put(
     on_store(own, store, move |store| store.put_states(&states, progress.as_ref())).await
 }
 
-/// The states of users, as they are kept, and for how long to leave the machine to requests then.
+/// The states of users, as they are kept.
 async fn encode_chunk(
     own: &UserPartition,
     by: &EncoderOf,
     mut users: Vec<Dirty>,
-) -> Result<(Vec<(UserId, StoredState)>, Duration), Refusal> {
+) -> Result<Vec<(UserId, StoredState)>, Refusal> {
     if users.is_empty() {
-        return Ok((Vec::new(), Duration::ZERO));
+        return Ok(Vec::new());
     }
     let size = Size::of(&users);
     let covered: Vec<i64> = users.iter().map(|user| user.events.last().map_or(0, |event| event.timestamp_ms)).collect();
     let histories = users.iter_mut().map(|user| std::mem::take(&mut user.events)).collect();
     let ask = EncodeAsk { encoder: by.encoder.clone(), histories, precision: own.state_precision };
-    let Encoded { states, took_us, is_asked } = encode(by, ask).await?;
+    let Encoded { states, took_us } = encode(by, ask).await?;
     if states.len() != users.len() {
         return Err(Refusal::Failed(format!("{} states for {} users", states.len(), users.len())));
     }
     let largest = states.iter().flatten().map(|state| state.bytes().len()).max().unwrap_or(0);
-    let took = Duration::from_micros(took_us);
-    own.pace.took(size, took, largest);
+    own.pace.took(size, Duration::from_micros(took_us), largest);
     let made_at_ms = now_ms();
     let kept = users.into_iter().zip(covered).zip(states).filter_map(|((user, covers_until_ms), sequence)| {
         let (encoder, sequence) = (by.encoder.clone(), sequence?);
         Some((user.user, StoredState { encoder, made_at_ms, covers_until_ms, covers: user.log_at, sequence }))
     });
-    Ok((kept.collect(), if is_asked { took } else { Duration::ZERO }))
+    Ok(kept.collect())
 }
 
 /// Runs `work` where users are written.

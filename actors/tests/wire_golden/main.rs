@@ -206,7 +206,7 @@ fn messages_of_the_inference_workers() {
         EncodeAsk { encoder: encoder(), histories: vec![events(), vec![]], precision: Precision::Int8 },
         "0606656e632d343102040269310080e0a0b7f166010265310269320101000269330200000269340302000002",
     );
-    let encoded = Encoded { states: vec![Some(sequence(Precision::Int8)), None], took_us: 300, is_asked: true };
+    let encoded = Encoded { states: vec![Some(sequence(Precision::Int8)), None], took_us: 300 };
     golden(Ok::<_, Refusal>(encoded), "060002010202060402813c208100ac0201");
 }
 
