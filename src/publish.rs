@@ -12,7 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, bail};
 use turret_actors::durable::{sync_dir, write_flushed};
 use turret_actors::generation::{MANIFEST, MODEL_DIR, PROBES, shard_file, users_file};
-use turret_index::{IndexSettings, ShardAd, write_shard};
+use turret_index::{IndexSettings, ShardAd};
 use turret_model::Model;
 use turret_retrieval::attribute_schema::{self, well_known};
 use turret_retrieval::dataset::Dataset;
@@ -139,11 +139,8 @@ fn write_parts(
     let attributes = attribute_kinds(publication)?;
     let (shards, inactive) = embed(publication, observe)?;
     let shard_ads = shards.iter().map(|ads| ads.len() as u64).collect();
-    for (shard, ads) in (0u32..).map(ShardId).zip(&shards) {
-        write_shard(&dir.join(shard_file(shard)), model.dimension(), ads)?;
-        paths.push(shard_file(shard).into());
-    }
-    let recall = probes::write(publication, dir, shards, observe)?;
+    paths.extend((0..publication.shards).map(|shard| shard_file(ShardId(shard)).into()));
+    let recall = probes::write(publication, (dir, &id), shards, observe)?;
     paths.push(PROBES.into());
     let users = users::write(publication, dir, created_at_ms, observe)?;
     paths.extend((0..publication.partitions).map(|p| users_file(turret_retrieval::ids::PartitionId(p)).into()));

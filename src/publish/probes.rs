@@ -1,5 +1,5 @@
-//! What the index finds, measured when it is made: queries of some of the users, asked of every shard as a node will index
-//! it, and of an exact scan.
+//! The shards, each written as a node will index it, and what the index finds, measured when it is made: queries of some of the
+//! users, asked of every shard and of an exact scan.
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
@@ -7,13 +7,14 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use turret_actors::durable::write_flushed;
-use turret_actors::generation::PROBES;
+use turret_actors::generation::{PROBES, shard_file};
 use turret_index::{Search, ShardAd, ShardIndex, Stage};
 use turret_model::HeadInput;
 use turret_retrieval::event::Event;
 use turret_retrieval::generation::{BuiltRecall, Probe, Probes};
-use turret_retrieval::ids::AdId;
+use turret_retrieval::ids::{AdId, GenerationId, ShardId};
 use turret_retrieval::merge::merge;
+use turret_retrieval::revision::Revision;
 use turret_retrieval::topk::Hit;
 use turret_retrieval::vector::UnitVector;
 
@@ -24,10 +25,10 @@ const PROBES_MAX: usize = 128;
 /// Ads that each asks for.
 const K: usize = 100;
 
-/// Writes the probes of a generation whose shards hold `shards`, and says what the index finds of them.
+/// Indexes and writes the shards of generation `id`, which hold `shards`, and its probes; says what the index finds of these.
 pub(super) fn write(
     publication: &Publication<'_>,
-    dir: &Path,
+    (dir, id): (&Path, &GenerationId),
     shards: Vec<Vec<ShardAd>>,
     observe: &mut dyn FnMut(Step) -> ControlFlow<()>,
 ) -> anyhow::Result<BuiltRecall> {
@@ -37,13 +38,15 @@ pub(super) fn write(
     let mut found: Vec<Vec<Vec<(Hit, ())>>> = queries.iter().map(|_| Vec::new()).collect();
     let mut exact = found.clone();
     let mut before = 0;
-    for ads in shards {
+    for (shard, ads) in (0..).map(ShardId).zip(shards) {
         let count = ads.len() as u64;
         let mut go_on = |progress: turret_index::Progress| match progress.stage {
             Stage::Read => ControlFlow::Continue(()),
             Stage::Graph => observe(Step::Index(before + progress.done, total)),
         };
         let index = ShardIndex::build(publication.model.dimension(), ads, publication.index, &mut go_on)?;
+        // A node replays all pauses, which are not built in.
+        index.snapshot(&dir.join(shard_file(shard)), id, Revision::NONE)?;
         for (query, found) in queries.iter().zip(&mut found) {
             let search = Search { vector: query, baseline: None, crowding: None, k, filter: None, exact: false };
             found.push(index.search(&search)?.ads.into_iter().map(|ad| (ad.hit, ())).collect());

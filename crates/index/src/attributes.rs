@@ -9,9 +9,11 @@ use std::sync::Arc;
 use roaring::{MultiOps, RoaringBitmap};
 use turret_retrieval::filter::Filter;
 
+mod forward;
 mod numbers;
 mod segment;
 
+pub(crate) use forward::Attributes;
 pub(crate) use segment::Segment;
 use segment::WordsOfRows;
 

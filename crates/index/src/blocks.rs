@@ -6,10 +6,17 @@ use std::sync::Arc;
 const BLOCK_ROWS: usize = 256;
 
 /// A value for each row. A clone shares every block and costs one pointer each.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct Blocks<T> {
     rows: usize,
     blocks: Vec<Arc<Vec<T>>>,
+}
+
+impl<T> Blocks<T> {
+    /// How many rows there are.
+    pub(crate) fn len(&self) -> usize {
+        self.rows
+    }
 }
 
 impl<T: Clone> Blocks<T> {

@@ -1,8 +1,10 @@
 //! What becomes of the ads of a shard while it serves.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use turret_retrieval::hashing::{reduce, stable_hash};
 use turret_retrieval::ids::AdId;
 use turret_retrieval::item::AttributeKind;
 use turret_retrieval::revision::Revision;
@@ -77,18 +79,50 @@ impl Registers {
 ///
 /// Without them an older change that comes late would bring a deleted ad back. Beyond [`ABSENT_ADS_MAX`] the older half is
 /// forgotten, and a change of an unknown ad that is as old as what was forgotten is taken for one that came late.
-#[derive(Debug, Default)]
+///
+/// They lie in parts that clones share until one of them changes, so that a snapshot holds up no writer.
+#[derive(Clone)]
 pub(crate) struct Absent {
-    ads: HashMap<AdId, Registers>,
+    parts: Vec<Arc<HashMap<AdId, Registers>>>,
+    len: usize,
     floor: Revision,
 }
 
 /// Some 25 MB.
-const ABSENT_ADS_MAX: usize = 1 << 18;
+pub(crate) const ABSENT_ADS_MAX: usize = 1 << 18;
+/// So that a part that must be copied has a thousand ads at most, about.
+const PARTS: u32 = 256;
+const PART_SEED: u64 = 5;
+
+impl Default for Absent {
+    fn default() -> Self {
+        Self { parts: (0..PARTS).map(|_| Arc::default()).collect(), len: 0, floor: Revision::NONE }
+    }
+}
 
 impl Absent {
+    /// None, and what is as old as `floor` is forgotten.
+    pub(crate) fn since(floor: Revision) -> Self {
+        Self { floor, ..Self::default() }
+    }
+
     pub(crate) fn get(&self, id: &AdId) -> Option<Registers> {
-        self.ads.get(id).copied()
+        self.parts[part_of(id)].get(id).copied()
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// What is as old is forgotten.
+    pub(crate) fn floor(&self) -> Revision {
+        self.floor
+    }
+
+    /// All of them, in no order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&AdId, &Registers)> {
+        self.parts.iter().flat_map(|part| part.iter())
     }
 
     /// Whether a change of this ad, of which nothing is known, comes too late.
@@ -97,23 +131,38 @@ impl Absent {
     }
 
     pub(crate) fn insert(&mut self, id: AdId, registers: Registers) {
-        self.ads.insert(id, registers);
+        self.put(id, registers);
         self.bound(ABSENT_ADS_MAX);
     }
 
+    fn put(&mut self, id: AdId, registers: Registers) {
+        let before = Arc::make_mut(&mut self.parts[part_of(&id)]).insert(id, registers);
+        self.len += usize::from(before.is_none());
+    }
+
     pub(crate) fn remove(&mut self, id: &AdId) {
-        self.ads.remove(id);
+        let part = &mut self.parts[part_of(id)];
+        if part.contains_key(id) {
+            Arc::make_mut(part).remove(id);
+            self.len -= 1;
+        }
     }
 
     fn bound(&mut self, ads_max: usize) {
-        if self.ads.len() <= ads_max {
+        if self.len <= ads_max {
             return;
         }
-        let mut ages: Vec<Revision> = self.ads.values().map(Registers::at).collect();
+        let mut ages: Vec<Revision> = self.iter().map(|(_, registers)| registers.at()).collect();
         let (_, middle, _) = ages.select_nth_unstable(ads_max / 2);
         self.floor = self.floor.max(*middle);
-        self.ads.retain(|_, registers| registers.at() > self.floor);
+        let floor = self.floor;
+        self.parts.iter_mut().for_each(|part| Arc::make_mut(part).retain(|_, registers| registers.at() > floor));
+        self.len = self.parts.iter().map(|part| part.len()).sum();
     }
+}
+
+fn part_of(id: &AdId) -> usize {
+    reduce(stable_hash(PART_SEED, id.as_str().as_bytes()), PARTS) as usize
 }
 
 #[cfg(test)]
@@ -125,12 +174,12 @@ mod tests {
         let mut absent = Absent::default();
         let registers = |at| Registers { content_at: Revision::from_bits(at), ..Registers::default() };
         for at in 1..=11 {
-            absent.ads.insert(AdId::from(at), registers(at));
+            absent.put(AdId::from(at), registers(at));
         }
         absent.bound(11);
-        assert_eq!((absent.ads.len(), absent.floor), (11, Revision::NONE));
+        assert_eq!((absent.len(), absent.floor), (11, Revision::NONE));
         absent.bound(10);
-        assert_eq!((absent.ads.len(), absent.floor), (5, Revision::from_bits(6)));
+        assert_eq!((absent.len(), absent.floor), (5, Revision::from_bits(6)));
         assert_eq!(absent.get(&AdId::from(7)), Some(registers(7)));
         let change = |content_at, paused_at| ShardChange {
             id: AdId::from(99),

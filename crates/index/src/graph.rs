@@ -28,8 +28,10 @@ use roaring::RoaringBitmap;
 use crate::settings::IndexSettings;
 use crate::vectors::Vectors;
 
+mod adjacency;
 mod build;
 
+pub(crate) use adjacency::{Adjacency, LIBRARY, Made, NOT_LINKED};
 use build::insert_all;
 
 /// Why a graph was not built, or not searched.
@@ -90,7 +92,9 @@ type Nodes = DiskANNIndex<Provider<Full<f32>, u32>>;
 pub(crate) struct Graph {
     nodes: Nodes,
     capacity: usize,
-    degree_max: usize,
+    made: Made,
+    /// Where every walk begins.
+    start: Box<[f32]>,
 }
 
 /// The rows nearest to a query that a walk met, and how many distances it computed.
@@ -127,11 +131,40 @@ impl Graph {
         settings: &IndexSettings,
         observe: &mut dyn FnMut(usize) -> ControlFlow<()>,
     ) -> Result<Self, GraphError> {
-        let degree_max = (settings.degree as f64 * DEGREE_SLACK).ceil() as usize;
-        let nodes = empty(vectors, rows, capacity, degree_max, settings)?;
-        let graph = Self { nodes, capacity, degree_max };
+        let graph = Self::empty(middle(vectors, rows), capacity, settings)?;
         insert_all(&graph, vectors, rows, settings.threads.clamp(1, (rows.len() as usize).max(1)), observe)?;
         Ok(graph)
+    }
+
+    fn empty(start: Box<[f32]>, capacity: usize, settings: &IndexSettings) -> Result<Self, GraphError> {
+        let refuse = |reason: String| GraphError::Settings { reason };
+        // Written so that NaN fails too.
+        if !(settings.alpha >= 1.0 && settings.alpha.is_finite()) {
+            return Err(refuse(format!("alpha {} is not at least 1", settings.alpha)));
+        }
+        // Both are allocated for every ad or every thread before anything is inserted.
+        if settings.degree > DEGREE_MAX || settings.build_list > BUILD_LIST_MAX {
+            let (degree, list) = (settings.degree, settings.build_list);
+            return Err(refuse(format!(
+                "degree {degree} or build list {list} is above {DEGREE_MAX} or {BUILD_LIST_MAX}"
+            )));
+        }
+        let made = Made::with(settings);
+        let metric = Metric::InnerProduct;
+        let max = config::MaxDegree::new(made.degree_max());
+        let config = config::Builder::new_with(settings.degree, max, settings.build_list, metric.into(), |builder| {
+            builder.alpha(settings.alpha);
+        })
+        .build()
+        .map_err(|error| refuse(error.to_string()))?;
+        let mut threads = store::Config::new();
+        threads.epoch_guard_slots(GUARDS);
+        let row = rowmajor::Owned::row_vector(start.clone());
+        let full = Full::<f32>::config(Capacity::new(capacity), MaxDegree::new(made.degree_max()), metric, row)
+            .map_err(|error| refuse(error.to_string()))?
+            .store(threads);
+        let provider = Provider::new(full).map_err(|error| refuse(reason(&error)))?;
+        Ok(Self { nodes: DiskANNIndex::new(config, provider, None), capacity, made, start })
     }
 
     /// Links a row that is not in the graph.
@@ -191,42 +224,8 @@ impl Graph {
     /// The memory that the graph takes beside the embeddings given to it, in bytes, about: its own copy of them, and
     /// its edges.
     pub(crate) fn bytes(&self, dimension: usize) -> usize {
-        self.capacity * (dimension + self.degree_max + 2) * 4
+        self.capacity * (dimension + self.made.degree_max() + 2) * 4
     }
-}
-
-fn empty(
-    vectors: &Vectors,
-    rows: &RoaringBitmap,
-    capacity: usize,
-    degree_max: usize,
-    settings: &IndexSettings,
-) -> Result<Nodes, GraphError> {
-    let refuse = |reason: String| GraphError::Settings { reason };
-    // Written so that NaN fails too.
-    if !(settings.alpha >= 1.0 && settings.alpha.is_finite()) {
-        return Err(refuse(format!("alpha {} is not at least 1", settings.alpha)));
-    }
-    // Both are allocated for every ad or every thread before anything is inserted.
-    if settings.degree > DEGREE_MAX || settings.build_list > BUILD_LIST_MAX {
-        let (degree, list) = (settings.degree, settings.build_list);
-        return Err(refuse(format!("degree {degree} or build list {list} is above {DEGREE_MAX} or {BUILD_LIST_MAX}")));
-    }
-    let metric = Metric::InnerProduct;
-    let max = config::MaxDegree::new(degree_max);
-    let config = config::Builder::new_with(settings.degree, max, settings.build_list, metric.into(), |builder| {
-        builder.alpha(settings.alpha);
-    })
-    .build()
-    .map_err(|error| refuse(error.to_string()))?;
-    let start = rowmajor::Owned::row_vector(middle(vectors, rows));
-    let mut threads = store::Config::new();
-    threads.epoch_guard_slots(GUARDS);
-    let full = Full::<f32>::config(Capacity::new(capacity), MaxDegree::new(degree_max), metric, start)
-        .map_err(|error| refuse(error.to_string()))?
-        .store(threads);
-    let provider = Provider::new(full).map_err(|error| refuse(reason(&error)))?;
-    Ok(DiskANNIndex::new(config, provider, None))
 }
 
 /// The direction of the mean, where every walk starts.

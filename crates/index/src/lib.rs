@@ -24,11 +24,11 @@ mod view;
 mod writer;
 
 pub use change::{ChangeError, ShardChange, ShardContent};
-pub use format::{ReadError, WriteError, read_shard, write_shard};
+pub use format::{Origin, ReadError, WriteError};
 pub use graph::GraphError;
 pub use planner::Plan;
-pub use rows::{ADS_MAX, DIMENSION_MAX, RowsError, ShardAd, ShardRows, UnitError};
+pub use rows::{ADS_MAX, DIMENSION_MAX, RowsError, ShardAd, UnitError};
 pub use search::{FilterShapeError, Found, FoundAd, Search, SearchError};
 pub use settings::{Backend, IndexSettings};
-pub use shard::{BuildError, Due, OpenError, Progress, Refused, ShardIndex, Stage};
+pub use shard::{BuildError, Due, GraphOrigin, OpenError, Opened, Progress, Refused, ShardIndex, Stage, Written};
 pub use stats::IndexStats;

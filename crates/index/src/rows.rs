@@ -27,7 +27,7 @@ pub struct ShardAd {
 ///
 /// Ids are unique, every embedding has length 1, and one attribute name has one kind in all ads.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ShardRows {
+pub(crate) struct ShardRows {
     pub(crate) dimension: usize,
     pub(crate) vectors: Vec<f32>,
     pub(crate) ads: Vec<Ad>,
@@ -69,12 +69,6 @@ pub enum RowsError {
         /// Which.
         ad: Box<str>,
     },
-    /// The ads of a file are not in the order of their ids.
-    #[error("ad {ad} stands behind one with a greater id")]
-    Unsorted {
-        /// The first that is out of order.
-        ad: Box<str>,
-    },
     /// An embedding that cannot be compared.
     #[error("embedding of ad {ad}: {source}")]
     Embedding {
@@ -110,7 +104,7 @@ impl ShardRows {
     ///
     /// # Errors
     /// The first ad that breaks a rule, in the order of their ids.
-    pub fn new(dimension: usize, mut ads: Vec<ShardAd>) -> Result<Self, RowsError> {
+    pub(crate) fn new(dimension: usize, mut ads: Vec<ShardAd>) -> Result<Self, RowsError> {
         ads.sort_unstable_by(|a, b| a.ad.id.cmp(&b.ad.id));
         let kinds = check(dimension, ads.iter().map(|row| (&row.ad, row.embedding.as_slice())))?;
         let mut vectors = Vec::with_capacity(ads.len() * dimension);
@@ -119,42 +113,10 @@ impl ShardRows {
         }
         Ok(Self { dimension, vectors, ads: ads.into_iter().map(|row| row.ad).collect(), kinds })
     }
-
-    /// Checks rows that should be sorted already. `vectors` is `[ads, dimension]`, row-major.
-    pub(crate) fn from_sorted(dimension: usize, vectors: Vec<f32>, ads: Vec<Ad>) -> Result<Self, RowsError> {
-        check_dimension(dimension)?;
-        let kinds = check(dimension, ads.iter().zip(vectors.chunks_exact(dimension)))?;
-        Ok(Self { dimension, vectors, ads, kinds })
-    }
-
-    /// How many ads there are.
-    pub fn len(&self) -> usize {
-        self.ads.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.ads.is_empty()
-    }
-
-    /// The length of an embedding.
-    pub fn dimension(&self) -> usize {
-        self.dimension
-    }
-
-    /// The ads, ascending by id.
-    pub fn ads(&self) -> &[Ad] {
-        &self.ads
-    }
-
-    /// The embeddings, `[ads, dimension]`, row-major.
-    pub fn vectors(&self) -> &[f32] {
-        &self.vectors
-    }
 }
 
-/// Checks rows in the order given, and gathers the kind of every attribute.
-pub(crate) fn check<'a>(
+/// Checks rows in the order of their ids, and gathers the kind of every attribute.
+fn check<'a>(
     dimension: usize,
     rows: impl ExactSizeIterator<Item = (&'a Ad, &'a [f32])>,
 ) -> Result<BTreeMap<Box<str>, AttributeKind>, RowsError> {
@@ -167,9 +129,6 @@ pub(crate) fn check<'a>(
     for (ad, embedding) in rows {
         if before.is_some_and(|before| before.id == ad.id) {
             return Err(RowsError::Duplicate { ad: ad.id.as_str().into() });
-        }
-        if before.is_some_and(|before| before.id > ad.id) {
-            return Err(RowsError::Unsorted { ad: ad.id.as_str().into() });
         }
         before = Some(ad);
         check_unit(embedding, dimension)

@@ -7,29 +7,34 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use roaring::RoaringBitmap;
 use turret_retrieval::item::AttributeKind;
 
 use crate::attributes::{Postings, Segment};
-use crate::change::{ChangeError, ShardChange};
-use crate::format::{ReadError, read_observed};
-use crate::graph::{Graph, GraphError};
+use crate::change::{Absent, ChangeError, Registers, ShardChange};
+use crate::format::ReadError;
+use crate::graph::GraphError;
 use crate::planner::Planner;
 use crate::rows::{RowsError, ShardAd, ShardRows};
 use crate::search::{Found, Search, SearchError};
 use crate::settings::{Backend, IndexSettings};
 use crate::stats::IndexStats;
 use crate::vectors::Vectors;
-use crate::view::{Counts, ListedAd, View};
-use crate::writer::{Writer, name_bytes};
+use crate::view::{ListedAd, View};
+use crate::writer::Writer;
 
+mod opening;
 mod overhaul;
 mod scan;
+mod snapshot;
 mod upkeep;
+mod verification;
 
+use opening::Parts;
+pub use opening::{GraphOrigin, Opened};
+pub use snapshot::Written;
 use upkeep::Upkeep;
 pub use upkeep::{Due, Refused};
 
@@ -96,19 +101,6 @@ pub enum BuildError {
 }
 
 impl ShardIndex {
-    /// Reads the shard at `path` and indexes it; `observe` is told how far that is, and may break off.
-    ///
-    /// # Errors
-    /// The first thing wrong with the file, or why the graph could not be built.
-    pub fn open(
-        path: &Path,
-        settings: &IndexSettings,
-        observe: &mut dyn FnMut(Progress) -> ControlFlow<()>,
-    ) -> Result<Self, OpenError> {
-        let rows = read_observed(path, &mut |done, total| observe(Progress { stage: Stage::Read, done, total }))?;
-        Self::index(rows, settings, observe).map_err(|source| OpenError::Graph { path: path.to_owned(), source })
-    }
-
     /// Indexes `ads`, given in any order; `observe` is told how far that is, and may break off.
     ///
     /// # Errors
@@ -128,44 +120,14 @@ impl ShardIndex {
         observe: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Self, GraphError> {
         let ShardRows { dimension, vectors, ads, kinds } = rows;
-        let planner = Planner::new(settings);
         let vectors = Vectors::from_rows(dimension, &vectors);
-        let mut live = RoaringBitmap::new();
-        live.insert_range(0..ads.len() as u32);
-        // Runs would stay, and most work on runs is slow.
-        live.remove_run_compression();
-        let total = ads.len() as u64;
-        let mut observe_rows = |done: usize| observe(Progress { stage: Stage::Graph, done: done as u64, total });
-        let graph = match planner.wants_graph(ads.len()) {
-            true => Some(Graph::build(&vectors, &live, Graph::capacity_for(ads.len()), settings, &mut observe_rows)?),
-            false => None,
-        };
-        let upkeep = Upkeep::new(graph.as_ref().map(|_| live.clone()).unwrap_or_default());
+        let graph = Self::graph_of(&vectors, settings, observe)?;
         let postings = Postings::new([Segment::new((0..).zip(&ads))]);
+        let registers = ads.iter().map(|_| Registers::default()).collect();
         let listed = ads.into_iter().map(|ad| ListedAd { advertiser: ad.advertiser().map(Into::into), id: ad.id });
-        let mut counts =
-            Counts { ads: total as usize, linked: graph.as_ref().map_or(0, |_| total as usize), ..Counts::default() };
-        let ads = listed.inspect(|ad| counts.name_bytes += name_bytes(ad)).map(Arc::new).collect();
-        let writer = Writer::new(&ads, total as u32);
-        let view = View {
-            vectors: Arc::new(vectors),
-            ads: Arc::new(ads),
-            live: Arc::new(live),
-            unlinked: Arc::default(),
-            postings: Arc::new(postings),
-            kinds: Arc::new(kinds),
-            graph: graph.map(Arc::new),
-            counts,
-            era: Arc::default(),
-        };
-        Ok(Self {
-            settings: settings.clone(),
-            planner,
-            now: RwLock::new(Arc::new(view)),
-            overhauling: Mutex::default(),
-            upkeep: Mutex::new(upkeep),
-            writer: Mutex::new(writer),
-        })
+        let ads = listed.map(Arc::new).collect();
+        let writer = Writer::new(&ads, registers, Absent::default()).expect("ids are unique, by ShardRows::new");
+        Ok(Self::of(Parts { vectors, ads, postings, kinds, graph, writer }, settings))
     }
 
     /// The best `k` ads of now that pass the filter.

@@ -27,7 +27,7 @@ pub(crate) struct Writer {
     /// The rows of all ads, by id. A row costs five bytes here, its id again would cost fifty.
     by_id: HashTable<u32>,
     /// By row.
-    registers: Vec<Registers>,
+    registers: Blocks<Registers>,
     absent: Absent,
     /// Rows of ads, live or paused.
     pub(crate) present: RoaringBitmap,
@@ -55,17 +55,35 @@ enum Content {
 }
 
 impl Writer {
-    /// The writer of rows that are as they were built, all of them.
-    pub(crate) fn new(ads: &Blocks<Arc<ListedAd>>, rows: u32) -> Self {
-        let mut writer = Self { registers: vec![Registers::default(); rows as usize], ..Self::default() };
+    /// The writer of rows of which all are ads; none of their ids is `absent`.
+    ///
+    /// # Errors
+    /// The first row whose ad stands in one before it.
+    pub(crate) fn new(ads: &Blocks<Arc<ListedAd>>, registers: Blocks<Registers>, absent: Absent) -> Result<Self, u32> {
+        let rows = registers.len() as u32;
+        let mut writer = Self { registers, absent, ..Self::default() };
         writer.present.insert_range(0..rows);
         // As in the set of live rows: runs would stay.
         writer.present.remove_run_compression();
         writer.by_id.reserve(rows as usize, |row| hash(&ads.get(*row).id));
         for row in 0..rows {
+            let id = &ads.get(row).id;
+            if writer.by_id.find(hash(id), |other| ads.get(*other).id == *id).is_some() {
+                return Err(row);
+            }
             writer.name(row, ads);
         }
-        writer
+        Ok(writer)
+    }
+
+    /// The rows of ads that are paused.
+    pub(crate) fn paused(&self) -> RoaringBitmap {
+        self.present.iter().filter(|row| self.registers.get(*row).paused).collect()
+    }
+
+    /// What it knows of each row's ad, and of ads that have none, as it is now.
+    pub(crate) fn known(&self) -> (Blocks<Registers>, Absent) {
+        (self.registers.clone(), self.absent.clone())
     }
 
     /// The next view; absent where there is no news in `changes`.
@@ -83,7 +101,7 @@ impl Writer {
         for (id, ad) in ads {
             match (ad.content, ad.row) {
                 (Content::Same, Some(row)) => {
-                    self.registers[row as usize] = ad.registers;
+                    self.registers.set(row, ad.registers);
                     show(&mut next, row, !ad.registers.paused);
                 }
                 (Content::Same, None) => self.absent.insert(id, ad.registers),
@@ -121,7 +139,7 @@ impl Writer {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(vacant) => {
                     let row = self.row_of(&change.id, view);
-                    let known = row.map(|row| self.registers[row as usize]).or_else(|| self.absent.get(&change.id));
+                    let known = row.map(|row| *self.registers.get(row)).or_else(|| self.absent.get(&change.id));
                     if known.is_none() && self.absent.is_late(&change) {
                         continue;
                     }
@@ -165,7 +183,6 @@ impl Writer {
                 error @ (RowsError::Dimension { .. }
                 | RowsError::TooMany { .. }
                 | RowsError::Duplicate { .. }
-                | RowsError::Unsorted { .. }
                 | RowsError::Embedding { .. }
                 | RowsError::NotFinite { .. }) => error.into(),
             })?;
@@ -179,10 +196,8 @@ impl Writer {
         let row = self.free.min().unwrap_or(next.vectors.len() as u32);
         if self.free.remove(row) {
             next.counts.name_bytes -= name_bytes(next.ads.get(row));
-            self.registers[row as usize] = registers;
-        } else {
-            self.registers.push(registers);
         }
+        self.registers.set(row, registers);
         let listed = ListedAd { id, advertiser: content.ad.advertiser().map(Into::into) };
         next.counts.name_bytes += name_bytes(&listed);
         Arc::make_mut(&mut next.vectors).set(row, content.embedding.as_slice());
@@ -200,7 +215,7 @@ impl Writer {
         if let Ok(entry) = self.by_id.find_entry(hash(&next.ads.get(row).id), |other| *other == row) {
             entry.remove();
         }
-        self.registers[row as usize] = Registers::default();
+        self.registers.set(row, Registers::default());
         self.present.remove(row);
         show(next, row, false);
         if next.unlinked.contains(row) {

@@ -41,6 +41,11 @@ impl Numbers {
         Self::new(all.filter(|(_, row)| !gone.contains(*row)))
     }
 
+    /// All of them, ascending, with their rows.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (f64, u32)> {
+        self.ascending.iter().copied()
+    }
+
     /// Whether there is none.
     pub(super) fn is_empty(&self) -> bool {
         self.ascending.is_empty()

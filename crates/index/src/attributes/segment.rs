@@ -54,6 +54,26 @@ impl Segment {
         segment.weighed()
     }
 
+    /// The segment of rows `0..rows`, of columns that are made already: the rows of each word, and numbers with their rows.
+    pub(crate) fn of_columns(
+        rows: u32,
+        words: BTreeMap<Box<str>, HashMap<Box<str>, RoaringBitmap>>,
+        numbers: BTreeMap<Box<str>, Vec<(f64, u32)>>,
+    ) -> Self {
+        let mut all = RoaringBitmap::new();
+        all.insert_range(0..rows);
+        // Most work on runs is slow.
+        all.remove_run_compression();
+        let column = |rows| Column { rows, of_rows: OnceLock::new() };
+        let segment = Self {
+            words: words.into_iter().map(|(name, rows)| (name, column(rows))).collect(),
+            numbers: numbers.into_iter().map(|(name, column)| (name, Numbers::new(column.into_iter()))).collect(),
+            rows: all,
+            bytes: 0,
+        };
+        segment.weighed()
+    }
+
     fn add(&mut self, name: &str, words: &[Box<str>], row: u32) {
         if !self.words.contains_key(name) {
             self.words.insert(name.into(), Column::default());
@@ -117,6 +137,21 @@ impl Segment {
     /// The rows whose number is in `range`; absent where no row has the attribute.
     pub(super) fn between(&self, field: &str, range: &NumberRange) -> Option<RoaringBitmap> {
         self.numbers.get(field).map(|numbers| numbers.rows(range))
+    }
+
+    /// The words of an attribute with their rows, in no order.
+    pub(super) fn each_word(&self, field: &str) -> impl Iterator<Item = (&str, &RoaringBitmap)> {
+        self.words.get(field).into_iter().flat_map(|column| &column.rows).map(|(word, rows)| (&**word, rows))
+    }
+
+    /// The rows of a word.
+    pub(super) fn with_word(&self, field: &str, word: &str) -> Option<&RoaringBitmap> {
+        self.words.get(field)?.rows.get(word)
+    }
+
+    /// The numbers of an attribute, ascending, with their rows.
+    pub(super) fn each_number(&self, field: &str) -> impl Iterator<Item = (f64, u32)> {
+        self.numbers.get(field).into_iter().flat_map(Numbers::iter)
     }
 
     /// All rows, and the words of those that have this attribute, if any has.

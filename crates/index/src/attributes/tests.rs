@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 use turret_retrieval::filter::{End, NumberRange};
 use turret_retrieval::item::{Ad, Attribute};
@@ -106,7 +108,58 @@ fn filters() -> impl Strategy<Value = Filter> {
     })
 }
 
+/// An ad's attributes as postings keep them.
+fn kept(ad: &Ad) -> Attributes {
+    let mut kept = ad.attributes.clone();
+    for value in kept.values_mut() {
+        if let Attribute::Keywords(words) = value {
+            words.sort();
+            words.dedup();
+        }
+    }
+    kept.retain(|_, value| !matches!(value, Attribute::Keywords(words) if words.is_empty()));
+    kept
+}
+
 proptest! {
+    #[test]
+    fn postings_say_of_each_row_what_they_were_made_of(
+        ads in ads(),
+        cut in 0usize..40,
+        asked in proptest::collection::btree_set(0u32..45, 0..40),
+    ) {
+        let numbered: Vec<(u32, &Ad)> = (0..).zip(&ads).collect();
+        let (first, second) = numbered.split_at(cut.min(ads.len()));
+        let parts = Postings::new([Segment::new(first.iter().copied()), Segment::new(second.iter().copied())]);
+        let kinds = ads.iter().flat_map(|ad| &ad.attributes).map(|(name, value)| (name.clone(), value.kind())).collect();
+        let found = parts.attributes(&asked.iter().copied().collect(), &kinds);
+        let expected: BTreeMap<u32, Attributes> = numbered
+            .iter()
+            .filter(|(row, _)| asked.contains(row))
+            .map(|(row, ad)| (*row, kept(ad)))
+            .filter(|(_, attributes)| !attributes.is_empty())
+            .collect();
+        // Zeros of both signs are equal, and not the same.
+        prop_assert_eq!(format!("{found:?}"), format!("{expected:?}"));
+        // And forth again: the same postings.
+        let again: Vec<Ad> = numbered.iter().map(|(row, ad)| {
+            let attributes = parts.attributes(&RoaringBitmap::from([*row]), &kinds).remove(row).unwrap_or_default();
+            Ad { attributes, ..(*ad).clone() }
+        }).collect();
+        let again = postings(&again);
+        for (name, kind) in &kinds {
+            prop_assert_eq!(again.words_of(name), parts.words_of(name));
+            for word in parts.words_of(name) {
+                prop_assert_eq!(again.with_word(name, word), parts.with_word(name, word));
+            }
+            let mut numbers: Vec<_> = parts.numbers(name).map(|(number, row)| (row, number.to_bits())).collect();
+            let mut expected: Vec<_> = again.numbers(name).map(|(number, row)| (row, number.to_bits())).collect();
+            numbers.sort_unstable();
+            expected.sort_unstable();
+            prop_assert_eq!((kind, numbers), (kind, expected));
+        }
+    }
+
     #[test]
     fn segments_say_the_same_in_parts_merged_and_without_what_is_gone(
         ads in ads(),

@@ -7,7 +7,7 @@ use turret_retrieval::vector::{UnitVector, VectorError, dot};
 
 use super::*;
 use crate::fixtures::{ads, any_of, brute_force, clustered, keyword, settings, unit};
-use crate::{FoundAd, Plan, UnitError, write_shard};
+use crate::{FoundAd, Plan, UnitError};
 
 mod churn;
 mod crowding;
@@ -15,6 +15,7 @@ mod globo;
 mod large;
 mod live;
 mod recall;
+mod snapshot;
 
 const DIMENSION: usize = 24;
 const CLUSTERS: usize = 40;
@@ -231,40 +232,6 @@ fn two_threads_search_as_one_does() {
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     assert_eq!(together, [alone.clone(), alone]);
-}
-
-#[test]
-fn an_opened_shard_answers_as_the_built_one() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("0.shard");
-    write_shard(&path, DIMENSION, &ADS[..1_000]).unwrap();
-    // One thread, so that both graphs are the same.
-    for settings in [settings(Backend::Exact), IndexSettings { threads: 1, ..settings(Backend::DiskAnn) }] {
-        let mut stages = Vec::new();
-        let observe = &mut |progress: Progress| {
-            assert!(progress.done <= progress.total);
-            stages.push(progress.stage);
-            ControlFlow::Continue(())
-        };
-        let opened = ShardIndex::open(&path, &settings, observe).unwrap();
-        assert_eq!(stages.contains(&Stage::Graph), settings.backend == Backend::DiskAnn);
-        assert_eq!(opened.backend(), settings.backend);
-        let built = index(ADS[..1_000].to_vec(), &settings);
-        let filter = any_of("half", &["no"]);
-        for query in queries(10) {
-            assert_eq!(search(&opened, &query, 10, None), search(&built, &query, 10, None));
-            assert_eq!(search(&opened, &query, 10, Some(&filter)), search(&built, &query, 10, Some(&filter)));
-        }
-    }
-    let stop = |stage| {
-        move |progress: Progress| {
-            if progress.stage == stage { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        }
-    };
-    let error = ShardIndex::open(&path, &settings(Backend::DiskAnn), &mut stop(Stage::Read)).unwrap_err();
-    assert!(error.to_string().ends_with("0.shard: reading was broken off"), "{error}");
-    let error = ShardIndex::open(&path, &settings(Backend::DiskAnn), &mut stop(Stage::Graph)).unwrap_err();
-    assert!(error.to_string().ends_with("0.shard: building the graph was broken off"), "{error}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use turret_retrieval::ids::AdId;
 use turret_retrieval::revision::Revision;
 
+use super::snapshot::reopened;
 use super::*;
 use crate::change::ShardContent;
 use crate::fixtures::ad;
@@ -86,7 +87,7 @@ impl Model {
     }
 }
 
-fn check(index: &ShardIndex, model: &Model, k: usize) {
+pub(super) fn check(index: &ShardIndex, model: &Model, k: usize) {
     let now = model.now();
     let filters = [
         None,
@@ -140,13 +141,13 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
     fn any_sequence_of_changes_and_upkeep_is_found_as_sorting_finds(
-        steps in prop::collection::vec((0u8..9, prop::collection::vec((0usize..40, 0usize..60), 1..6)), 1..40),
+        steps in prop::collection::vec((0u8..10, prop::collection::vec((0usize..40, 0usize..60), 1..6)), 1..40),
         k in 1usize..60,
         has_graph in any::<bool>(),
     ) {
         // So small that slots run out and graphs are made anew.
         let settings = settings(if has_graph { Backend::DiskAnn } else { Backend::Exact });
-        let (ads, index) = built(30, &settings);
+        let (ads, mut index) = built(30, &settings);
         let mut model = Model::new(&ads);
         let vectors = clustered(3, 60, DIMENSION, 10);
         for (at, (kind, rows)) in (1..).zip(&steps) {
@@ -164,6 +165,8 @@ proptest! {
             match kind {
                 7 => drop(index.maintain().unwrap()),
                 8 => index.overhaul(&mut |_| ControlFlow::Continue(())).unwrap(),
+                // What a shard knows, its snapshot does.
+                9 => index = reopened(&index, &settings).index,
                 _ => {
                     // In whichever order they come within one batch, the first of one revision counts.
                     index.apply(changes.clone()).unwrap();

@@ -1,0 +1,164 @@
+//! Opening a shard: out of the parts that a file holds, or that were made of ads.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::{Arc, Mutex, RwLock};
+
+use roaring::RoaringBitmap;
+use turret_retrieval::item::AttributeKind;
+use turret_retrieval::revision::Revision;
+
+use super::upkeep::Upkeep;
+use super::{OpenError, Progress, ShardIndex, Stage};
+use crate::attributes::Postings;
+use crate::blocks::Blocks;
+use crate::format::{Origin, ReadError, StoredGraph, read};
+use crate::graph::{Graph, GraphError, Made};
+use crate::planner::Planner;
+use crate::settings::IndexSettings;
+use crate::vectors::Vectors;
+use crate::view::{Counts, ListedAd, View};
+use crate::writer::{Writer, name_bytes};
+
+/// A shard that was opened.
+#[derive(Debug)]
+pub struct Opened {
+    /// The shard.
+    pub index: ShardIndex,
+    /// All changes up to this one are in it; none where it is as it was built.
+    pub until: Revision,
+    /// Where its graph is from.
+    pub graph: GraphOrigin,
+}
+
+/// Where the graph of a shard is from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GraphOrigin {
+    /// It needs none.
+    Unneeded,
+    /// Its edges were in the file.
+    Restored,
+    /// It was built, which takes a thousand times as long.
+    Built {
+        /// What was wrong with that of the file.
+        why: String,
+    },
+}
+
+/// What a shard is made of.
+pub(super) struct Parts {
+    pub(super) vectors: Vectors,
+    pub(super) ads: Blocks<Arc<ListedAd>>,
+    pub(super) postings: Postings,
+    pub(super) kinds: BTreeMap<Box<str>, AttributeKind>,
+    /// And which rows it has.
+    pub(super) graph: Option<(Graph, RoaringBitmap)>,
+    pub(super) writer: Writer,
+}
+
+impl ShardIndex {
+    /// Opens the shard at `path`, and checks that it answers as the one that was written did; `observe` is told how far that is,
+    /// and may break off. A graph that the file does not have, or that was made otherwise than `settings` say, is built.
+    ///
+    /// # Errors
+    /// The first thing wrong with the file, or why the graph could not be built. Only [`ReadError::Io`] can be worth another try.
+    pub fn open(
+        path: &Path,
+        origin: &Origin<'_>,
+        settings: &IndexSettings,
+        observe: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Opened, OpenError> {
+        let mut of_file = |done, total| observe(Progress { stage: Stage::Read, done, total });
+        let contents = read(path, origin, Made::with(settings), &mut of_file)?;
+        let of_section = |section: &str, rule: String| ReadError::Section {
+            path: path.to_owned(),
+            section: section.to_owned(),
+            rule,
+        };
+        let vectors = Vectors::from_rows(contents.dimension, &contents.vectors);
+        drop(contents.vectors);
+        let ads = contents.ads;
+        let writer = Writer::new(&ads, contents.registers, contents.absent)
+            .map_err(|row| of_section("ids", format!("row {row}: ad {} is there twice", ads.get(row).id)))?;
+        let of_graph = |source| OpenError::Graph { path: path.to_owned(), source };
+        let (graph, from) = match contents.graph {
+            _ if !Planner::new(settings).wants_graph(vectors.len()) => (None, GraphOrigin::Unneeded),
+            StoredGraph::Found(Ok(adjacency)) => {
+                let capacity = Graph::capacity_for(vectors.len());
+                let graph = Graph::restore(&vectors, &adjacency, capacity, settings).map_err(of_graph)?;
+                (Some((graph, adjacency.linked())), GraphOrigin::Restored)
+            }
+            StoredGraph::Found(Err(why)) => {
+                (Self::graph_of(&vectors, settings, observe).map_err(of_graph)?, GraphOrigin::Built { why })
+            }
+            StoredGraph::Missing => {
+                let why = "the file has none".to_owned();
+                (Self::graph_of(&vectors, settings, observe).map_err(of_graph)?, GraphOrigin::Built { why })
+            }
+        };
+        let postings = Postings::new([contents.segment]);
+        let index = Self::of(Parts { vectors, ads, postings, kinds: contents.kinds, graph, writer }, settings);
+        index.verify(&contents.probes).map_err(|rule| of_section("probes", rule))?;
+        Ok(Opened { index, until: contents.until, graph: from })
+    }
+
+    /// The graph of all rows of `vectors`, where so many need one, and which these are.
+    pub(super) fn graph_of(
+        vectors: &Vectors,
+        settings: &IndexSettings,
+        observe: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Option<(Graph, RoaringBitmap)>, GraphError> {
+        let rows = vectors.len();
+        if !Planner::new(settings).wants_graph(rows) {
+            return Ok(None);
+        }
+        let mut observe = |done: usize| observe(Progress { stage: Stage::Graph, done: done as u64, total: rows as u64 });
+        let all = first_rows(rows);
+        let graph = Graph::build(vectors, &all, Graph::capacity_for(rows), settings, &mut observe)?;
+        Ok(Some((graph, all)))
+    }
+
+    pub(super) fn of(parts: Parts, settings: &IndexSettings) -> Self {
+        let Parts { vectors, ads, postings, kinds, graph, writer } = parts;
+        let mut live = writer.present.clone();
+        live -= writer.paused();
+        let (graph, linked) = graph.unzip();
+        let linked = linked.unwrap_or_default();
+        let unlinked = if graph.is_some() { &writer.present - &linked } else { RoaringBitmap::new() };
+        let counts = Counts {
+            ads: writer.present.len() as usize,
+            linked: linked.len() as usize,
+            free: 0,
+            name_bytes: writer.present.iter().map(|row| name_bytes(ads.get(row))).sum(),
+        };
+        let view = View {
+            vectors: Arc::new(vectors),
+            ads: Arc::new(ads),
+            live: Arc::new(live),
+            unlinked: Arc::new(unlinked),
+            postings: Arc::new(postings),
+            kinds: Arc::new(kinds),
+            graph: graph.map(Arc::new),
+            counts,
+            era: Arc::default(),
+        };
+        Self {
+            settings: settings.clone(),
+            planner: Planner::new(settings),
+            now: RwLock::new(Arc::new(view)),
+            overhauling: Mutex::default(),
+            upkeep: Mutex::new(Upkeep::new(linked)),
+            writer: Mutex::new(writer),
+        }
+    }
+}
+
+/// Rows `0..rows`.
+fn first_rows(rows: usize) -> RoaringBitmap {
+    let mut all = RoaringBitmap::new();
+    all.insert_range(0..rows as u32);
+    // Runs would stay, and most work on runs is slow.
+    all.remove_run_compression();
+    all
+}

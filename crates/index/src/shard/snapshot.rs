@@ -1,0 +1,162 @@
+//! Writing a shard to a file while it serves.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use turret_retrieval::ids::GenerationId;
+use turret_retrieval::revision::Revision;
+
+use super::ShardIndex;
+use crate::blocks::Blocks;
+use crate::change::{Absent, Registers};
+use crate::format::{Body, Kind, Sink, WriteError, absent, columns, edges, listed, probes, replace, sibling};
+use crate::graph::{Graph, GraphError};
+use crate::search::SearchError;
+use crate::view::View;
+
+/// Rows whose edges are copied at a time: upkeep waits for so many, less than a millisecond.
+const EDGE_ROWS: usize = 512;
+/// In place of the place of a row that is no ad.
+const NONE: u32 = u32::MAX;
+
+/// A shard that was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The length of the file.
+    pub bytes: u64,
+    /// How many ads are in it, paused ones too.
+    pub ads: usize,
+}
+
+/// A shard at one moment, with what its writer knew of it.
+pub(super) struct Picture {
+    pub(super) view: View,
+    pub(super) registers: Blocks<Registers>,
+    absent: Absent,
+    /// Rows of ads, ascending: a place in it is a row of the file.
+    pub(super) rows: Vec<u32>,
+    /// The place of each row.
+    places: Vec<u32>,
+}
+
+impl Picture {
+    /// Where a row stands in the file; absent where it is no ad.
+    pub(super) fn place(&self, row: u32) -> Option<u32> {
+        self.places.get(row as usize).copied().filter(|place| *place != NONE)
+    }
+}
+
+/// Why a file was not written.
+enum Fault {
+    Io(io::Error),
+    Graph(GraphError),
+    Broken,
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<GraphError> for Fault {
+    fn from(error: GraphError) -> Self {
+        Self::Graph(error)
+    }
+}
+
+impl ShardIndex {
+    /// Writes the shard as it is now to `path`, for [`open`](Self::open): written beside it, flushed and renamed. `until` says that
+    /// all changes up to that one have been made here, before this call; those after it may be missing or be there.
+    ///
+    /// Searches and changes go on meanwhile: changes wait for microseconds, upkeep for a millisecond at a time. Takes 8 bytes of
+    /// memory a row, and 100 bytes an ad that is not there. Not to be called twice at once for one `path`.
+    ///
+    /// # Errors
+    /// When the file cannot be written, or a change panicked before; what `path` held is still there.
+    pub fn snapshot(&self, path: &Path, generation: &GenerationId, until: Revision) -> Result<Written, WriteError> {
+        let temporary = sibling(path);
+        let written = self.write(&temporary, generation, until).and_then(|written| {
+            replace(&temporary, path)?;
+            Ok(written)
+        });
+        written.map_err(|fault| {
+            // The half-written file is of no use; the error is what matters.
+            drop(std::fs::remove_file(&temporary));
+            let path = path.to_owned();
+            match fault {
+                Fault::Io(source) => WriteError::Io { path, source },
+                Fault::Graph(error) => WriteError::Search { path, source: SearchError::Graph(error) },
+                Fault::Broken => WriteError::Broken { path },
+            }
+        })
+    }
+
+    fn write(&self, path: &Path, generation: &GenerationId, until: Revision) -> Result<Written, Fault> {
+        let picture = self.picture().ok_or(Fault::Broken)?;
+        let Picture { view, rows, .. } = &picture;
+        let mut sink = Sink::create(path, 7 + usize::from(view.graph.is_some()))?;
+        sink.section::<Fault>(Kind::Position, |body| {
+            body.put(&until.bits().to_le_bytes())?;
+            Ok(body.put(generation.as_str().as_bytes())?)
+        })?;
+        sink.section::<Fault>(Kind::Vectors, |body| {
+            let mut bytes = Vec::new();
+            for row in rows {
+                bytes.clear();
+                bytes.extend(view.vectors.row(*row).iter().flat_map(|x| x.to_le_bytes()));
+                body.put(&bytes)?;
+            }
+            Ok(())
+        })?;
+        let ads = rows.iter().map(|row| &**view.ads.get(*row));
+        sink.section(Kind::Ids, |body| listed::write_ids(body, ads))?;
+        let place = |row| picture.place(row);
+        sink.section(Kind::Attributes, |body| columns::write(body, &view.postings, &view.kinds, place))?;
+        let registers = (0..).zip(rows).map(|(place, row)| (place, *picture.registers.get(*row)));
+        sink.section(Kind::Registers, |body| listed::write_registers(body, registers))?;
+        sink.section(Kind::Absent, |body| absent::write(body, &picture.absent))?;
+        if let Some(graph) = &view.graph {
+            sink.section(Kind::Graph, |body| self.write_edges(body, graph, &picture))?;
+        }
+        let asked = picture.probes()?;
+        sink.section(Kind::Probes, |body| probes::write(body, &asked))?;
+        let bytes = sink.finish(view.vectors.dimension(), rows.len())?;
+        Ok(Written { bytes, ads: rows.len() })
+    }
+
+    /// The shard of now; absent where it is broken.
+    fn picture(&self) -> Option<Picture> {
+        let writer = self.writer.lock().ok()?;
+        let (view, (registers, absent), present) = (self.view(), writer.known(), writer.present.clone());
+        drop(writer);
+        // Without its era: nobody sees a dead row because of us, and one that is taken again costs an edge.
+        let view = View { era: Arc::default(), ..(*view).clone() };
+        let rows: Vec<u32> = present.iter().collect();
+        let mut places = vec![NONE; view.vectors.len()];
+        (0..).zip(&rows).for_each(|(place, row)| places[*row as usize] = place);
+        Some(Picture { view, registers, absent, rows, places })
+    }
+
+    /// Some rows at a time, between which the graph changes: what leads to rows that went meanwhile is left out, and what came is
+    /// no row of the picture.
+    fn write_edges(&self, body: &mut Body<'_>, graph: &Graph, picture: &Picture) -> Result<(), Fault> {
+        let place = |row| picture.place(row);
+        let of_start = {
+            let _steady = self.upkeep().ok_or(Fault::Broken)?;
+            graph.edges_of_start(place)?
+        };
+        edges::write_head(body, graph.made(), graph.start(), &of_start)?;
+        let mut words = Vec::new();
+        for rows in picture.rows.chunks(EDGE_ROWS) {
+            words.clear();
+            {
+                let _steady = self.upkeep().ok_or(Fault::Broken)?;
+                graph.edges_of(rows, place, &mut words)?;
+            }
+            edges::put(body, &words)?;
+        }
+        Ok(())
+    }
+}
