@@ -96,7 +96,7 @@ impl Listeners {
             http = http
                 .route("/v1/candidates:retrieve", post(retrieve::retrieve))
                 .route("/v1/events:ingest", post(events::ingest))
-                .route("/v1/ads/{id}", get(ads::get).put(ads::put).delete(ads::delete))
+                .route("/v1/ads/{id}", get(ads::get).put(ads::put).patch(ads::patch).delete(ads::delete))
                 .route("/v1/ads/{id}/pause", post(ads::pause))
                 .route("/v1/ads/{id}/resume", post(ads::resume))
                 .route("/v1/users/{id}", get(users::get).delete(users::delete))

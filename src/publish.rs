@@ -3,7 +3,8 @@
 //! Written to `<id>.tmp`, flushed, renamed. It serves nobody yet: a running node judges it and makes it current, and where
 //! none runs, [`Depot::make_current`](turret_actors::depot::Depot::make_current) does.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::{self, File};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ use turret_retrieval::generation::{File as PublishedFile, MANIFEST_FORMAT, Manif
 use turret_retrieval::hashing::shard_of;
 use turret_retrieval::ids::{AdId, GenerationId, ShardId};
 use turret_retrieval::item::{Ad, Attribute, AttributeKind, Item};
-use turret_retrieval::live_ad::{Content, LiveAd};
+use turret_retrieval::live_ad::{Content, LiveAd, patch_attributes};
 use turret_retrieval::revision::Revision;
 use turret_retrieval::state::Precision;
 
@@ -136,8 +137,9 @@ fn write_parts(
     let model = publication.model;
     let mut paths: Vec<PathBuf> =
         model.save(&dir.join(MODEL_DIR))?.into_iter().map(|path| Path::new(MODEL_DIR).join(path)).collect();
-    let attributes = attribute_kinds(publication)?;
-    let (shards, inactive) = embed(publication, observe)?;
+    let ads = ads_of(publication);
+    let attributes = attribute_kinds(publication, &ads)?;
+    let (shards, inactive) = embed(publication, &ads, observe)?;
     let shard_ads = shards.iter().map(|ads| ads.len() as u64).collect();
     paths.extend((0..publication.shards).map(|shard| shard_file(ShardId(shard)).into()));
     let recall = probes::write(publication, (dir, &id), shards, observe)?;
@@ -178,23 +180,42 @@ fn write_parts(
     Ok(Published { manifest, inactive, states: users.states, state_bytes: users.state_bytes })
 }
 
+/// An ad with its item, where the data set has that.
+type AdOfItem<'a> = (Cow<'a, Ad>, Option<&'a Item>);
+
+/// All ads of now, by their ids: as the data set has them, or as they were changed since.
+fn ads_of<'a>(publication: &Publication<'a>) -> Vec<AdOfItem<'a>> {
+    let dataset = publication.dataset;
+    let items: HashMap<&str, &Item> = dataset.items.iter().map(|item| (item.id.as_str(), item)).collect();
+    let live: HashMap<&AdId, &Content> = publication.live.0.iter().map(|ad| (&ad.id, &ad.content)).collect();
+    let as_written = dataset.ads.iter().filter_map(|ad| {
+        let ad = match live.get(&ad.id) {
+            None | Some(Content::AsBuilt) => Cow::Borrowed(ad),
+            Some(Content::Patched(patch)) => {
+                let mut ad = ad.clone();
+                patch_attributes(&mut ad.attributes, patch);
+                Cow::Owned(ad)
+            }
+            Some(Content::Is(_) | Content::Deleted) => return None,
+        };
+        let item = items.get(ad.item.as_str()).copied();
+        Some((ad, item))
+    });
+    let changed = publication.live.0.iter().filter_map(|ad| match &ad.content {
+        Content::Is(promoted) => Some((Cow::Borrowed(&promoted.ad), Some(&promoted.item))),
+        Content::AsBuilt | Content::Deleted | Content::Patched(_) => None,
+    });
+    let mut all: Vec<_> = as_written.chain(changed).collect();
+    all.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
+    all
+}
+
 /// Embeds every active ad, and sorts the ads into shards.
 fn embed(
     publication: &Publication<'_>,
+    all: &[AdOfItem<'_>],
     observe: &mut dyn FnMut(Step) -> ControlFlow<()>,
 ) -> anyhow::Result<(Vec<Vec<ShardAd>>, u64)> {
-    let dataset = publication.dataset;
-    let items: HashMap<&str, &Item> = dataset.items.iter().map(|item| (item.id.as_str(), item)).collect();
-    let live: HashMap<&AdId, &LiveAd> =
-        publication.live.0.iter().filter(|ad| ad.content != Content::AsBuilt).map(|ad| (&ad.id, ad)).collect();
-    let changed = live.values().filter_map(|ad| match &ad.content {
-        Content::Is(promoted) => Some((&promoted.ad, Some(&promoted.item))),
-        Content::AsBuilt | Content::Deleted => None,
-    });
-    let as_written = dataset.ads.iter().filter(|ad| !live.contains_key(&ad.id));
-    let mut all: Vec<(&Ad, Option<&Item>)> =
-        as_written.map(|ad| (ad, items.get(ad.item.as_str()).copied())).chain(changed).collect();
-    all.sort_by(|a, b| a.0.id.cmp(&b.0.id));
     let active: Vec<_> = all.iter().filter(|(ad, _)| ad.is_active()).collect();
     let mut shards: Vec<Vec<ShardAd>> = (0..publication.shards).map(|_| Vec::new()).collect();
     for (batch, ads) in active.chunks(EMBED_ROWS).enumerate() {
@@ -205,7 +226,7 @@ fn embed(
         let embeddings = publication.model.embed_items(&promoted)?;
         for ((ad, _), embedding) in ads.iter().zip(embeddings) {
             let shard = shard_of(&ad.id, publication.shards);
-            shards[shard.0 as usize].push(ShardAd { ad: (*ad).clone(), embedding });
+            shards[shard.0 as usize].push(ShardAd { ad: ad.clone().into_owned(), embedding });
         }
         if observe(Step::Ads((batch * EMBED_ROWS + ads.len()) as u64, active.len() as u64)).is_break() {
             bail!("publication was broken off");
@@ -216,15 +237,18 @@ fn embed(
 
 /// The kind of every attribute; one name has one kind in all ads. The well-known ones are there without any ad too: a filter
 /// may ask for them, and a live ad may have them.
-fn attribute_kinds(publication: &Publication<'_>) -> anyhow::Result<BTreeMap<Box<str>, AttributeKind>> {
+fn attribute_kinds(
+    publication: &Publication<'_>,
+    ads: &[AdOfItem<'_>],
+) -> anyhow::Result<BTreeMap<Box<str>, AttributeKind>> {
     let mut kinds: BTreeMap<Box<str>, _> = well_known().map(|(name, kind)| (name.into(), kind)).collect();
-    let changed = publication.live.0.iter().filter_map(|ad| match &ad.content {
-        Content::Is(promoted) => Some(&promoted.ad),
-        Content::AsBuilt | Content::Deleted => None,
-    });
-    let of_data = publication.dataset.ads.iter().map(|ad| (ad, ""));
-    for (ad, remedy) in of_data.chain(changed.map(|ad| (ad, ", changed on a node: put it again or delete it there"))) {
-        attribute_schema::check(&ad.attributes).with_context(|| format!("ad {}{remedy}", ad.id))?;
+    let changed: HashSet<&AdId> = publication.live.0.iter().map(|ad| &ad.id).collect();
+    for (ad, _) in ads {
+        attribute_schema::check(&ad.attributes).with_context(|| {
+            let remedy =
+                if changed.contains(&ad.id) { ", changed on a node: put it again or delete it there" } else { "" };
+            format!("ad {}{remedy}", ad.id)
+        })?;
         for (name, value) in &ad.attributes {
             let kind = Attribute::kind(value);
             if *kinds.entry(name.clone()).or_insert(kind) != kind {

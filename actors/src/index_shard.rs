@@ -216,7 +216,9 @@ impl IndexShard {
                 Ok(Ok(())) => {}
                 Ok(Err(ChangeError::Broken)) | Err(Panicked) => note(myself, Note::Panicked),
                 // One that cannot be made costs no other.
-                Ok(Err(ChangeError::Kind { .. } | ChangeError::Rows(_))) => self.apply_each(index, step, myself).await,
+                Ok(Err(ChangeError::Kind { .. } | ChangeError::Rows(_) | ChangeError::Patched { .. })) => {
+                    self.apply_each(index, step, myself).await
+                }
             }
             note(myself, Note::Changed);
             reached.send_replace(at);
@@ -232,7 +234,7 @@ impl IndexShard {
             match self.changes.run(move || own.apply(vec![change])).await {
                 Ok(Ok(())) => {}
                 Ok(Err(ChangeError::Broken)) | Err(Panicked) => note(myself, Note::Panicked),
-                Ok(Err(error @ (ChangeError::Kind { .. } | ChangeError::Rows(_)))) => {
+                Ok(Err(error @ (ChangeError::Kind { .. } | ChangeError::Rows(_) | ChangeError::Patched { .. }))) => {
                     tracing::error!(shard = %self.shard, %ad, %error, "an ad cannot be changed here");
                 }
             }
@@ -352,7 +354,9 @@ fn run(index: &ShardIndex, ask: &SearchAsk, verified: bool) -> Result<SearchRepl
 /// Only what will never be taken is a conflict: all else is asked for again.
 fn refusal(error: &ChangeError) -> Refusal {
     match error {
-        ChangeError::Kind { .. } | ChangeError::Rows(_) => Refusal::Conflict(error.to_string()),
+        ChangeError::Kind { .. } | ChangeError::Rows(_) | ChangeError::Patched { .. } => {
+            Refusal::Conflict(error.to_string())
+        }
         ChangeError::Broken => Refusal::Failed(error.to_string()),
     }
 }

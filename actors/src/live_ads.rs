@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, BytesConvertable, RpcReplyPort};
 use tokio::sync::{Notify, watch};
+use turret_retrieval::attribute_schema;
 use turret_retrieval::ids::GenerationId;
-use turret_retrieval::live_ad::AdChange;
+use turret_retrieval::live_ad::{AdChange, Content, patch_attributes};
 use turret_retrieval::revision::Revision;
 use turret_store::AdJournal;
 
@@ -166,6 +167,7 @@ impl LiveAds {
         let routing = self.routing.clone();
         let work = move || -> Result<Revision, Refusal> {
             check_room(&journal, &writes)?;
+            check_patches(&journal, &writes)?;
             let writes = writes.into_iter().map(|write| (write.id, write.change)).collect();
             let changed = journal.apply(writes, now_ms()).map_err(|error| Refusal::Failed(error.to_string()))?;
             news.notify_one();
@@ -237,6 +239,24 @@ fn check_room(journal: &AdJournal, writes: &[AdWrite]) -> Result<(), Refusal> {
         return Ok(());
     }
     Err(Refusal::Conflict(format!("{known} ads are not as in the data set, the limit is {room}")))
+}
+
+/// What is not there cannot be patched, and what a patch makes of an ad must be one.
+fn check_patches(journal: &AdJournal, writes: &[AdWrite]) -> Result<(), Refusal> {
+    for AdWrite { id, change } in writes {
+        let AdChange::Patch(patch) = change else { continue };
+        let known = journal.get(id).map_err(|error| Refusal::Failed(error.to_string()))?;
+        match known.map(|ad| ad.content) {
+            None | Some(Content::AsBuilt | Content::Patched(_)) => {}
+            Some(Content::Deleted) => return Err(Refusal::Conflict(format!("ad {id} is deleted"))),
+            Some(Content::Is(mut promoted)) => {
+                patch_attributes(&mut promoted.ad.attributes, patch);
+                attribute_schema::check(&promoted.ad.attributes)
+                    .map_err(|error| Refusal::Conflict(format!("ad {id}, as patched: {error}")))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Whether the generation that serves has `revision`, now or soon.

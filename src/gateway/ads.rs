@@ -15,10 +15,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use turret_actors::live_ads::AdsUnavailable;
 use turret_actors::protocol::Refusal;
-use turret_retrieval::attribute_schema::{AttributeRule, check_together, check_value};
+use turret_retrieval::attribute_schema::{
+    AttributeError, AttributeRule, STATUS, check_together, check_value, ordered_pairs,
+};
 use turret_retrieval::ids::{AdId, AdvertiserId, ItemId};
 use turret_retrieval::item::{Ad, Attribute, AttributeKind, Interest, Item, check_interests};
-use turret_retrieval::live_ad::{AdChange, Content, LiveAd, Promoted};
+use turret_retrieval::live_ad::{AdChange, AttributePatch, Content, LiveAd, Promoted};
 use turret_retrieval::revision::Revision;
 
 use super::Gateway;
@@ -66,6 +68,13 @@ struct ItemBody {
     title: Option<String>,
 }
 
+/// Some attributes of an ad.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PatchBody {
+    attributes: BTreeMap<Box<str>, Value>,
+}
+
 /// What became of a change.
 #[derive(Serialize)]
 struct Changed {
@@ -82,14 +91,22 @@ pub(super) async fn put(
     AdPath(id): AdPath,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
-    let body = bytes(body)?;
-    if body.len() > AD_BYTES_MAX {
-        return Err(Problem::invalid("body", format!("is larger than {AD_BYTES_MAX} bytes")));
-    }
-    let body: AdBody = read(Ok(body))?;
+    let body: AdBody = read(Ok(bounded(body)?))?;
     let kinds = &gateway.node.retriever.table().manifest.attributes;
     let promoted = promoted(id.clone(), body, kinds)?;
     change(&gateway, id, AdChange::Upsert(Box::new(promoted))).await
+}
+
+/// Changes some attributes of the ad, and nothing else of it; a name whose value is `null` is taken from it.
+pub(super) async fn patch(
+    State(gateway): State<Arc<Gateway>>,
+    AdPath(id): AdPath,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    let PatchBody { attributes } = read(Ok(bounded(body)?))?;
+    let kinds = &gateway.node.retriever.table().manifest.attributes;
+    let patch = patch_of(attributes, kinds)?;
+    change(&gateway, id, AdChange::Patch(patch)).await
 }
 
 /// Removes the ad.
@@ -107,6 +124,14 @@ pub(super) async fn resume(State(gateway): State<Arc<Gateway>>, AdPath(id): AdPa
     change(&gateway, id, AdChange::Pause(false)).await
 }
 
+fn bounded(body: Result<Bytes, BytesRejection>) -> Result<Bytes, Problem> {
+    let body = bytes(body)?;
+    if body.len() > AD_BYTES_MAX {
+        return Err(Problem::invalid("body", format!("is larger than {AD_BYTES_MAX} bytes")));
+    }
+    Ok(body)
+}
+
 async fn change(gateway: &Gateway, id: AdId, change: AdChange) -> Result<Response, Problem> {
     let changed = gateway.node.ads.change(id.clone(), change).await?;
     let status = if changed.visible { StatusCode::OK } else { StatusCode::ACCEPTED };
@@ -122,6 +147,9 @@ pub(super) struct Known {
     content: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     promoted: Option<Box<Promoted>>,
+    /// With `patched`: the attributes that are not as built; `null` for one that was taken away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attributes: Option<AttributePatch>,
     content_revision: Revision,
     paused: bool,
     paused_revision: Revision,
@@ -129,15 +157,17 @@ pub(super) struct Known {
 
 pub(super) async fn get(State(gateway): State<Arc<Gateway>>, AdPath(id): AdPath) -> Result<Json<Known>, Problem> {
     let ad = gateway.node.ads.get(id.clone()).await?.unwrap_or_else(|| LiveAd::untouched(id));
-    let (content, promoted) = match ad.content {
-        Content::AsBuilt => ("as_built", None),
-        Content::Is(promoted) => ("changed", Some(promoted)),
-        Content::Deleted => ("deleted", None),
+    let (content, promoted, attributes) = match ad.content {
+        Content::AsBuilt => ("as_built", None, None),
+        Content::Is(promoted) => ("changed", Some(promoted), None),
+        Content::Deleted => ("deleted", None, None),
+        Content::Patched(patch) => ("patched", None, Some(patch)),
     };
     Ok(Json(Known {
         ad_id: ad.id,
         content,
         promoted,
+        attributes,
         content_revision: ad.content_at,
         paused: ad.paused,
         paused_revision: ad.paused_at,
@@ -199,19 +229,58 @@ fn promoted(id: AdId, body: AdBody, kinds: &BTreeMap<Box<str>, AttributeKind>) -
     let attributes = attributes
         .into_iter()
         .map(|(name, value)| {
-            let broken = |rule: String| Problem::invalid(format!("attributes.{name}"), rule);
-            let kind = kinds.get(&name).ok_or_else(|| broken("is not an attribute of this index".to_owned()))?;
-            let value =
-                attribute(value).ok_or_else(|| broken("must be a word, a list of words or a number".to_owned()))?;
-            check_attribute(&name, &value, *kind).map_err(|rule| broken(rule.to_string()))?;
+            let value = attribute_of(&name, value, kinds)?;
             Ok((name, value))
         })
         .collect::<Result<_, Problem>>()?;
-    check_together(&attributes)
-        .map_err(|error| Problem::invalid(format!("attributes.{}", error.name), error.rule.to_string()))?;
+    check_together(&attributes).map_err(broken)?;
     let ad = Ad { id, item: item.id.clone(), attributes };
     let ItemBody { id, advertiser_id: advertiser, interests, price, title } = item;
     Ok(Promoted { ad, item: Item { id, advertiser, interests, price, title, embedding: None } })
+}
+
+/// The attributes that a patch sets, and those that it takes away.
+fn patch_of(
+    attributes: BTreeMap<Box<str>, Value>,
+    kinds: &BTreeMap<Box<str>, AttributeKind>,
+) -> Result<AttributePatch, Problem> {
+    let of = |name: &str, rule: &str| Problem::invalid(format!("attributes.{name}"), rule);
+    if attributes.is_empty() {
+        return Err(Problem::invalid("attributes", "must name one at least"));
+    }
+    if attributes.contains_key(STATUS) {
+        return Err(of(STATUS, "is no attribute to patch: pause and resume the ad, or put it whole"));
+    }
+    // What the ad has of a pair is known where it was built alone.
+    let parted = |(low, high): &(&str, &str)| attributes.contains_key(*low) != attributes.contains_key(*high);
+    if let Some((low, high)) = ordered_pairs().find(parted) {
+        let (given, other) = if attributes.contains_key(low) { (low, high) } else { (high, low) };
+        return Err(of(given, &format!("is patched together with `{other}`, which may be null")));
+    }
+    let patch = attributes.into_iter().map(|(name, value)| {
+        let value = match value {
+            Value::Null if kinds.contains_key(&name) => None,
+            value => Some(attribute_of(&name, value, kinds)?),
+        };
+        Ok((name, value))
+    });
+    let patch = patch.collect::<Result<AttributePatch, Problem>>()?;
+    check_together(&patch.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?))).collect())
+        .map_err(broken)?;
+    Ok(patch)
+}
+
+/// The value of an attribute of this index.
+fn attribute_of(name: &str, value: Value, kinds: &BTreeMap<Box<str>, AttributeKind>) -> Result<Attribute, Problem> {
+    let broken = |rule: String| Problem::invalid(format!("attributes.{name}"), rule);
+    let kind = kinds.get(name).ok_or_else(|| broken("is not an attribute of this index".to_owned()))?;
+    let value = attribute(value).ok_or_else(|| broken("must be a word, a list of words or a number".to_owned()))?;
+    check_attribute(name, &value, *kind).map_err(|rule| broken(rule.to_string()))?;
+    Ok(value)
+}
+
+fn broken(error: AttributeError) -> Problem {
+    Problem::invalid(format!("attributes.{}", error.name), error.rule.to_string())
 }
 
 /// Checks an attribute of a generation where the name has values of `expected`.

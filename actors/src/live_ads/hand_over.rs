@@ -157,11 +157,11 @@ impl HandOver {
         // What the index was built with is as built, unless it changed since.
         let is_shown = |ad: &LiveAd| match &ad.content {
             Content::Is(promoted) => ad.content_at > manifest.ads_until && promoted.ad.is_active(),
-            Content::AsBuilt | Content::Deleted => false,
+            Content::AsBuilt | Content::Deleted | Content::Patched(_) => false,
         };
         let items = ads.iter().filter(|ad| is_shown(ad)).filter_map(|ad| match &ad.content {
             Content::Is(promoted) => Some(promoted.item.clone()),
-            Content::AsBuilt | Content::Deleted => None,
+            Content::AsBuilt | Content::Deleted | Content::Patched(_) => None,
         });
         let mut embeddings = embed(&manifest.id, items.collect()).await?.into_iter();
         let mut changes = Vec::with_capacity(ads.len());
@@ -176,6 +176,7 @@ impl HandOver {
                     ShardContent::Is(Box::new(ShardAd { ad: promoted.ad, embedding }))
                 }
                 Content::Is(_) | Content::Deleted => ShardContent::Nothing,
+                Content::Patched(patch) => ShardContent::Patched(patch),
             };
             let LiveAd { id, content_at, paused, paused_at, .. } = ad;
             changes.push(ShardChange { id, content, content_at, paused, paused_at });

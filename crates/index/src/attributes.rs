@@ -13,7 +13,6 @@ mod forward;
 mod numbers;
 mod segment;
 
-pub(crate) use forward::Attributes;
 pub(crate) use segment::Segment;
 use segment::WordsOfRows;
 

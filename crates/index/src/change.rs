@@ -4,9 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use turret_retrieval::attribute_schema::AttributeError;
 use turret_retrieval::hashing::{reduce, stable_hash};
 use turret_retrieval::ids::AdId;
 use turret_retrieval::item::AttributeKind;
+use turret_retrieval::live_ad::AttributePatch;
 use turret_retrieval::revision::Revision;
 
 use crate::rows::{RowsError, ShardAd};
@@ -21,6 +23,9 @@ pub enum ShardContent {
     Is(Box<ShardAd>),
     /// Nothing.
     Nothing,
+    /// What there is, but for these attributes: all that were ever changed of an ad that is as built else. Of no ad, where there
+    /// is none.
+    Patched(AttributePatch),
 }
 
 /// What became of an ad: two registers, each of which the larger revision wins.
@@ -56,6 +61,14 @@ pub enum ChangeError {
     /// An ad that cannot stand in a shard.
     #[error(transparent)]
     Rows(#[from] RowsError),
+    /// A patch makes of an ad what none may be.
+    #[error("ad {ad}, as patched: {source}")]
+    Patched {
+        /// Which.
+        ad: Box<str>,
+        /// The rule it broke.
+        source: AttributeError,
+    },
     /// Changes panicked before: the shard answers searches as it did then, and takes no more.
     #[error("an earlier change panicked, the shard must be loaded anew")]
     Broken,

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use turret_retrieval::item::{Ad, Attribute, AttributeKind};
+use turret_retrieval::ids::AdId;
+use turret_retrieval::item::{Ad, Attribute, AttributeKind, Attributes};
 use turret_retrieval::vector::{UnitVector, VectorError};
 
 /// The most ads in one shard.
@@ -133,7 +134,7 @@ fn check<'a>(
         before = Some(ad);
         check_unit(embedding, dimension)
             .map_err(|source| RowsError::Embedding { ad: ad.id.as_str().into(), source })?;
-        check_attributes(ad, &mut kinds)?;
+        check_attributes(&ad.id, &ad.attributes, &mut kinds)?;
     }
     Ok(kinds)
 }
@@ -142,8 +143,12 @@ fn check_dimension(dimension: usize) -> Result<(), RowsError> {
     if (1..=DIMENSION_MAX).contains(&dimension) { Ok(()) } else { Err(RowsError::Dimension { found: dimension }) }
 }
 
-pub(crate) fn check_attributes(ad: &Ad, kinds: &mut BTreeMap<Box<str>, AttributeKind>) -> Result<(), RowsError> {
-    for (name, value) in &ad.attributes {
+pub(crate) fn check_attributes(
+    ad: &AdId,
+    attributes: &Attributes,
+    kinds: &mut BTreeMap<Box<str>, AttributeKind>,
+) -> Result<(), RowsError> {
+    for (name, value) in attributes {
         let found = value.kind();
         let expected = kinds.get(name).copied();
         if expected.is_none() {
@@ -152,12 +157,12 @@ pub(crate) fn check_attributes(ad: &Ad, kinds: &mut BTreeMap<Box<str>, Attribute
         if let Some(expected) = expected
             && expected != found
         {
-            return Err(RowsError::Kind { ad: ad.id.as_str().into(), attribute: name.clone(), expected, found });
+            return Err(RowsError::Kind { ad: ad.as_str().into(), attribute: name.clone(), expected, found });
         }
         if let Attribute::Number(number) = value
             && !number.is_finite()
         {
-            return Err(RowsError::NotFinite { ad: ad.id.as_str().into(), attribute: name.clone() });
+            return Err(RowsError::NotFinite { ad: ad.as_str().into(), attribute: name.clone() });
         }
     }
     Ok(())

@@ -122,7 +122,7 @@ impl ShardIndex {
         let ShardRows { dimension, vectors, ads, kinds } = rows;
         let vectors = Vectors::from_rows(dimension, &vectors);
         let graph = Self::graph_of(&vectors, settings, observe)?;
-        let postings = Postings::new([Segment::new((0..).zip(&ads))]);
+        let postings = Postings::new([Segment::new((0..).zip(ads.iter().map(|ad| &ad.attributes)))]);
         let registers = ads.iter().map(|_| Registers::default()).collect();
         let listed = ads.into_iter().map(|ad| ListedAd { advertiser: ad.advertiser().map(Into::into), id: ad.id });
         let ads = listed.map(Arc::new).collect();

@@ -6,9 +6,11 @@ use std::sync::{Arc, Weak};
 
 use hashbrown::HashTable;
 use roaring::RoaringBitmap;
+use turret_retrieval::attribute_schema;
 use turret_retrieval::hashing::stable_hash;
 use turret_retrieval::ids::AdId;
-use turret_retrieval::item::AttributeKind;
+use turret_retrieval::item::{AttributeKind, Attributes, advertiser_of};
+use turret_retrieval::live_ad::{AttributePatch, patch_attributes};
 
 use crate::attributes::Segment;
 use crate::blocks::Blocks;
@@ -50,8 +52,32 @@ struct Next {
 
 enum Content {
     Same,
-    Is(Box<ShardAd>),
+    Is(Row),
     Nothing,
+    Patched(AttributePatch),
+}
+
+impl Content {
+    fn patch(&mut self, patch: AttributePatch) {
+        match self {
+            Self::Same => *self = Self::Patched(patch),
+            Self::Patched(before) => before.extend(patch),
+            Self::Is(row) => patch_attributes(&mut row.attributes, &patch),
+            Self::Nothing => {}
+        }
+    }
+}
+
+/// What a row is to hold.
+struct Row {
+    attributes: Attributes,
+    embedding: Box<[f32]>,
+}
+
+impl Row {
+    fn of(ad: ShardAd) -> Self {
+        Self { attributes: ad.ad.attributes, embedding: ad.embedding.as_slice().into() }
+    }
 }
 
 impl Writer {
@@ -88,10 +114,11 @@ impl Writer {
 
     /// The next view; absent where there is no news in `changes`.
     pub(crate) fn apply(&mut self, view: &View, changes: Vec<ShardChange>) -> Result<Option<View>, ChangeError> {
-        let ads = self.gathered(view, changes);
+        let mut ads = self.gathered(view, changes);
         if ads.is_empty() {
             return Ok(None);
         }
+        patch(view, &mut ads)?;
         let kinds = self.checked(view, &ads)?;
         let mut next = view.clone();
         if kinds.len() > view.kinds.len() {
@@ -104,7 +131,7 @@ impl Writer {
                     self.registers.set(row, ad.registers);
                     show(&mut next, row, !ad.registers.paused);
                 }
-                (Content::Same, None) => self.absent.insert(id, ad.registers),
+                (Content::Same, None) | (Content::Patched(_), _) => self.absent.insert(id, ad.registers),
                 (Content::Nothing, row) => {
                     died.extend(row.inspect(|row| self.bury(*row, &mut next)));
                     self.absent.insert(id, ad.registers);
@@ -118,7 +145,7 @@ impl Writer {
         }
         if !born.is_empty() {
             let postings = Arc::make_mut(&mut next.postings);
-            postings.push(Segment::new(born.iter().map(|(row, content)| (*row, &content.ad))));
+            postings.push(Segment::new(born.iter().map(|(row, content)| (*row, &content.attributes))));
             postings.merge(self.kept_segments, MERGED_ROWS_MAX);
         }
         if !died.is_empty() {
@@ -151,11 +178,12 @@ impl Writer {
                 (next.registers.paused, next.registers.paused_at) = (change.paused, change.paused_at);
             }
             if change.content_at > next.registers.content_at {
-                next.content = match change.content {
+                match change.content {
                     ShardContent::AsBuilt => continue,
-                    ShardContent::Is(ad) => Content::Is(ad),
-                    ShardContent::Nothing => Content::Nothing,
-                };
+                    ShardContent::Is(ad) => next.content = Content::Is(Row::of(*ad)),
+                    ShardContent::Nothing => next.content = Content::Nothing,
+                    ShardContent::Patched(patch) => next.content.patch(patch),
+                }
                 next.registers.content_at = change.content_at;
             }
         }
@@ -174,9 +202,9 @@ impl Writer {
         for (id, next) in ads {
             let Content::Is(content) = &next.content else { continue };
             born += 1;
-            check_unit(content.embedding.as_slice(), view.vectors.dimension())
+            check_unit(&content.embedding, view.vectors.dimension())
                 .map_err(|source| RowsError::Embedding { ad: id.as_str().into(), source })?;
-            check_attributes(&content.ad, &mut kinds).map_err(|error| match error {
+            check_attributes(id, &content.attributes, &mut kinds).map_err(|error| match error {
                 RowsError::Kind { ad, attribute, expected, found } => {
                     ChangeError::Kind { ad, attribute, expected, found }
                 }
@@ -191,16 +219,16 @@ impl Writer {
         if rows > ADS_MAX { Err(RowsError::TooMany { found: rows }.into()) } else { Ok(kinds) }
     }
 
-    fn give_birth(&mut self, id: AdId, content: &ShardAd, registers: Registers, next: &mut View) -> u32 {
+    fn give_birth(&mut self, id: AdId, content: &Row, registers: Registers, next: &mut View) -> u32 {
         // The lowest, so that ads of one batch come to lie in few blocks.
         let row = self.free.min().unwrap_or(next.vectors.len() as u32);
         if self.free.remove(row) {
             next.counts.name_bytes -= name_bytes(next.ads.get(row));
         }
         self.registers.set(row, registers);
-        let listed = ListedAd { id, advertiser: content.ad.advertiser().map(Into::into) };
+        let listed = ListedAd { id, advertiser: advertiser_of(&content.attributes).map(Into::into) };
         next.counts.name_bytes += name_bytes(&listed);
-        Arc::make_mut(&mut next.vectors).set(row, content.embedding.as_slice());
+        Arc::make_mut(&mut next.vectors).set(row, &content.embedding);
         Arc::make_mut(&mut next.ads).set(row, Arc::new(listed));
         self.name(row, &next.ads);
         self.present.insert(row);
@@ -265,6 +293,26 @@ impl Writer {
             self.dying.push_back((Weak::new(), rows));
         }
     }
+}
+
+/// Makes of the patches of ads that are there what these come to be: a row of its own each, for its attributes are where others look
+/// for it. All rows together, as every word of the shard is looked at for the attributes of one.
+fn patch(view: &View, ads: &mut BTreeMap<AdId, Next>) -> Result<(), ChangeError> {
+    let is_patched = |next: &Next| matches!(next.content, Content::Patched(_));
+    let rows: RoaringBitmap = ads.values().filter(|next| is_patched(next)).filter_map(|next| next.row).collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let mut of_rows = view.postings.attributes(&rows, &view.kinds);
+    for (id, next) in ads {
+        let (Content::Patched(patch), Some(row)) = (&next.content, next.row) else { continue };
+        let mut attributes = of_rows.remove(&row).unwrap_or_default();
+        patch_attributes(&mut attributes, patch);
+        attribute_schema::check(&attributes)
+            .map_err(|source| ChangeError::Patched { ad: id.as_str().into(), source })?;
+        next.content = Content::Is(Row { attributes, embedding: view.vectors.row(row).into() });
+    }
+    Ok(())
 }
 
 fn show(next: &mut View, row: u32, is_live: bool) {

@@ -131,6 +131,14 @@ pub fn well_known() -> impl Iterator<Item = (&'static str, AttributeKind)> {
     KNOWN.into_iter().map(|(name, kind, _)| (name, kind))
 }
 
+/// Numbers of which the first must not be above the second.
+pub fn ordered_pairs() -> impl Iterator<Item = (&'static str, &'static str)> {
+    ORDERED.into_iter()
+}
+
+/// The attribute that says whether an ad may be shown at all; see [`Ad::is_active`](crate::item::Ad::is_active).
+pub const STATUS: &str = "status";
+
 /// The kind that `name` has everywhere; absent where it is the caller's own.
 pub fn kind_of(name: &str) -> Option<AttributeKind> {
     well_known().find(|(known, _)| *known == name).map(|(_, kind)| kind)

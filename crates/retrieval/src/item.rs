@@ -83,6 +83,17 @@ pub enum Attribute {
     Number(f64),
 }
 
+/// The attributes of one ad, by name.
+pub type Attributes = BTreeMap<Box<str>, Attribute>;
+
+/// The advertiser that attributes name.
+pub fn advertiser_of(attributes: &Attributes) -> Option<&str> {
+    match attributes.get("advertiser_id") {
+        Some(Attribute::Keyword(advertiser)) => Some(advertiser),
+        Some(Attribute::Keywords(_) | Attribute::Number(_)) | None => None,
+    }
+}
+
 /// The kind of an attribute; every ad of a generation uses the same kind for one name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -131,10 +142,7 @@ pub struct Ad {
 impl Ad {
     /// The advertiser, where the ad names one.
     pub fn advertiser(&self) -> Option<&str> {
-        match self.attributes.get("advertiser_id") {
-            Some(Attribute::Keyword(advertiser)) => Some(advertiser),
-            Some(Attribute::Keywords(_) | Attribute::Number(_)) | None => None,
-        }
+        advertiser_of(&self.attributes)
     }
 
     /// Whether the ad may be shown at all: its status is `active`, or it has none.

@@ -1,9 +1,11 @@
 //! Ads that are changed while an index serves: what is kept of each, and how two accounts of one ad become one.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ids::AdId;
-use crate::item::{Ad, Item};
+use crate::item::{Ad, Attribute, Attributes, Item};
 use crate::revision::Revision;
 
 /// A change of an ad.
@@ -15,6 +17,21 @@ pub enum AdChange {
     Delete,
     /// It is not to be shown until further notice, or may be again. A later upsert does not change that.
     Pause(bool),
+    /// Some of its attributes are these; all else stands, as whoever makes the change knows it. Of no ad, where it was deleted.
+    Patch(AttributePatch),
+}
+
+/// Attributes with their new values, by name; absent where the ad is to have none of that name.
+pub type AttributePatch = BTreeMap<Box<str>, Option<Attribute>>;
+
+/// Changes `attributes` as `patch` says.
+pub fn patch_attributes(attributes: &mut Attributes, patch: &AttributePatch) {
+    for (name, value) in patch {
+        match value {
+            Some(value) => drop(attributes.insert(name.clone(), value.clone())),
+            None => drop(attributes.remove(name)),
+        }
+    }
 }
 
 /// An ad with the item that it promotes: the features that an ad tower makes an embedding of.
@@ -36,6 +53,8 @@ pub enum Content {
     Is(Box<Promoted>),
     /// Nothing any more.
     Deleted,
+    /// What the index was built with, but for these attributes.
+    Patched(AttributePatch),
 }
 
 /// All that changes said of one ad: two registers, each of which the larger revision wins.
@@ -70,6 +89,15 @@ impl LiveAd {
             AdChange::Upsert(promoted) => (self.content, self.content_at) = (Content::Is(promoted), at),
             AdChange::Delete => (self.content, self.content_at) = (Content::Deleted, at),
             AdChange::Pause(paused) => (self.paused, self.paused_at) = (paused, at),
+            AdChange::Patch(patch) => {
+                match &mut self.content {
+                    Content::Deleted => return,
+                    Content::AsBuilt => self.content = Content::Patched(patch),
+                    Content::Patched(before) => before.extend(patch),
+                    Content::Is(promoted) => patch_attributes(&mut promoted.ad.attributes, &patch),
+                }
+                self.content_at = at;
+            }
         }
     }
 
@@ -134,6 +162,25 @@ mod tests {
             prop_assert_eq!(&joined(whole.clone(), left), &whole, "what is known already changes nothing");
             prop_assert_eq!(whole.at(), Revision::from_bits(kinds.len() as u64));
         }
+    }
+
+    #[test]
+    fn a_patch_changes_some_attributes_of_what_is_there_and_brings_nothing_back() {
+        let number = |number| Some(Attribute::Number(number));
+        let patch = |name: &str, value| AdChange::Patch(BTreeMap::from([(name.into(), value)]));
+        let mut ad = LiveAd::untouched(1.into());
+        ad.apply(patch("bid", number(1.0)), Revision::from_bits(1));
+        ad.apply(patch("note", None), Revision::from_bits(2));
+        ad.apply(patch("bid", number(2.0)), Revision::from_bits(3));
+        let both = BTreeMap::from([("bid".into(), number(2.0)), ("note".into(), None)]);
+        assert_eq!((&ad.content, ad.content_at), (&Content::Patched(both), Revision::from_bits(3)));
+        ad.apply(change(3), Revision::from_bits(4));
+        ad.apply(patch("bid", number(3.0)), Revision::from_bits(5));
+        let Content::Is(promoted) = &ad.content else { panic!("{ad:?}") };
+        assert_eq!(promoted.ad.attributes, BTreeMap::from([("bid".into(), Attribute::Number(3.0))]));
+        ad.apply(AdChange::Delete, Revision::from_bits(6));
+        ad.apply(patch("bid", number(4.0)), Revision::from_bits(7));
+        assert_eq!((ad.content, ad.content_at), (Content::Deleted, Revision::from_bits(6)));
     }
 
     #[test]

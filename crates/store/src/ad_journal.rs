@@ -68,6 +68,10 @@ impl AdJournal {
             let before = ad.at();
             *latest = Revision::mint(now_ms, (*latest).max(before));
             ad.apply(change, *latest);
+            if ad.at() == before {
+                changed.insert(id, ad);
+                continue;
+            }
             // In this order a crash leaves a place in the order that its entry does not know, which is passed over.
             self.order.insert(key_of(&ad), &[])?;
             self.ads.insert(id.as_str(), encode(&ad))?;

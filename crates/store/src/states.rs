@@ -4,12 +4,9 @@
 //! does not flush. So only the beginning of a state stands in its user's record, and the rest in parts beside it: a last
 //! hidden state is all in the record, the states of every event are not.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::sync::{Arc, PoisonError};
 
 use serde::{Deserialize, Serialize};
-use sled::Batch;
 use turret_retrieval::ids::{EncoderVersion, UserId};
 use turret_retrieval::kept::STATES_MAX;
 use turret_retrieval::revision::Revision;
@@ -49,39 +46,29 @@ impl PartitionStore {
         *self.kept_encoders.lock().unwrap_or_else(PoisonError::into_inner) = encoders;
     }
 
-    /// Stores states, with how far the run that made them is, in one step: after a crash all of it is there or nothing. Forgets
-    /// those of the oldest encoder beyond the second that need not be kept. Returns how many were stored.
+    /// Stores states, and behind them how far the run that made them is: after a crash a state may be missing, and then how far
+    /// the run is too. Forgets those of the oldest encoder beyond the second that need not be kept. Returns how many were stored.
     ///
     /// A state is passed over where a better one of its encoder is there, or where its user was erased or forgotten after
     /// the events were read that it was made of; and one that need not be kept, where it would take the place of one that must.
     ///
     /// # Errors
-    /// When something cannot be written; then no state is.
+    /// When something cannot be written; states before it may have been.
     pub fn put_states(
         &self,
         states: &[(UserId, StoredState)],
         progress: Option<&RefreshProgress>,
     ) -> Result<u32, WriteError> {
         let changing = self.changing();
-        let (mut batch, mut stored, mut forgotten) = (Batch::default(), 0, Vec::new());
-        let mut records: BTreeMap<&[u8], UserRecord> = BTreeMap::new();
+        let mut stored = 0;
         for (user, state) in states {
             let key = user.as_str().as_bytes();
-            let record = match records.entry(key) {
-                Entry::Occupied(entry) => entry.into_mut(),
-                Entry::Vacant(entry) => entry.insert(self.record(key)?.unwrap_or_default()),
-            };
-            if let Some(old) = self.set_state(record, key, state, &changing)? {
-                stored += 1;
-                forgotten.extend(old.into_iter().map(|old| (key, old)));
-                batch.insert(key, encode(record));
-            }
+            let mut record = self.record(key)?.unwrap_or_default();
+            stored += u32::from(self.join_state(&mut record, key, state, &changing)?);
         }
         if let Some(progress) = progress {
-            batch.insert(progress_key(&progress.encoder), encode(progress));
+            self.users.insert(progress_key(&progress.encoder), encode(progress))?;
         }
-        self.users.apply_batch(batch)?;
-        forgotten.iter().try_for_each(|(key, old)| self.forget_parts(key, old))?;
         drop(changing);
         self.flush()?;
         Ok(stored)

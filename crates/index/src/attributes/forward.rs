@@ -3,12 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use roaring::{MultiOps, RoaringBitmap};
-use turret_retrieval::item::{Attribute, AttributeKind};
+use turret_retrieval::item::{Attribute, AttributeKind, Attributes};
 
 use super::Postings;
-
-/// What one row has, by name.
-pub(crate) type Attributes = BTreeMap<Box<str>, Attribute>;
 
 impl Postings {
     /// The attributes of `rows`, of the kinds that `kinds` says; a row that has none is left out.

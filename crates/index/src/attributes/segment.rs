@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use roaring::RoaringBitmap;
 use turret_retrieval::filter::NumberRange;
-use turret_retrieval::item::{Ad, Attribute};
+use turret_retrieval::item::{Attribute, Attributes};
 
 use super::numbers::Numbers;
 
@@ -35,13 +35,13 @@ pub(super) struct WordsOfRows {
 }
 
 impl Segment {
-    /// Indexes ads by their rows.
-    pub(crate) fn new<'a>(ads: impl IntoIterator<Item = (u32, &'a Ad)>) -> Self {
+    /// Indexes the attributes of rows.
+    pub(crate) fn new<'a>(of_rows: impl IntoIterator<Item = (u32, &'a Attributes)>) -> Self {
         let mut segment = Self::default();
         let mut numbers: BTreeMap<&str, Vec<(f64, u32)>> = BTreeMap::new();
-        for (row, ad) in ads {
+        for (row, attributes) in of_rows {
             segment.rows.insert(row);
-            for (name, value) in &ad.attributes {
+            for (name, value) in attributes {
                 match value {
                     Attribute::Keyword(word) => segment.add(name, std::slice::from_ref(word), row),
                     Attribute::Keywords(words) => segment.add(name, words, row),

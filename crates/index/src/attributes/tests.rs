@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use turret_retrieval::filter::{End, NumberRange};
-use turret_retrieval::item::{Ad, Attribute};
+use turret_retrieval::item::{Ad, Attribute, Attributes};
 
 use super::*;
 use crate::fixtures::{ad, any_of, keyword};
@@ -11,8 +11,12 @@ fn words_of(words: &[&str]) -> Attribute {
     Attribute::Keywords(words.iter().map(|word| (*word).into()).collect())
 }
 
+fn segment<'a>(ads: impl IntoIterator<Item = (u32, &'a Ad)>) -> Segment {
+    Segment::new(ads.into_iter().map(|(row, ad)| (row, &ad.attributes)))
+}
+
 fn postings(ads: &[Ad]) -> Postings {
-    Postings::new([Segment::new((0..).zip(ads))])
+    Postings::new([segment((0..).zip(ads))])
 }
 
 fn all(ads: &[Ad]) -> RoaringBitmap {
@@ -130,7 +134,7 @@ proptest! {
     ) {
         let numbered: Vec<(u32, &Ad)> = (0..).zip(&ads).collect();
         let (first, second) = numbered.split_at(cut.min(ads.len()));
-        let parts = Postings::new([Segment::new(first.iter().copied()), Segment::new(second.iter().copied())]);
+        let parts = Postings::new([segment(first.iter().copied()), segment(second.iter().copied())]);
         let kinds = ads.iter().flat_map(|ad| &ad.attributes).map(|(name, value)| (name.clone(), value.kind())).collect();
         let found = parts.attributes(&asked.iter().copied().collect(), &kinds);
         let expected: BTreeMap<u32, Attributes> = numbered
@@ -173,7 +177,7 @@ proptest! {
         let numbered: Vec<(u32, &Ad)> = (0..).zip(&ads).collect();
         let mut parts = Postings::default();
         for pair in cuts.windows(2) {
-            parts.push(Segment::new(numbered[pair[0]..pair[1]].iter().copied()));
+            parts.push(segment(numbered[pair[0]..pair[1]].iter().copied()));
         }
         let rows = postings(&ads).rows(&filter, &all(&ads));
         prop_assert_eq!(&parts.rows(&filter, &all(&ads)), &rows);
@@ -191,7 +195,7 @@ proptest! {
         prop_assert_eq!(parts.segments(), 1);
         prop_assert_eq!(&parts.rows(&filter, &live), &left);
         let others: Vec<_> = numbered.iter().copied().filter(|(row, _)| live.contains(*row)).collect();
-        prop_assert_eq!(&Postings::new([Segment::new(others)]).rows(&filter, &live), &left);
+        prop_assert_eq!(&Postings::new([segment(others)]).rows(&filter, &live), &left);
         let named = ads.iter().zip(0..).filter(|(_, row)| live.contains(*row)).flat_map(|(ad, _)| &ad.attributes);
         // Keywords may be an empty list.
         let named = named.filter(|(_, value)| !matches!(value, Attribute::Keywords(words) if words.is_empty()));
@@ -202,7 +206,7 @@ proptest! {
         // What a row is that is taken again is not what it was.
         if let Some(row) = gone.iter().find(|row| (*row as usize) < ads.len()) {
             let ad = ad("new", &[("one", keyword("new"))]);
-            parts.push(Segment::new([(row, &ad)]));
+            parts.push(segment([(row, &ad)]));
             prop_assert_eq!(parts.rows(&any_of("one", &["new"]), &all(&ads)), RoaringBitmap::from([row]));
             let was = parts.rows(&Filter::Or(WORDS.iter().map(|word| any_of("many", &[word])).collect()), &all(&ads));
             prop_assert!(!was.contains(row));
@@ -216,7 +220,7 @@ fn segments_are_few_whatever_comes() {
     let mut postings = Postings::default();
     let mut most = 0;
     for row in 0..4_000 {
-        postings.push(Segment::new([(row, &ad)]));
+        postings.push(segment([(row, &ad)]));
         postings.merge(0, u64::MAX);
         most = most.max(postings.segments());
     }

@@ -111,10 +111,12 @@ pub(crate) fn read(
             None => source.pass_over(&entry)?,
         }
     }
-    let missing = |kind: Kind| move || ReadError::Section {
-        path: path.to_owned(),
-        section: kind.name().to_owned(),
-        rule: "is missing".to_owned(),
+    let missing = |kind: Kind| {
+        move || ReadError::Section {
+            path: path.to_owned(),
+            section: kind.name().to_owned(),
+            rule: "is missing".to_owned(),
+        }
     };
     let (segment, kinds) = parts.columns.ok_or_else(missing(Kind::Attributes))?;
     Ok(Contents {

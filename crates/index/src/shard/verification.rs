@@ -9,11 +9,11 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::ShardIndex;
 use super::snapshot::Picture;
-use crate::attributes::Attributes;
 use crate::change::Registers;
 use crate::format::probes::{K, Probe, Probes};
 use crate::graph::{Graph, GraphError};
 use crate::view::{ListedAd, View};
+use turret_retrieval::item::Attributes;
 
 /// Queries of a file.
 const PROBES: usize = 16;
@@ -97,10 +97,7 @@ fn met<'a>(
     Ok(met)
 }
 
-fn digest<'a>(
-    ads: impl Iterator<Item = (&'a ListedAd, Registers)>,
-    attributes: &BTreeMap<u32, Attributes>,
-) -> u64 {
+fn digest<'a>(ads: impl Iterator<Item = (&'a ListedAd, Registers)>, attributes: &BTreeMap<u32, Attributes>) -> u64 {
     let mut digest = Xxh3::new();
     let mut text = |text: &str| {
         digest.update(&(text.len() as u32).to_le_bytes());

@@ -92,7 +92,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
     fn a_journal_that_is_opened_again_tells_what_it_acknowledged(
-        changes in prop::collection::vec((0u64..5, 0u8..4), 1..20),
+        changes in prop::collection::vec((0u64..5, 0u8..5), 1..20),
         cut in 0usize..20,
     ) {
         let dir = tempfile::tempdir().unwrap();
@@ -103,6 +103,7 @@ proptest! {
                 0 => AdChange::Delete,
                 1 => AdChange::Pause(true),
                 2 => AdChange::Pause(false),
+                3 => AdChange::Patch([("bid".into(), Some(Attribute::Number(number as f64)))].into()),
                 _ => upsert(id, number as f32),
             };
             let changed = journal.apply(vec![(AdId::from(id), change.clone())], 1_000).unwrap();

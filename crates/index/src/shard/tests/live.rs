@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use turret_retrieval::ids::AdId;
+use turret_retrieval::live_ad::patch_attributes;
 use turret_retrieval::revision::Revision;
 
 use super::snapshot::reopened;
@@ -41,6 +42,10 @@ pub(super) fn is(id: &str, half: &str, embedding: &UnitVector) -> ShardContent {
     ShardContent::Is(Box::new(ShardAd { ad, embedding: embedding.clone() }))
 }
 
+fn patch(name: &str, value: Option<Attribute>) -> ShardContent {
+    ShardContent::Patched([(name.into(), value)].into())
+}
+
 pub(super) fn settle(index: &ShardIndex) {
     for _ in 0..1_000_000 {
         let due = index.maintain().unwrap();
@@ -74,10 +79,13 @@ impl Model {
             }
             if change.content != ShardContent::AsBuilt && change.content_at.bits() > *content_at {
                 *content_at = change.content_at.bits();
-                *content = match &change.content {
-                    ShardContent::Is(ad) => Some((**ad).clone()),
-                    ShardContent::Nothing | ShardContent::AsBuilt => None,
-                };
+                match &change.content {
+                    ShardContent::Is(ad) => *content = Some((**ad).clone()),
+                    ShardContent::Nothing | ShardContent::AsBuilt => *content = None,
+                    ShardContent::Patched(patch) => {
+                        content.iter_mut().for_each(|row| patch_attributes(&mut row.ad.attributes, patch));
+                    }
+                }
             }
         }
     }
@@ -141,7 +149,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
     fn any_sequence_of_changes_and_upkeep_is_found_as_sorting_finds(
-        steps in prop::collection::vec((0u8..10, prop::collection::vec((0usize..40, 0usize..60), 1..6)), 1..40),
+        steps in prop::collection::vec((0u8..12, prop::collection::vec((0usize..40, 0usize..60), 1..6)), 1..40),
         k in 1usize..60,
         has_graph in any::<bool>(),
     ) {
@@ -159,6 +167,8 @@ proptest! {
                     2 => pause(&id, false, at),
                     // Older than others, too.
                     3 => change(&id, is(&id, "no", &vectors[*vector]), at / 2),
+                    10 => change(&id, patch("half", Some(keyword(if vector % 2 == 0 { "yes" } else { "no" }))), at),
+                    11 => change(&id, patch("age", (vector % 3 > 0).then_some(Attribute::Number(*vector as f64))), at),
                     _ => change(&id, is(&id, if vector % 2 == 0 { "yes" } else { "no" }, &vectors[*vector]), at),
                 }
             }).collect();

@@ -102,8 +102,7 @@ fn a_row_that_the_graph_did_not_have_is_linked_by_upkeep() {
     let (ads, index) = built(200, &settings(Backend::DiskAnn));
     let mut model = Model::new(&ads);
     let born: Vec<_> = (0..50).map(|row| format!("new{row}")).collect();
-    let changes: Vec<_> =
-        born.iter().zip(&ads).map(|(id, ad)| change(id, is(id, "yes", &ad.embedding), 1)).collect();
+    let changes: Vec<_> = born.iter().zip(&ads).map(|(id, ad)| change(id, is(id, "yes", &ad.embedding), 1)).collect();
     index.apply(changes.clone()).unwrap();
     model.apply(&changes);
     let died: Vec<_> = (0..40).map(|row| change(&format!("{row:07}"), ShardContent::Nothing, 2)).collect();
