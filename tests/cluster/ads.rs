@@ -9,7 +9,13 @@ use crate::process::{text, turret};
 
 /// Everybody's best, of all ads.
 fn shown(cluster: &Cluster) -> Vec<String> {
-    let answer = cluster.nodes[0].retrieve(&json!({ "surface": "home", "k": 2_000, "deadline_ms": 5_000 }));
+    shown_of(cluster, Value::Null)
+}
+
+/// Everybody's best, of all ads that pass.
+fn shown_of(cluster: &Cluster, filter: Value) -> Vec<String> {
+    let ask = json!({ "surface": "home", "k": 2_000, "deadline_ms": 5_000, "filter": filter });
+    let answer = cluster.nodes[0].retrieve(&ask);
     assert_eq!(answer["exhausted"], true, "{answer:#}");
     let ads = answer["candidates"].as_array().unwrap().iter();
     ads.map(|candidate| candidate["ad_id"].as_str().unwrap().to_owned()).collect()
@@ -25,6 +31,10 @@ fn upsert(cluster: &Cluster, ad: &str) -> Reply {
     put(&url(cluster, ad), &json!({ "item": item, "attributes": { "status": "active" } }))
 }
 
+fn patch(cluster: &Cluster, ad: &str, body: &Value) -> Reply {
+    send(Method::PATCH, &url(cluster, ad), Some(body.to_string().into_bytes()))
+}
+
 #[test]
 fn a_change_is_seen_at_once_outlives_a_kill_and_is_built_into_the_next_generation() {
     let mut cluster = Cluster::of_its_own("a", "\n[publish]\nwatch_s = 0\n");
@@ -34,7 +44,17 @@ fn a_change_is_seen_at_once_outlives_a_kill_and_is_built_into_the_next_generatio
     assert_eq!((&changed["ad_id"], &changed["visible"]), (&json!("fresh"), &json!(true)), "{changed:#}");
     post(&url(&cluster, &format!("{paused}/pause")), &json!({})).expect(200);
     send(Method::DELETE, &url(&cluster, &deleted), None).expect(200);
+    // One as it was built, and one that is new; the bid of both is told by a filter.
+    let (priced, bid) = (before[2].clone(), json!({ "attributes": { "bid": 7_001.5, "countries": ["ZZ"] } }));
+    for ad in [&priced, "fresh"] {
+        assert_eq!(patch(&cluster, ad, &bid).expect(200).json()["visible"], true);
+    }
+    patch(&cluster, "fresh", &json!({ "attributes": { "countries": null, "bid": 7_002 } })).expect(200);
     let check = |cluster: &Cluster| {
+        let of = |filter: &str| shown_of(cluster, json!(filter));
+        assert_eq!(of("bid > 7001"), of("bid = 7001.5 or bid = 7002"));
+        assert_eq!((of("bid = 7001.5"), of("countries has ZZ")), (vec![priced.clone()], vec![priced.clone()]));
+        assert_eq!(of("bid = 7002 and status = active"), ["fresh"]);
         let shown = shown(cluster);
         let has = |ad: &str| shown.iter().any(|shown| shown == ad);
         assert_eq!((has("fresh"), has(&paused), has(&deleted)), (true, false, false));
@@ -48,6 +68,10 @@ fn a_change_is_seen_at_once_outlives_a_kill_and_is_built_into_the_next_generatio
     let known = get(&url(&cluster, &paused)).expect(200).json();
     assert_eq!((&known["content"], &known["paused"]), (&json!("as_built"), &json!(true)), "{known:#}");
     assert_eq!(get(&url(&cluster, &deleted)).expect(200).json()["content"], "deleted");
+    let known = get(&url(&cluster, &priced)).expect(200).json();
+    assert_eq!((&known["content"], &known["attributes"]), (&json!("patched"), &bid["attributes"]), "{known:#}");
+    let refused = patch(&cluster, &deleted, &bid).expect(409).json();
+    assert!(refused["detail"].as_str().unwrap().contains("is deleted"), "{refused:#}");
 
     // The data set knows nothing of the changes; every generation that is built from it has them all the same.
     let config = text(cluster.config()).to_owned();
@@ -93,6 +117,21 @@ fn an_ad_that_breaks_a_rule_is_refused_with_the_field_and_nothing_changes() {
     ];
     for (body, field) in cases {
         let problem = put(&url(&cluster, "fresh"), &body).expect(400).json();
+        assert!(problem["detail"].as_str().unwrap().contains(field), "{body}: {problem:#}");
+    }
+    let cases = [
+        (json!({}), "attributes"),
+        (json!({ "attributes": {} }), "attributes: must name one at least"),
+        (json!({ "item": item, "attributes": { "bid": 1 } }), "item"),
+        (json!({ "attributes": { "colour": null } }), "attributes.colour: is not an attribute of this index"),
+        (json!({ "attributes": { "bid": "much" } }), "attributes.bid: must hold a number"),
+        (json!({ "attributes": { "bid": -1 } }), "attributes.bid: -1 is negative"),
+        (json!({ "attributes": { "status": "ended" } }), "attributes.status: is no attribute to patch"),
+        (json!({ "attributes": { "max_age": 20 } }), "attributes.max_age: is patched together with `min_age`"),
+        (json!({ "attributes": { "min_age": 30, "max_age": 20 } }), "attributes.min_age: 30 is above"),
+    ];
+    for (body, field) in cases {
+        let problem = patch(&cluster, &before[0], &body).expect(400).json();
         assert!(problem["detail"].as_str().unwrap().contains(field), "{body}: {problem:#}");
     }
     let large = json!({ "item": item, "attributes": { "status": "x".repeat(16 << 10) } });
