@@ -39,10 +39,10 @@ use crate::search::SearchError;
 
 pub(crate) mod absent;
 pub(crate) mod columns;
+mod decode;
 pub(crate) mod edges;
 pub(crate) mod listed;
 pub(crate) mod probes;
-mod decode;
 mod sink;
 mod source;
 
@@ -215,4 +215,3 @@ pub(crate) fn replace(temporary: &Path, path: &Path) -> io::Result<()> {
         None => Ok(()),
     }
 }
-

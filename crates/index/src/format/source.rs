@@ -6,7 +6,6 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use turret_retrieval::ids::GenerationId;
 use turret_retrieval::item::AttributeKind;
 use turret_retrieval::revision::Revision;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
@@ -27,8 +26,8 @@ use crate::view::ListedAd;
 /// What a file must be of.
 #[derive(Clone, Copy, Debug)]
 pub struct Origin<'a> {
-    /// The generation whose ad tower made the embeddings.
-    pub generation: &'a GenerationId,
+    /// The generation whose ad tower made the embeddings, by the name that it was written with.
+    pub generation: &'a str,
     /// Their length.
     pub dimension: usize,
 }
@@ -111,10 +110,12 @@ pub(crate) fn read(
             None => source.pass_over(&entry)?,
         }
     }
-    let missing = |kind: Kind| move || ReadError::Section {
-        path: path.to_owned(),
-        section: kind.name().to_owned(),
-        rule: "is missing".to_owned(),
+    let missing = |kind: Kind| {
+        move || ReadError::Section {
+            path: path.to_owned(),
+            section: kind.name().to_owned(),
+            rule: "is missing".to_owned(),
+        }
     };
     let (segment, kinds) = parts.columns.ok_or_else(missing(Kind::Attributes))?;
     Ok(Contents {
@@ -155,9 +156,9 @@ impl Parts {
         match kind {
             Kind::Position => {
                 let (until, name) = bytes.split_first_chunk().ok_or_else(|| "ends too early".to_owned())?;
-                if name != origin.generation.as_str().as_bytes() {
+                if name != origin.generation.as_bytes() {
                     let found = String::from_utf8_lossy(name).into_owned();
-                    return Err(format!("is of generation {found:?}, not of {}", origin.generation));
+                    return Err(format!("is of generation {found:?}, not of {:?}", origin.generation));
                 }
                 self.until = Some(Revision::from_bits(u64::from_le_bytes(*until)));
             }

@@ -113,7 +113,8 @@ impl ShardIndex {
         if !Planner::new(settings).wants_graph(rows) {
             return Ok(None);
         }
-        let mut observe = |done: usize| observe(Progress { stage: Stage::Graph, done: done as u64, total: rows as u64 });
+        let mut observe =
+            |done: usize| observe(Progress { stage: Stage::Graph, done: done as u64, total: rows as u64 });
         let all = first_rows(rows);
         let graph = Graph::build(vectors, &all, Graph::capacity_for(rows), settings, &mut observe)?;
         Ok(Some((graph, all)))

@@ -97,10 +97,7 @@ fn met<'a>(
     Ok(met)
 }
 
-fn digest<'a>(
-    ads: impl Iterator<Item = (&'a ListedAd, Registers)>,
-    attributes: &BTreeMap<u32, Attributes>,
-) -> u64 {
+fn digest<'a>(ads: impl Iterator<Item = (&'a ListedAd, Registers)>, attributes: &BTreeMap<u32, Attributes>) -> u64 {
     let mut digest = Xxh3::new();
     let mut text = |text: &str| {
         digest.update(&(text.len() as u32).to_le_bytes());
