@@ -194,6 +194,10 @@ bench-scan:
 bench-churn ads="200000":
     cargo bench --locked -p turret-index --bench churn -- {{ ads }}
 
+# What opening a shard costs beside building it, and what writing it costs who changes it; into docs/results/snapshot.json
+bench-snapshot *ads:
+    cargo bench --locked -p turret-index --bench snapshot -- {{ ads }}
+
 # The same on a GPU, and whether it computes what the CPU does; the Python given must have PyTorch for CUDA, and safetensors
 bench-gpu python="python3" device="cuda:0": build-cuda
     target/cuda/test-model on_a_gpu

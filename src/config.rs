@@ -5,8 +5,10 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use turret_actors::depot::Place;
+use turret_actors::index_shard::SnapshotSettings;
 use turret_actors::inference_worker::batcher::BatcherSettings;
 use turret_actors::node::{Member, NodeSettings};
 use turret_actors::refresh::schedule::Schedule;
@@ -78,6 +80,8 @@ pub struct IndexConfig {
     pub shards: u32,
     /// How a shard is indexed.
     pub settings: IndexSettings,
+    /// When a node writes what it has of a shard.
+    pub snapshots: SnapshotSettings,
     /// Searches that may wait on one node.
     pub queue: usize,
     /// One of so many answers is compared with an exact scan; 0 for none.
@@ -245,6 +249,7 @@ impl Config {
             cookie: self.cookie.clone(),
             data_dir: self.data_dir.join(own.name.as_str()),
             index: self.index.settings.clone(),
+            snapshots: self.index.snapshots,
             store: self.users.settings.clone(),
             state_precision: self.users.state_precision,
             retention: self.users.retention,
@@ -270,6 +275,10 @@ fn index(section: Section<'_>) -> IndexConfig {
         shards: section.size("shards", 2, 1..=1_024) as u32,
         queue: section.size("queue", 256, 1..=100_000),
         shadow_every: section.size("shadow_every", 1_000, 0..=1_000_000_000) as u64,
+        snapshots: SnapshotSettings {
+            after_changes: section.size("snapshot_after_changes", 5_000, 1..=1_000_000_000) as u64,
+            interval: Duration::from_secs(section.integer("snapshot_interval_s", 300, 1..=86_400) as u64),
+        },
         settings: IndexSettings {
             backend: section.choice("backend", Backend::Auto, &backends),
             exact_below_ads: section.size("exact_below_ads", 40_000, 0..=10_000_000),

@@ -8,22 +8,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, BytesConvertable, RpcReplyPort};
-use tokio::sync::watch;
 use tokio::time::Instant;
-use turret_index::{ChangeError, Due, Found, IndexSettings, Plan, Refused, Search, ShardChange, ShardIndex};
+use turret_index::{ChangeError, Due, Found, IndexSettings, Plan, Refused, Search, ShardIndex, Written};
 use turret_retrieval::ids::{GenerationId, ShardId};
 use turret_retrieval::revision::Revision;
 
-use crate::generation::{Generation, shard_file};
-use crate::groups;
-use crate::live_ads::Ads;
+use crate::generation::Generation;
 use crate::metrics::Metrics;
 use crate::offload::{Offload, Panicked};
-use crate::protocol::{ApplyAsk, CHANGES_MAX, IndexRequest, Refusal, ReplayAsk, SearchAsk, SearchReply};
+use crate::protocol::{ApplyAsk, CHANGES_MAX, IndexRequest, Refusal, SearchAsk, SearchReply};
 use crate::task::Task;
 use crate::wire::{Inbox, Wire, note};
 
+mod loading;
+mod snapshots;
 mod upkeep;
+
+use loading::Loaded;
+use snapshots::Pace;
+pub use snapshots::{SnapshotSettings, Snapshots};
 
 /// What this actor receives.
 pub type Msg = Inbox<IndexRequest, Note>;
@@ -33,26 +36,57 @@ type Reply<T> = RpcReplyPort<Wire<Result<T, Refusal>>>;
 /// News from this actor's own worker threads.
 pub enum Note {
     /// The index is in memory.
-    Loaded(Box<ShardIndex>),
+    Loaded(Box<Loaded>),
     /// The index could not be loaded.
     LoadFailed(String),
     /// It may serve.
     CaughtUp {
-        /// It knows all changes up to this one.
-        until: Revision,
+        /// How far it has asked for changes.
+        reached: Reached,
         /// Whether those are all; else time was up.
         is_complete: bool,
     },
     /// It knows now what it did not know when it began to serve.
-    Verified,
+    Verified(Reached),
     /// Ads were changed: upkeep is due.
     Changed,
     /// A step of upkeep was done, and what is due now; or why it was not.
     Maintained(Result<Due, Refused>),
     /// The large part of upkeep was done, or why it was not.
     Overhauled(Result<(), String>),
+    /// A snapshot is due, because the last one is old.
+    SnapshotDue,
+    /// A snapshot was written, or why not, and how far the changes go that are in it.
+    Snapshot(Result<Written, String>, Reached),
     /// Work on the index panicked: what it left behind is not to be trusted.
     Panicked,
+}
+
+/// How far a shard has asked for changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reached {
+    /// Those up to this one came.
+    until: Revision,
+    /// Those up to this one were made. Less than all that came, from the first on that could not be made.
+    made: Revision,
+    /// How many came.
+    changes: u64,
+}
+
+impl Reached {
+    /// All changes up to this one were made.
+    fn at(until: Revision) -> Self {
+        Self { until, made: until, changes: 0 }
+    }
+
+    /// Some more changes came; whether they were all made.
+    fn go_on(&mut self, until: Revision, changes: usize, all_made: bool) {
+        if all_made && self.made == self.until {
+            self.made = until;
+        }
+        self.until = until;
+        self.changes += changes as u64;
+    }
 }
 
 /// What the actor serves, and from where.
@@ -64,6 +98,8 @@ pub struct IndexShard {
     pub generation: Generation,
     /// How to index it.
     pub settings: IndexSettings,
+    /// Where it is written, and when.
+    pub snapshots: Snapshots,
     /// Where searches run.
     pub searches: Offload,
     /// Where loading and the large part of upkeep run.
@@ -88,12 +124,11 @@ pub struct State {
     waiting: Option<Task>,
     /// Whether the graph refused an ad, and has not taken all since: that is told once.
     refused: bool,
+    pace: Pace,
 }
 
 /// How long a shard waits for the changes that it missed before it serves without them; it asks on.
 const CHANGES_WAIT: Duration = Duration::from_secs(5);
-/// Changes that are made at once by a shard that catches up.
-const CATCH_UP_CHANGES: usize = 4_096;
 /// Before they are asked for again, and before upkeep that could not be done is tried again.
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
 
@@ -105,9 +140,9 @@ impl Actor for IndexShard {
     async fn pre_start(&self, myself: ActorRef<Msg>, (): ()) -> Result<State, ActorProcessingErr> {
         let own = self.clone();
         let load = move || own.load();
-        let tell = move |loaded: Result<Result<ShardIndex, String>, Panicked>| {
+        let tell = move |loaded: Result<Result<Loaded, String>, Panicked>| {
             let news = match loaded {
-                Ok(Ok(index)) => Note::Loaded(Box::new(index)),
+                Ok(Ok(loaded)) => Note::Loaded(Box::new(loaded)),
                 Ok(Err(why)) => Note::LoadFailed(why),
                 Err(Panicked) => Note::LoadFailed("loading panicked".to_owned()),
             };
@@ -122,20 +157,31 @@ impl Actor for IndexShard {
             overhauling: false,
             waiting: None,
             refused: false,
+            pace: Pace::default(),
         })
     }
 
     async fn handle(&self, myself: ActorRef<Msg>, message: Msg, state: &mut State) -> Result<(), ActorProcessingErr> {
         match message {
             Inbox::Request(IndexRequest::Search(ask, reply)) => self.search(ask, reply, &myself, state),
-            Inbox::Note(Note::Loaded(index)) => self.loaded(index, &myself, state),
+            Inbox::Note(Note::Loaded(loaded)) => self.loaded(*loaded, &myself, state),
             Inbox::Request(IndexRequest::Apply(ask, reply)) => self.apply(ask, reply, &myself, state),
             Inbox::Note(Note::LoadFailed(why)) => return Err(why.into()),
-            Inbox::Note(Note::CaughtUp { until, is_complete }) => self.caught_up(until, is_complete, &myself, state),
-            Inbox::Note(Note::Verified) => state.verified = true,
-            Inbox::Note(Note::Changed) => self.maintain(&myself, state),
+            Inbox::Note(Note::CaughtUp { reached, is_complete }) => {
+                self.caught_up(reached, is_complete, &myself, state);
+            }
+            Inbox::Note(Note::Verified(reached)) => {
+                state.verified = true;
+                self.reached(reached, &myself, state);
+            }
+            Inbox::Note(Note::Changed) => {
+                self.maintain(&myself, state);
+                self.look_at_pace(&myself, state);
+            }
             Inbox::Note(Note::Maintained(due)) => self.maintained(due, &myself, state),
             Inbox::Note(Note::Overhauled(outcome)) => self.overhauled(outcome, &myself, state),
+            Inbox::Note(Note::SnapshotDue) => self.snapshot_due(&myself, state),
+            Inbox::Note(Note::Snapshot(outcome, reached)) => self.snapshot_done(outcome, reached, &myself, state),
             Inbox::Note(Note::Panicked) => return Err("work on the index panicked".into()),
         }
         Ok(())
@@ -143,105 +189,7 @@ impl Actor for IndexShard {
 }
 
 impl IndexShard {
-    /// Blocking: makes sure that the file is the one that was published, and reads it.
-    fn load(&self) -> Result<ShardIndex, String> {
-        let file = shard_file(self.shard);
-        self.generation.verify(&file).map_err(|error| error.to_string())?;
-        let mut go_on = |_: _| std::ops::ControlFlow::Continue(());
-        ShardIndex::open(&self.generation.dir.join(file), &self.settings, &mut go_on).map_err(|error| error.to_string())
-    }
-
-    fn loaded(&self, index: Box<ShardIndex>, myself: &ActorRef<Msg>, state: &mut State) {
-        let index: Arc<ShardIndex> = index.into();
-        state.index = Some(index.clone());
-        let (own, myself) = (self.clone(), myself.clone());
-        state.catching_up = Some(Task::spawn(async move {
-            let reached = watch::Sender::new(Revision::NONE);
-            let caught_up = tokio::time::timeout(CHANGES_WAIT, own.catch_up(&index, &reached, &myself)).await;
-            let until = *reached.borrow();
-            note(&myself, Note::CaughtUp { until, is_complete: caught_up.is_ok() });
-        }));
-    }
-
-    fn caught_up(&self, until: Revision, is_complete: bool, myself: &ActorRef<Msg>, state: &mut State) {
-        let shard = self.shard.to_string();
-        state.verified = is_complete;
-        if !is_complete {
-            let wait_s = CHANGES_WAIT.as_secs();
-            tracing::warn!(
-                shard,
-                wait_s,
-                "not all changes of ads are known; the shard serves, and asks on for the rest"
-            );
-        }
-        ractor::pg::join(groups::index(self.shard, &self.generation.manifest.id), vec![myself.get_cell()]);
-        if let Some(index) = state.index.clone() {
-            let (ads, backend) = (index.len(), index.backend());
-            tracing::info!(shard, ads, ?backend, "shard serves");
-            let (own, myself) = (self.clone(), myself.clone());
-            // What came between the last page and the joining of the group was handed to nobody.
-            state.catching_up = Some(Task::spawn(async move {
-                own.catch_up(&index, &watch::Sender::new(until), &myself).await;
-                note(&myself, Note::Verified);
-            }));
-        }
-    }
-
-    /// Asks for all changes after `at` until they are made; how far they go.
-    async fn catch_up(
-        &self,
-        index: &Arc<ShardIndex>,
-        reached: &watch::Sender<Revision>,
-        myself: &ActorRef<Msg>,
-    ) -> Revision {
-        let mut at = *reached.borrow();
-        let mut gathered = Vec::new();
-        loop {
-            let ask = ReplayAsk { generation: self.generation.manifest.id.clone(), shard: self.shard, after: at };
-            let page = match Ads.replay(ask).await {
-                Ok(page) => page,
-                Err(_) => {
-                    tokio::time::sleep(AGAIN_AFTER).await;
-                    continue;
-                }
-            };
-            at = page.until;
-            gathered.extend(page.changes);
-            if !page.is_last && gathered.len() < CATCH_UP_CHANGES {
-                continue;
-            }
-            let step = std::mem::take(&mut gathered);
-            let (own, changes) = (index.clone(), step.clone());
-            match self.changes.run(move || own.apply(changes)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(ChangeError::Broken)) | Err(Panicked) => note(myself, Note::Panicked),
-                // One that cannot be made costs no other.
-                Ok(Err(ChangeError::Kind { .. } | ChangeError::Rows(_) | ChangeError::Patched { .. })) => {
-                    self.apply_each(index, step, myself).await
-                }
-            }
-            note(myself, Note::Changed);
-            reached.send_replace(at);
-            if page.is_last {
-                return at;
-            }
-        }
-    }
-
-    async fn apply_each(&self, index: &Arc<ShardIndex>, changes: Vec<ShardChange>, myself: &ActorRef<Msg>) {
-        for change in changes {
-            let (own, ad) = (index.clone(), change.id.clone());
-            match self.changes.run(move || own.apply(vec![change])).await {
-                Ok(Ok(())) => {}
-                Ok(Err(ChangeError::Broken)) | Err(Panicked) => note(myself, Note::Panicked),
-                Ok(Err(error @ (ChangeError::Kind { .. } | ChangeError::Rows(_) | ChangeError::Patched { .. }))) => {
-                    tracing::error!(shard = %self.shard, %ad, %error, "an ad cannot be changed here");
-                }
-            }
-        }
-    }
-
-    fn apply(&self, ask: Wire<ApplyAsk>, reply: Reply<()>, myself: &ActorRef<Msg>, state: &State) {
+    fn apply(&self, ask: Wire<ApplyAsk>, reply: Reply<()>, myself: &ActorRef<Msg>, state: &mut State) {
         let ask = match self.opened(ask) {
             Ok(ask) => ask,
             Err(refusal) => return answer(reply, Err(refusal)),
@@ -257,6 +205,7 @@ impl IndexShard {
         let Ok(slot) = self.changes.reserve() else {
             return answer(reply, Err(Refusal::Overloaded));
         };
+        state.pace.count(ask.changes.len());
         let myself = myself.clone();
         slot.run(
             move || index.apply(ask.changes).map_err(|error| refusal(&error)),

@@ -36,6 +36,14 @@ pub struct Metrics {
     pub search_distances: IntCounterVec,
     /// The generation a shard serves, as the time it was made.
     pub index_generation: GaugeVec,
+    /// Shards opened, by what was opened.
+    pub index_opens: IntCounterVec,
+    /// How long it took to write a shard.
+    pub snapshot_duration: HistogramVec,
+    /// The length of a shard's snapshot.
+    pub snapshot_bytes: IntGaugeVec,
+    /// When a shard was written last.
+    pub snapshot_last: GaugeVec,
     /// User look-ups.
     pub user_lookups: IntCounterVec,
     /// Asks whose writes shared one flush.
@@ -97,6 +105,14 @@ impl Metrics {
             &["shard"],
         )?;
         registry.register(Box::new(index_generation.clone()))?;
+        let snapshot_last = GaugeVec::new(
+            Opts::new(
+                "turret_index_snapshot_timestamp_seconds",
+                "When a shard was last written, in seconds since 1970",
+            ),
+            &["shard"],
+        )?;
+        registry.register(Box::new(snapshot_last.clone()))?;
         let shadow_recall = GaugeVec::new(
             Opts::new(
                 "turret_shadow_recall_at_k",
@@ -151,6 +167,15 @@ impl Metrics {
                 &["plan"],
             )?,
             index_generation,
+            index_opens: counter("turret_index_opens_total", "Shards opened, by what was opened", &["from"])?,
+            snapshot_duration: histogram(
+                "turret_index_snapshot_duration_seconds",
+                "Duration of writing one shard, without the changes asked for before",
+                &["shard"],
+                DURATION_BUCKETS,
+            )?,
+            snapshot_bytes: gauges("turret_index_snapshot_bytes", "Bytes of a shard's snapshot", &["shard"])?,
+            snapshot_last,
             user_lookups: counter("turret_user_lookups_total", "User look-ups by result", &["result"])?,
             write_group_asks,
             retention: counter("turret_user_retention_total", "What was forgotten because it was old", &["what"])?,

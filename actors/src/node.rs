@@ -126,6 +126,8 @@ impl Node {
         let resumed = rollout::resume(&settings.data_dir, &depot, current).await?;
         let generation = resumed.generation;
         let standby = resumed.standby.as_ref().map(|standby| standby.manifest.clone());
+        let kept: Vec<_> = standby.iter().chain([&generation.manifest]).map(|manifest| &manifest.id).collect();
+        settings.snapshots().forget_all_but(&kept);
         let (table, routing) = routing::channel(generation.manifest.clone(), standby);
         let placement = settings.placement();
         let (searches, loads) = (
@@ -137,6 +139,7 @@ impl Node {
             name: settings.name.clone(),
             placement: placement.clone(),
             index: settings.index.clone(),
+            snapshots: settings.snapshots(),
             inference: settings.inference,
             device: settings.inference_device,
             heads: heads.clone(),

@@ -17,7 +17,7 @@ use turret_retrieval::state::Precision;
 
 use crate::generation::{Generation, MODEL_DIR};
 use crate::groups;
-use crate::index_shard::IndexShard;
+use crate::index_shard::{IndexShard, Snapshots};
 use crate::inference_worker::InferenceWorker;
 use crate::inference_worker::batcher::BatcherSettings;
 use crate::local_head::LocalHeads;
@@ -40,6 +40,8 @@ pub struct ServingSettings {
     pub placement: Placement,
     /// How to index shards.
     pub index: IndexSettings,
+    /// Where they are written, and when.
+    pub snapshots: Snapshots,
     /// The bounds of the inference queue.
     pub inference: BatcherSettings,
     /// What the inference worker computes on.
@@ -119,12 +121,17 @@ impl Serving {
         }
     }
 
-    /// Stops the actors of a generation, and waits until they have ended; goes on when nobody waits any more.
+    /// Stops the actors of a generation, waits until they have ended, and removes its snapshots; goes on when nobody waits any more.
     pub async fn stop(&self, id: &GenerationId) {
         let roots = self.running.lock().await.roots.remove(id);
         self.settings.heads.remove(id);
         // What panics there has ended what it could.
         drop(tokio::spawn(stop_all(roots.unwrap_or_default())).await);
+        let (snapshots, id) = (self.settings.snapshots.clone(), id.clone());
+        // Behind one that is being written; where there is no room, the next start sees to it.
+        if let Ok(slot) = self.settings.loads.reserve() {
+            slot.run(move || snapshots.forget(id.as_str()), |_| ());
+        }
     }
 
     /// Stops all, for good.
@@ -191,6 +198,7 @@ impl ServingSettings {
                 shard,
                 generation: generation.clone(),
                 settings: self.index.clone(),
+                snapshots: self.snapshots.clone(),
                 searches: self.searches.clone(),
                 loads: self.loads.clone(),
                 changes: self.changes.clone(),

@@ -42,6 +42,10 @@ fn catalogue() -> String {
         search_plans,
         search_distances,
         index_generation,
+        index_opens,
+        snapshot_duration,
+        snapshot_bytes,
+        snapshot_last,
         user_lookups,
         write_group_asks,
         retention,
@@ -59,7 +63,8 @@ fn catalogue() -> String {
         wire_rejected,
         ready,
     } = Metrics::new(&registry).expect("a new registry knows none of the names");
-    let counters: [&IntCounterVec; 12] = [
+    let counters: [&IntCounterVec; 13] = [
+        &index_opens,
         &requests,
         &search_plans,
         &search_distances,
@@ -73,17 +78,25 @@ fn catalogue() -> String {
         &actor_restarts,
         &wire_rejected,
     ];
-    let gauges: [&IntGaugeVec; 3] = [&searches_in_flight, &queue_rows, &peers];
-    let histograms: [&HistogramVec; 4] = [&request_duration, &stage_duration, &search_duration, &batch_rows];
+    let gauges: [&IntGaugeVec; 4] = [&searches_in_flight, &snapshot_bytes, &queue_rows, &peers];
+    let histograms: [&HistogramVec; 5] =
+        [&request_duration, &stage_duration, &search_duration, &snapshot_duration, &batch_rows];
     counters.iter().for_each(|counter| counter.with_label_values(&labels(*counter)).inc());
     gauges.iter().for_each(|gauge| gauge.with_label_values(&labels(*gauge)).set(1));
     histograms.iter().for_each(|histogram| histogram.with_label_values(&labels(*histogram)).observe(1.0));
-    for gauge in [&index_generation, &shadow_recall] {
+    for gauge in [&index_generation, &snapshot_last, &shadow_recall] {
         gauge.with_label_values(&labels(gauge)).set(1.0);
     }
 
-    let alone: [&dyn Collector; 6] =
-        [&coverage, &write_group_asks, &index_generation, &shadow_recall, &refresh_last_success, &ready];
+    let alone: [&dyn Collector; 7] = [
+        &coverage,
+        &write_group_asks,
+        &index_generation,
+        &snapshot_last,
+        &shadow_recall,
+        &refresh_last_success,
+        &ready,
+    ];
     let counters = counters.iter().map(|counter| line(*counter, &registry));
     let gauges = gauges.iter().map(|gauge| line(*gauge, &registry));
     let histograms = histograms.iter().map(|histogram| line(*histogram, &registry));

@@ -46,7 +46,7 @@ pub(super) fn write(
         };
         let index = ShardIndex::build(publication.model.dimension(), ads, publication.index, &mut go_on)?;
         // A node replays all pauses, which are not built in.
-        index.snapshot(&dir.join(shard_file(shard)), id, Revision::NONE)?;
+        index.snapshot(&dir.join(shard_file(shard)), id.as_str(), Revision::NONE)?;
         for (query, found) in queries.iter().zip(&mut found) {
             let search = Search { vector: query, baseline: None, crowding: None, k, filter: None, exact: false };
             found.push(index.search(&search)?.ads.into_iter().map(|ad| (ad.hit, ())).collect());

@@ -11,6 +11,7 @@ mod client;
 mod commands;
 mod depot;
 mod harness;
+mod kills;
 mod outage;
 mod partitions;
 mod process;

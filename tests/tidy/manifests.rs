@@ -11,7 +11,7 @@ const MAY_IMPORT: [(&str, &str, &[&str]); 8] = [
     ("crates/model/Cargo.toml", "turret-model", &["turret-retrieval"]),
     ("crates/index/Cargo.toml", "turret-index", &["turret-retrieval"]),
     ("crates/store/Cargo.toml", "turret-store", &["turret-retrieval"]),
-    ("fuzz/Cargo.toml", "turret-fuzz", &["turret-retrieval"]),
+    ("fuzz/Cargo.toml", "turret-fuzz", &["turret-index", "turret-retrieval"]),
     (
         "actors/Cargo.toml",
         "turret-actors",

@@ -9,6 +9,7 @@ use turret_retrieval::ids::NodeName;
 use turret_retrieval::state::Precision;
 use turret_store::{Retention, StoreSettings};
 
+use crate::index_shard::{SnapshotSettings, Snapshots};
 use crate::inference_worker::batcher::BatcherSettings;
 use crate::placement::Placement;
 use crate::refresh::schedule::Schedule;
@@ -53,6 +54,8 @@ pub struct NodeSettings {
     pub data_dir: PathBuf,
     /// How to index shards.
     pub index: IndexSettings,
+    /// When they are written.
+    pub snapshots: SnapshotSettings,
     /// How to open user partitions.
     pub store: StoreSettings,
     /// How long they keep things.
@@ -82,6 +85,11 @@ impl NodeSettings {
     pub(super) fn with(&self, role: Role) -> Vec<NodeName> {
         let with = self.members.iter().filter(|member| member.roles.contains(&role));
         with.map(|member| member.name.clone()).collect()
+    }
+
+    /// Where its shards are written, and when.
+    pub(super) fn snapshots(&self) -> Snapshots {
+        Snapshots { dir: self.data_dir.join("index"), settings: self.snapshots }
     }
 
     /// Who holds what, as this node computes it.

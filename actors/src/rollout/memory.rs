@@ -4,7 +4,7 @@ use std::fs;
 
 use turret_retrieval::generation::Manifest;
 
-/// What the graph of a shard takes, as a multiple of its file: a copy of the embeddings, and the edges.
+/// What the graph of a shard takes, as a multiple of its file: a copy of the embeddings, the edges, and what is read at once.
 const GRAPH_FACTOR: u64 = 2;
 /// Kept free beside it, for what serves meanwhile.
 const RESERVE: u64 = 64 << 20;

@@ -10,6 +10,7 @@ mod refusals;
 mod rollout;
 mod services;
 mod shards;
+mod snapshots;
 mod start;
 mod unsound;
 mod users;

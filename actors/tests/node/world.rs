@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use turret_actors::depot::{Depot, Place};
 use turret_actors::generation::Generation;
+use turret_actors::index_shard::SnapshotSettings;
 use turret_actors::inference_worker::batcher::BatcherSettings;
 use turret_actors::metrics::Metrics;
 use turret_actors::node::{Member, Node, NodeSettings, Role};
@@ -94,6 +95,19 @@ pub(crate) fn depot(generation: &Generation) -> Depot {
     Depot::open(&Place::Directory(dir.clone()), &dir).unwrap()
 }
 
+/// Every shard is scanned.
+pub(crate) fn index_settings() -> IndexSettings {
+    IndexSettings {
+        backend: Backend::Exact,
+        exact_below_ads: 1_000,
+        degree: 16,
+        build_list: 32,
+        alpha: 1.2,
+        search_list: 32,
+        threads: 1,
+    }
+}
+
 /// A node called `solo` with every role, its data in `dir`.
 pub(crate) fn settings(dir: &TempDir) -> NodeSettings {
     let name = NodeName::new("solo").unwrap();
@@ -103,15 +117,8 @@ pub(crate) fn settings(dir: &TempDir) -> NodeSettings {
         members: vec![Member { name, roles, cluster: None }],
         cookie: "of a test".to_owned(),
         data_dir: dir.path().join("data"),
-        index: IndexSettings {
-            backend: Backend::Exact,
-            exact_below_ads: 1_000,
-            degree: 16,
-            build_list: 32,
-            alpha: 1.2,
-            search_list: 32,
-            threads: 1,
-        },
+        index: index_settings(),
+        snapshots: SnapshotSettings { after_changes: 1_000, interval: Duration::from_secs(600) },
         store: StoreSettings { events_per_user_max: 1_000, cache_bytes: 1 << 20 },
         retention: Retention::default(),
         refresh: Schedule::OnCommand,

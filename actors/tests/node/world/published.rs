@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use turret_actors::generation::{CURRENT, Generation, MANIFEST, MODEL_DIR, PROBES, shard_file, users_file};
 use turret_actors::inference_worker::encode;
-use turret_index::{ShardAd, write_shard};
+use turret_index::{ShardAd, ShardIndex};
 use turret_model::{
     Attention, EventWeights, Fusion, HeadInput, HistoryGap, Model, ModelKind, ModelSettings, Objective, Split,
     SyntheticContext, TrainingSettings, train,
@@ -30,6 +30,8 @@ use turret_retrieval::topk::Hit;
 use turret_retrieval::user::{Demographics, User};
 use turret_retrieval::vector::{UnitVector, dot};
 use turret_store::{SnapshotUser, SnapshotWriter, StoredState};
+
+use super::index_settings;
 
 /// How many ads there are; each promotes the item of its number.
 pub(crate) const ADS: u64 = 200;
@@ -72,7 +74,7 @@ pub(crate) fn publish(generations: &Path, id: &str, model: &Model) -> Generation
     }
     let mut paths: Vec<PathBuf> =
         model.save(&dir.join(MODEL_DIR)).unwrap().into_iter().map(|path| Path::new(MODEL_DIR).join(path)).collect();
-    let shard_ads = write_ads(&dir, model);
+    let shard_ads = write_ads(&dir, id, model);
     let partition_users = write_users(&dir, model);
     write_probes(&dir, model);
     paths.push(PROBES.into());
@@ -193,7 +195,7 @@ fn demographics(user: u64) -> Demographics {
     Demographics { age: Some(20 + (user % 40) as u8), country: Some("BR".into()), gender: Some(gender.into()) }
 }
 
-fn write_ads(dir: &Path, model: &Model) -> Vec<u64> {
+fn write_ads(dir: &Path, id: &str, model: &Model) -> Vec<u64> {
     let items: Vec<&Item> = DATASET.items.iter().collect();
     let embeddings = model.embed_items(&items).unwrap();
     let mut shards: Vec<Vec<ShardAd>> = (0..SHARDS).map(|_| Vec::new()).collect();
@@ -201,7 +203,9 @@ fn write_ads(dir: &Path, model: &Model) -> Vec<u64> {
         shards[shard_of(&ad.id, SHARDS).0 as usize].push(ShardAd { ad: ad.clone(), embedding });
     }
     for (shard, ads) in (0..).map(ShardId).zip(&shards) {
-        write_shard(&dir.join(shard_file(shard)), model.dimension(), ads).unwrap();
+        let mut go_on = |_: _| ControlFlow::Continue(());
+        let index = ShardIndex::build(model.dimension(), ads.clone(), &index_settings(), &mut go_on).unwrap();
+        index.snapshot(&dir.join(shard_file(shard)), id, Revision::NONE).unwrap();
     }
     shards.iter().map(|ads| ads.len() as u64).collect()
 }

@@ -6,7 +6,6 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use turret_retrieval::ids::GenerationId;
 use turret_retrieval::item::AttributeKind;
 use turret_retrieval::revision::Revision;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
@@ -27,8 +26,8 @@ use crate::view::ListedAd;
 /// What a file must be of.
 #[derive(Clone, Copy, Debug)]
 pub struct Origin<'a> {
-    /// The generation whose ad tower made the embeddings.
-    pub generation: &'a GenerationId,
+    /// The generation whose ad tower made the embeddings, by the name that it was written with.
+    pub generation: &'a str,
     /// Their length.
     pub dimension: usize,
 }
@@ -157,9 +156,9 @@ impl Parts {
         match kind {
             Kind::Position => {
                 let (until, name) = bytes.split_first_chunk().ok_or_else(|| "ends too early".to_owned())?;
-                if name != origin.generation.as_str().as_bytes() {
+                if name != origin.generation.as_bytes() {
                     let found = String::from_utf8_lossy(name).into_owned();
-                    return Err(format!("is of generation {found:?}, not of {}", origin.generation));
+                    return Err(format!("is of generation {found:?}, not of {:?}", origin.generation));
                 }
                 self.until = Some(Revision::from_bits(u64::from_le_bytes(*until)));
             }

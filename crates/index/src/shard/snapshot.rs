@@ -4,7 +4,6 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use turret_retrieval::ids::GenerationId;
 use turret_retrieval::revision::Revision;
 
 use super::ShardIndex;
@@ -68,14 +67,15 @@ impl From<GraphError> for Fault {
 
 impl ShardIndex {
     /// Writes the shard as it is now to `path`, for [`open`](Self::open): written beside it, flushed and renamed. `until` says that
-    /// all changes up to that one have been made here, before this call; those after it may be missing or be there.
+    /// all changes up to that one have been made here, before this call; those after it may be missing or be there. Only who asks
+    /// for `generation` will be given the shard.
     ///
     /// Searches and changes go on meanwhile: changes wait for microseconds, upkeep for a millisecond at a time. Takes 8 bytes of
     /// memory a row, and 100 bytes an ad that is not there. Not to be called twice at once for one `path`.
     ///
     /// # Errors
     /// When the file cannot be written, or a change panicked before; what `path` held is still there.
-    pub fn snapshot(&self, path: &Path, generation: &GenerationId, until: Revision) -> Result<Written, WriteError> {
+    pub fn snapshot(&self, path: &Path, generation: &str, until: Revision) -> Result<Written, WriteError> {
         let temporary = sibling(path);
         let written = self.write(&temporary, generation, until).and_then(|written| {
             replace(&temporary, path)?;
@@ -93,13 +93,13 @@ impl ShardIndex {
         })
     }
 
-    fn write(&self, path: &Path, generation: &GenerationId, until: Revision) -> Result<Written, Fault> {
+    fn write(&self, path: &Path, generation: &str, until: Revision) -> Result<Written, Fault> {
         let picture = self.picture().ok_or(Fault::Broken)?;
         let Picture { view, rows, .. } = &picture;
         let mut sink = Sink::create(path, 7 + usize::from(view.graph.is_some()))?;
         sink.section::<Fault>(Kind::Position, |body| {
             body.put(&until.bits().to_le_bytes())?;
-            Ok(body.put(generation.as_str().as_bytes())?)
+            Ok(body.put(generation.as_bytes())?)
         })?;
         sink.section::<Fault>(Kind::Vectors, |body| {
             let mut bytes = Vec::new();
@@ -156,6 +156,8 @@ impl ShardIndex {
                 graph.edges_of(rows, place, &mut words)?;
             }
             edges::put(body, &words)?;
+            // Whoever waits for the graph is to have it now.
+            std::thread::yield_now();
         }
         Ok(())
     }

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use turret_retrieval::ids::GenerationId;
 use turret_retrieval::revision::Revision;
 
 use super::live::{Model, built, change, check, is, pause, settle};
@@ -11,12 +10,10 @@ use super::*;
 use crate::change::ShardContent;
 use crate::{GraphOrigin, Opened, Origin};
 
-fn generation() -> GenerationId {
-    GenerationId::new("g-1").unwrap()
-}
+const GENERATION: &str = "g-1";
 
 fn open(path: &Path, dimension: usize, settings: &IndexSettings) -> Result<Opened, OpenError> {
-    let origin = Origin { generation: &generation(), dimension };
+    let origin = Origin { generation: GENERATION, dimension };
     ShardIndex::open(path, &origin, settings, &mut |_| ControlFlow::Continue(()))
 }
 
@@ -24,7 +21,7 @@ fn open(path: &Path, dimension: usize, settings: &IndexSettings) -> Result<Opene
 pub(super) fn reopened(index: &ShardIndex, settings: &IndexSettings) -> Opened {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("0.shard");
-    let written = index.snapshot(&path, &generation(), Revision::from_bits(77)).unwrap();
+    let written = index.snapshot(&path, GENERATION, Revision::from_bits(77)).unwrap();
     assert_eq!((written.bytes, written.ads), (std::fs::metadata(&path).unwrap().len(), index.len()));
     let opened = open(&path, index.dimension(), settings).unwrap();
     assert_eq!(opened.until, Revision::from_bits(77));
@@ -148,7 +145,7 @@ fn a_snapshot_of_the_midst_of_changes_has_all_of_before_and_the_rest_comes_after
         });
         while !done.load(Ordering::Relaxed) {
             let path = dir.path().join(format!("{}.shard", snapshots.len()));
-            index.snapshot(&path, &generation(), Revision::from_bits(500)).unwrap();
+            index.snapshot(&path, GENERATION, Revision::from_bits(500)).unwrap();
             snapshots.push(path);
         }
     });
@@ -170,12 +167,12 @@ fn a_snapshot_replaces_a_file_and_leaves_nothing_beside_it() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("0.shard");
     for rows in [30, 20] {
-        built(rows, &settings(Backend::Exact)).1.snapshot(&path, &generation(), Revision::NONE).unwrap();
+        built(rows, &settings(Backend::Exact)).1.snapshot(&path, GENERATION, Revision::NONE).unwrap();
         assert_eq!(open(&path, live::DIMENSION, &settings(Backend::Exact)).unwrap().index.len(), rows);
     }
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     let nowhere = dir.path().join("nowhere").join("0.shard");
-    let error = built(3, &settings(Backend::Exact)).1.snapshot(&nowhere, &generation(), Revision::NONE).unwrap_err();
+    let error = built(3, &settings(Backend::Exact)).1.snapshot(&nowhere, GENERATION, Revision::NONE).unwrap_err();
     assert!(error.to_string().starts_with(&nowhere.display().to_string()), "{error}");
 }
 
@@ -183,8 +180,8 @@ fn a_snapshot_replaces_a_file_and_leaves_nothing_beside_it() {
 fn opening_can_be_broken_off_and_tells_how_far_it_is() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("0.shard");
-    built(500, &settings(Backend::Exact)).1.snapshot(&path, &generation(), Revision::NONE).unwrap();
-    let origin = Origin { generation: &generation(), dimension: live::DIMENSION };
+    built(500, &settings(Backend::Exact)).1.snapshot(&path, GENERATION, Revision::NONE).unwrap();
+    let origin = Origin { generation: GENERATION, dimension: live::DIMENSION };
     let mut stages = Vec::new();
     let observe = &mut |progress: Progress| {
         assert!(progress.done <= progress.total);

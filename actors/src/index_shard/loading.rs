@@ -1,0 +1,180 @@
+//! What a shard begins with: its file or its snapshot, and the changes since.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use ractor::ActorRef;
+use tokio::sync::watch;
+use turret_index::{ChangeError, GraphOrigin, Opened, Origin, ShardChange, ShardIndex};
+
+use super::{AGAIN_AFTER, CHANGES_WAIT, IndexShard, Msg, Note, Reached, State};
+use crate::generation::shard_file;
+use crate::groups;
+use crate::live_ads::Ads;
+use crate::offload::Panicked;
+use crate::protocol::ReplayAsk;
+use crate::task::Task;
+use crate::wire::note;
+
+/// Changes that are made at once by a shard that catches up.
+const CATCH_UP_CHANGES: usize = 4_096;
+
+/// An index in memory.
+pub struct Loaded {
+    index: ShardIndex,
+    reached: Reached,
+    /// Whether its graph had to be built, which a snapshot would save the next start.
+    was_built: bool,
+}
+
+impl IndexShard {
+    /// Blocking: opens the snapshot of this node, or where there is none that is sound, makes sure that the published file is the
+    /// one that was published, and opens that.
+    pub(super) fn load(&self) -> Result<Loaded, String> {
+        let opens = |from: &str| self.metrics.index_opens.with_label_values(&[from]).inc();
+        let snapshot = self.snapshot_file();
+        let mut from = "published";
+        if snapshot.exists() {
+            match self.open(&snapshot, &self.lineage()) {
+                Ok(opened) => {
+                    opens("snapshot");
+                    return Ok(self.opened_from(opened));
+                }
+                Err(error) => {
+                    tracing::warn!(shard = %self.shard, error, "the snapshot is not used, the published file is opened");
+                    from = "published_instead";
+                }
+            }
+        }
+        let file = shard_file(self.shard);
+        self.generation.verify(&file).map_err(|error| error.to_string())?;
+        let opened = self.open(&self.generation.dir.join(file), self.generation.manifest.id.as_str())?;
+        opens(from);
+        Ok(self.opened_from(opened))
+    }
+
+    fn open(&self, path: &std::path::Path, generation: &str) -> Result<Opened, String> {
+        let origin = Origin { generation, dimension: self.generation.manifest.dimension as usize };
+        let mut go_on = |_: _| ControlFlow::Continue(());
+        ShardIndex::open(path, &origin, &self.settings, &mut go_on).map_err(|error| error.to_string())
+    }
+
+    fn opened_from(&self, opened: Opened) -> Loaded {
+        let Opened { index, until, graph } = opened;
+        let why = match graph {
+            GraphOrigin::Unneeded | GraphOrigin::Restored => None,
+            GraphOrigin::Built { why } => Some(why),
+        };
+        if let Some(why) = &why {
+            tracing::warn!(shard = %self.shard, why, "the graph of the file was not used, another was built");
+        }
+        Loaded { index, reached: Reached::at(until), was_built: why.is_some() }
+    }
+
+    pub(super) fn loaded(&self, loaded: Loaded, myself: &ActorRef<Msg>, state: &mut State) {
+        let index: Arc<ShardIndex> = Arc::new(loaded.index);
+        state.index = Some(index.clone());
+        state.pace.count(usize::from(loaded.was_built));
+        let (own, myself) = (self.clone(), myself.clone());
+        state.catching_up = Some(Task::spawn(async move {
+            let reached = watch::Sender::new(loaded.reached);
+            let caught_up = tokio::time::timeout(CHANGES_WAIT, own.catch_up(&index, &reached, &myself)).await;
+            let reached = *reached.borrow();
+            note(&myself, Note::CaughtUp { reached, is_complete: caught_up.is_ok() });
+        }));
+    }
+
+    pub(super) fn caught_up(&self, reached: Reached, is_complete: bool, myself: &ActorRef<Msg>, state: &mut State) {
+        let shard = self.shard.to_string();
+        state.verified = is_complete;
+        if !is_complete {
+            let wait_s = CHANGES_WAIT.as_secs();
+            tracing::warn!(
+                shard,
+                wait_s,
+                "not all changes of ads are known; the shard serves, and asks on for the rest"
+            );
+        }
+        ractor::pg::join(groups::index(self.shard, &self.generation.manifest.id), vec![myself.get_cell()]);
+        if let Some(index) = state.index.clone() {
+            let (ads, backend) = (index.len(), index.backend());
+            tracing::info!(shard, ads, ?backend, "shard serves");
+            let (own, myself) = (self.clone(), myself.clone());
+            // What came between the last page and the joining of the group was handed to nobody.
+            let further = Reached { changes: 0, ..reached };
+            state.catching_up = Some(Task::spawn(async move {
+                let reached = watch::Sender::new(further);
+                own.catch_up(&index, &reached, &myself).await;
+                let reached = *reached.borrow();
+                note(&myself, Note::Verified(reached));
+            }));
+        }
+        self.reached(reached, myself, state);
+    }
+
+    /// Asks for all changes after `reached` until they are made; how far that is, `reached` tells.
+    pub(super) async fn catch_up(
+        &self,
+        index: &Arc<ShardIndex>,
+        reached: &watch::Sender<Reached>,
+        myself: &ActorRef<Msg>,
+    ) {
+        let mut at = reached.borrow().until;
+        let mut gathered = Vec::new();
+        loop {
+            let ask = ReplayAsk { generation: self.generation.manifest.id.clone(), shard: self.shard, after: at };
+            let page = match Ads.replay(ask).await {
+                Ok(page) => page,
+                Err(_) => {
+                    tokio::time::sleep(AGAIN_AFTER).await;
+                    continue;
+                }
+            };
+            at = page.until;
+            gathered.extend(page.changes);
+            if !page.is_last && gathered.len() < CATCH_UP_CHANGES {
+                continue;
+            }
+            let step = std::mem::take(&mut gathered);
+            let count = step.len();
+            let all_made = self.make_all(index, step, myself).await;
+            note(myself, Note::Changed);
+            reached.send_modify(|reached| reached.go_on(at, count, all_made));
+            if page.is_last {
+                return;
+            }
+        }
+    }
+
+    /// Makes changes; whether all were made.
+    async fn make_all(&self, index: &Arc<ShardIndex>, step: Vec<ShardChange>, myself: &ActorRef<Msg>) -> bool {
+        let (own, changes) = (index.clone(), step.clone());
+        match self.changes.run(move || own.apply(changes)).await {
+            Ok(Ok(())) => true,
+            Ok(Err(ChangeError::Broken)) | Err(Panicked) => {
+                note(myself, Note::Panicked);
+                false
+            }
+            // One that cannot be made costs no other.
+            Ok(Err(ChangeError::Kind { .. } | ChangeError::Rows(_) | ChangeError::Patched { .. })) => {
+                self.make_each(index, step, myself).await
+            }
+        }
+    }
+
+    async fn make_each(&self, index: &Arc<ShardIndex>, changes: Vec<ShardChange>, myself: &ActorRef<Msg>) -> bool {
+        let mut all_made = true;
+        for change in changes {
+            let (own, ad) = (index.clone(), change.id.clone());
+            match self.changes.run(move || own.apply(vec![change])).await {
+                Ok(Ok(())) => continue,
+                Ok(Err(ChangeError::Broken)) | Err(Panicked) => note(myself, Note::Panicked),
+                Ok(Err(error @ (ChangeError::Kind { .. } | ChangeError::Rows(_) | ChangeError::Patched { .. }))) => {
+                    tracing::error!(shard = %self.shard, %ad, %error, "an ad cannot be changed here");
+                }
+            }
+            all_made = false;
+        }
+        all_made
+    }
+}

@@ -1,0 +1,134 @@
+//! Shards that are written while they serve, and what becomes of that when they start again.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use prometheus::Registry;
+use tokio::time::Instant;
+use turret_actors::groups;
+use turret_actors::index_shard::SnapshotSettings;
+use turret_actors::metrics::Metrics;
+use turret_actors::node::{Node, NodeSettings};
+use turret_index::{Backend, IndexSettings};
+use turret_retrieval::ids::{AdId, ShardId};
+use turret_retrieval::live_ad::{AdChange, Promoted};
+
+use crate::world::published::{ADS, DATASET};
+use crate::world::{World, ask, depot, until, with_node_set};
+
+const INTERVAL: Duration = Duration::from_millis(50);
+
+/// Each shard is written after three changes, and has a graph, which the published file has not.
+fn often(settings: &mut NodeSettings) {
+    settings.snapshots = SnapshotSettings { after_changes: 3, interval: INTERVAL };
+    settings.index = IndexSettings { backend: Backend::DiskAnn, ..settings.index.clone() };
+}
+
+async fn change(world: &World, ad: &str, change: AdChange) {
+    assert!(world.node.ads.change(AdId::new(ad).unwrap(), change).await.unwrap().visible);
+}
+
+async fn change_some(world: &World, round: u64) {
+    for number in 0..12 {
+        let mut promoted = Promoted { ad: DATASET.ads[number].clone(), item: DATASET.items[number].clone() };
+        promoted.ad.id = AdId::new(&format!("new{round}-{number}")).unwrap();
+        change(world, promoted.ad.id.clone().as_str(), AdChange::Upsert(Box::new(promoted))).await;
+    }
+    change(world, &format!("ad{}", 3 * round), AdChange::Pause(true)).await;
+    change(world, &format!("ad{}", 3 * round + 1), AdChange::Delete).await;
+}
+
+async fn shown(world: &World) -> Vec<String> {
+    let answer = world.answer(ask(None, ADS as usize + 100)).await;
+    assert!(answer.coverage.is_full() && answer.exhausted);
+    let mut ads: Vec<String> = answer.candidates.iter().map(|found| found.hit.ad.to_string()).collect();
+    ads.sort();
+    ads
+}
+
+fn file(world: &World, shard: u32) -> PathBuf {
+    world.settings.data_dir.join(format!("index/g-test/{shard:04}.snapshot"))
+}
+
+fn opens(metrics: &Metrics, from: &str) -> u64 {
+    metrics.index_opens.with_label_values(&[from]).get()
+}
+
+async fn restart(world: &World, shard: u32) {
+    let group = groups::index(ShardId(shard), &world.generation.manifest.id);
+    let killed = world.kill(&group).await;
+    world.back(&group, killed).await;
+}
+
+/// Waits until both shards were written, and no more is due.
+async fn written(world: &World) {
+    let count =
+        |shard: u32| world.metrics.snapshot_duration.with_label_values(&[&shard.to_string()]).get_sample_count();
+    let mut last = ([0, 0], Instant::now());
+    until("both shards are written", async || {
+        let now = [count(0), count(1)];
+        if now != last.0 {
+            last = (now, Instant::now());
+        }
+        now.iter().all(|count| *count > 0) && last.1.elapsed() > 8 * INTERVAL
+    })
+    .await;
+}
+
+#[test]
+fn a_shard_starts_from_its_snapshot_and_knows_what_came_since() {
+    with_node_set(often, async |world| {
+        assert_eq!((opens(&world.metrics, "published"), opens(&world.metrics, "snapshot")), (2, 0));
+        change_some(world, 0).await;
+        written(world).await;
+        change_some(world, 1).await;
+        let expected = shown(world).await;
+        assert_eq!(expected.len(), ADS as usize + 24 - 4);
+        for shard in [0, 1] {
+            restart(world, shard).await;
+            assert_eq!(shown(world).await, expected);
+        }
+        assert_eq!((opens(&world.metrics, "published"), opens(&world.metrics, "snapshot")), (2, 2));
+        // Not only actors die.
+        world.node.stop().await;
+        let metrics = Metrics::new(&Registry::new()).unwrap();
+        let gone = world.settings.data_dir.join("index/g-gone");
+        fs::create_dir_all(gone.join("more")).unwrap();
+        let (settings, generation) = (world.settings.clone(), world.generation.clone());
+        let node = Node::start(settings, depot(&generation), generation, metrics.clone()).await.unwrap();
+        node.ready().await;
+        assert_eq!((opens(&metrics, "published"), opens(&metrics, "snapshot")), (0, 2));
+        assert!(!gone.exists() && file(world, 0).exists());
+        node.stop().await;
+    });
+}
+
+#[test]
+fn a_snapshot_that_is_damaged_or_of_another_generation_is_passed_over() {
+    with_node_set(often, async |world| {
+        change_some(world, 0).await;
+        written(world).await;
+        let expected = shown(world).await;
+        let sound = fs::read(file(world, 0)).unwrap();
+        let spoil: [&dyn Fn(&mut Vec<u8>); 3] = [
+            &|bytes| bytes.truncate(bytes.len() / 2),
+            &|bytes| {
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 1;
+            },
+            // Sound, and of the other shard.
+            &|bytes| *bytes = fs::read(file(world, 1)).unwrap(),
+        ];
+        for (tried, spoil) in (1..).zip(spoil) {
+            let mut bytes = sound.clone();
+            spoil(&mut bytes);
+            // The start before had it written anew.
+            written(world).await;
+            fs::write(file(world, 0), &bytes).unwrap();
+            restart(world, 0).await;
+            assert_eq!(shown(world).await, expected);
+            assert_eq!(opens(&world.metrics, "published_instead"), tried);
+        }
+    });
+}

@@ -1,0 +1,176 @@
+//! What opening a shard costs beside building it, and what writing it costs those who change it: `just bench-snapshot [ADS...]`.
+//!
+//! Random unit vectors with a few attributes. A shard is built, written while a thread pauses, resumes and replaces its ads one by one
+//! with a step of upkeep after each, and opened three times, from files that the system has in memory. Prints a table, and writes docs/results/snapshot.json.
+
+use std::io::Write as _;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_json::{Value, json};
+use turret_index::{Backend, GraphOrigin, IndexSettings, Origin, ShardAd, ShardChange, ShardContent, ShardIndex};
+use turret_retrieval::ids::AdId;
+use turret_retrieval::item::{Ad, Attribute};
+use turret_retrieval::revision::Revision;
+use turret_retrieval::vector::UnitVector;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const SIZES: [usize; 2] = [200_000, 1_000_000];
+const DIMENSION: usize = 64;
+const OPENS: usize = 3;
+const GENERATION: &str = "g-bench";
+
+fn main() {
+    // `cargo bench` adds an argument of its own.
+    let sizes: Vec<usize> = std::env::args().skip(1).filter_map(|argument| argument.parse().ok()).collect();
+    let sizes = if sizes.is_empty() { SIZES.to_vec() } else { sizes };
+    say(
+        "| ads | build s | write s | changes meanwhile, worst ms | file MB | open s | s per million | build / open | load |",
+    );
+    say("|---|---|---|---|---|---|---|---|---|");
+    let rows: Vec<(usize, Value)> = sizes.iter().map(|ads| (*ads, measure(*ads))).collect();
+    if sizes == SIZES {
+        let rows: Vec<Value> = rows
+            .iter()
+            .map(|(ads, mean)| json!({ "name": format!("{ads} ads"), "mean": mean, "seeds": [mean] }))
+            .collect();
+        let report = json!({
+            "command": "just bench-snapshot", "commit": told("git", &["rev-parse", "--short", "HEAD"]),
+            "machine": told("sh", &["-c", "grep -m1 'model name' /proc/cpuinfo | cut -d: -f2"]), "rows": rows,
+        });
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/results/snapshot.json");
+        let text = serde_json::to_string_pretty(&report).expect("figures are JSON");
+        std::fs::write(path, text + "\n").expect("the results can be written");
+    }
+}
+
+fn measure(ads: usize) -> Value {
+    let settings = settings();
+    let (index, build_s) = timed(|| {
+        ShardIndex::build(DIMENSION, world(ads), &settings, &mut |_| ControlFlow::Continue(())).expect("sound")
+    });
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("0.shard");
+    let ((write_s, bytes), changes) = beside_changes(&index, ads, || {
+        let (written, write_s) = timed(|| index.snapshot(&path, GENERATION, Revision::NONE).expect("it is written"));
+        (write_s, written.bytes)
+    });
+    let count = index.len();
+    drop(index);
+    let mut opens: Vec<f64> = (0..OPENS).map(|_| open(&path, &settings, count)).collect();
+    opens.sort_by(f64::total_cmp);
+    let (open_s, load) = (opens[OPENS / 2], load());
+    let worst_ms = changes.iter().max().map_or(0.0, |worst| worst.as_secs_f64() * 1e3);
+    let per_million = open_s * 1e6 / ads as f64;
+    say(&format!(
+        "| {ads} | {build_s:.1} | {write_s:.2} | {worst_ms:.2} of {} | {:.0} | {open_s:.2} | {per_million:.2} | {:.0} | {load:.1} |",
+        changes.len(),
+        bytes as f64 / 1e6,
+        build_s / open_s,
+    ));
+    json!({
+        "build_s": build_s, "write_s": write_s, "changes": changes.len(), "change_ms_max": worst_ms, "bytes": bytes,
+        "open_s": open_s, "open_s_per_million": per_million, "build_over_open": build_s / open_s, "load": load,
+    })
+}
+
+fn open(path: &Path, settings: &IndexSettings, ads: usize) -> f64 {
+    let origin = Origin { generation: GENERATION, dimension: DIMENSION };
+    let (opened, open_s) =
+        timed(|| ShardIndex::open(path, &origin, settings, &mut |_| ControlFlow::Continue(())).expect("it opens"));
+    assert_eq!((opened.index.len(), opened.graph), (ads, GraphOrigin::Restored));
+    open_s
+}
+
+/// Does `work` while another thread changes ads; how long each change took.
+fn beside_changes<T>(index: &ShardIndex, ads: usize, work: impl FnOnce() -> T) -> (T, Vec<Duration>) {
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut took = Vec::new();
+            let mut random = ChaCha8Rng::seed_from_u64(2);
+            while !done.load(Ordering::Relaxed) {
+                let ad = random.random_range(0..ads);
+                let at = Revision::from_bits(1 + took.len() as u64);
+                let content = match ad % 4 {
+                    0 => ShardContent::Is(Box::new(row(&mut random, ad))),
+                    _ => ShardContent::AsBuilt,
+                };
+                let id = AdId::from(ad as u64);
+                let change = ShardChange { id, content, content_at: at, paused: ad.is_multiple_of(2), paused_at: at };
+                let begun = Instant::now();
+                index.apply(vec![change]).expect("sound");
+                index.maintain().expect("the graph takes all");
+                took.push(begun.elapsed());
+                std::thread::sleep(Duration::from_micros(200));
+            }
+            took
+        });
+        let result = work();
+        done.store(true, Ordering::Relaxed);
+        (result, writer.join().expect("the writer ends"))
+    })
+}
+
+fn settings() -> IndexSettings {
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    IndexSettings {
+        backend: Backend::DiskAnn,
+        exact_below_ads: 40_000,
+        degree: 32,
+        build_list: 100,
+        alpha: 1.2,
+        search_list: 100,
+        threads,
+    }
+}
+
+fn world(ads: usize) -> Vec<ShardAd> {
+    let mut random = ChaCha8Rng::seed_from_u64(1);
+    (0..ads).map(|ad| row(&mut random, ad)).collect()
+}
+
+fn row(random: &mut ChaCha8Rng, ad: usize) -> ShardAd {
+    let components = (0..DIMENSION).map(|_| (0..4).map(|_| random.random::<f32>()).sum::<f32>() - 2.0).collect();
+    let word = |text: String| Attribute::Keyword(text.into());
+    let attributes = [
+        ("status", word(if ad.is_multiple_of(9) { "ended" } else { "active" }.to_owned())),
+        ("advertiser_id", word(format!("adv{}", ad % 5_000))),
+        ("countries", Attribute::Keywords((0..3).map(|at| format!("c{}", (ad >> at) % 40).into()).collect())),
+        ("min_age", Attribute::Number((ad % 50) as f64)),
+        ("bid", Attribute::Number((ad % 997) as f64 / 100.0)),
+    ];
+    let attributes = attributes.into_iter().map(|(name, value)| (name.into(), value)).collect();
+    ShardAd {
+        ad: Ad { id: AdId::from(ad as u64), item: 1.into(), attributes },
+        embedding: UnitVector::normalize(components).expect("a direction"),
+    }
+}
+
+fn timed<T>(work: impl FnOnce() -> T) -> (T, f64) {
+    let begun = Instant::now();
+    let result = work();
+    (result, begun.elapsed().as_secs_f64())
+}
+
+/// Of the last minute.
+fn load() -> f64 {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace().next().and_then(|load| load.parse().ok()).unwrap_or(f64::NAN)
+}
+
+fn told(program: &str, arguments: &[&str]) -> String {
+    let told = Command::new(program).args(arguments).output();
+    told.map(|told| String::from_utf8_lossy(&told.stdout).trim().to_owned()).unwrap_or_default()
+}
+
+fn say(line: &str) {
+    writeln!(std::io::stdout(), "{line}").expect("standard output is open");
+}
