@@ -74,7 +74,8 @@ fn write(
             at => Change::Pause(at == 7),
         };
         match change.send(http, &ad) {
-            Ok(200) => {
+            // 202 where searches do not see it yet: it is acknowledged all the same.
+            Ok(200 | 202) => {
                 let before = known.get(&ad).copied().unwrap_or_default();
                 known.insert(ad, change.of(before));
             }
@@ -120,7 +121,7 @@ fn check(cluster: &Cluster, world: &BTreeSet<String>, known: &BTreeMap<String, K
 }
 
 fn opened_from(cluster: &Cluster, from: &str) -> u64 {
-    let text = get(&format!("{}/metrics", cluster.nodes[0].admin)).expect(200).text;
+    let text = get(&format!("{}/metrics", cluster.nodes[0].http)).expect(200).text;
     let line =
         text.lines().find_map(|line| line.strip_prefix(&format!("turret_index_opens_total{{from=\"{from}\"}} ")));
     line.map_or(0, |number| number.parse().unwrap())

@@ -63,9 +63,9 @@ pub(super) fn read(mut words: Vec<u32>, rows: usize, dimension: usize, wanted: M
         return Err(format!("component {at} of the start is not finite"));
     }
     words.drain(..HEAD + dimension);
-    let beyond = |edges: &[u32]| edges.iter().any(|to| *to as usize >= rows);
-    if beyond(&words[..start_degree]) {
-        return Err(format!("an edge of the start leads beyond row {rows}"));
+    let mut targets = Targets { seen: vec![0; rows], lists: 0 };
+    if !targets.are_sound(&words[..start_degree]) {
+        return Err(format!("two edges of the start lead to one row, or one beyond row {rows}"));
     }
     let (mut at, mut begins) = (start_degree, Vec::with_capacity(rows));
     for row in 0..rows {
@@ -76,8 +76,8 @@ pub(super) fn read(mut words: Vec<u32>, rows: usize, dimension: usize, wanted: M
             continue;
         }
         let edges = words.get(at..at.saturating_add(degree as usize)).ok_or_else(|| format!("ends in row {row}"))?;
-        if edges.len() > made.degree_max() || beyond(edges) {
-            return Err(format!("row {row} has {degree} edges, or one beyond row {rows}"));
+        if edges.len() > made.degree_max() || !targets.are_sound(edges) {
+            return Err(format!("row {row} has {degree} edges, two of them to one row, or one beyond row {rows}"));
         }
         at += edges.len();
     }
@@ -85,4 +85,22 @@ pub(super) fn read(mut words: Vec<u32>, rows: usize, dimension: usize, wanted: M
         return Err(format!("{} numbers too long", words.len() - at));
     }
     Ok(Ok(Adjacency { start, words, start_degree, rows: begins }))
+}
+
+/// Where edges of one list after the other lead.
+struct Targets {
+    /// The last list that leads to each row.
+    seen: Vec<u32>,
+    lists: u32,
+}
+
+impl Targets {
+    /// Whether a list leads to rows that are there, and to none twice, which the library would not bear.
+    fn are_sound(&mut self, edges: &[u32]) -> bool {
+        self.lists += 1;
+        edges.iter().all(|to| {
+            let seen = self.seen.get_mut(*to as usize);
+            seen.is_some_and(|seen| std::mem::replace(seen, self.lists) != self.lists)
+        })
+    }
 }
