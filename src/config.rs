@@ -20,6 +20,8 @@ use turret_retrieval::generation::Manifest;
 use turret_retrieval::state::Precision;
 use turret_store::{Retention, StoreSettings};
 
+use crate::publish::Spread;
+
 mod learning;
 mod nodes;
 mod places;
@@ -76,6 +78,8 @@ pub struct Config {
 pub struct IndexConfig {
     /// How many shards the next generation gets.
     pub shards: u32,
+    /// Which ads share one there.
+    pub spread: Spread,
     /// How a shard is indexed.
     pub settings: IndexSettings,
     /// Searches that may wait on one node.
@@ -268,6 +272,7 @@ fn index(section: Section<'_>) -> IndexConfig {
     let backends = [("auto", Backend::Auto), ("exact", Backend::Exact), ("diskann", Backend::DiskAnn)];
     let config = IndexConfig {
         shards: section.size("shards", 2, 1..=1_024) as u32,
+        spread: spread(&section),
         queue: section.size("queue", 256, 1..=100_000),
         shadow_every: section.size("shadow_every", 1_000, 0..=1_000_000_000) as u64,
         settings: IndexSettings {
@@ -282,6 +287,12 @@ fn index(section: Section<'_>) -> IndexConfig {
     };
     section.finish();
     config
+}
+
+fn spread(section: &Section<'_>) -> Spread {
+    let target_recall = section.number("partition_recall", 0.99, 0.5..=1.0);
+    let clustered = Spread::Clustered { target_recall };
+    section.choice("partitioning", Spread::Hash, &[("hash", Spread::Hash), ("clustered", clustered)])
 }
 
 fn users(section: Section<'_>) -> UsersConfig {

@@ -18,7 +18,6 @@ use turret_retrieval::attribute_schema::{self, well_known};
 use turret_retrieval::dataset::Dataset;
 use turret_retrieval::digest::{Digest, Digester};
 use turret_retrieval::generation::{File as PublishedFile, MANIFEST_FORMAT, Manifest, Metric, Versions};
-use turret_retrieval::hashing::shard_of;
 use turret_retrieval::ids::{AdId, GenerationId, ShardId};
 use turret_retrieval::item::{Ad, Attribute, AttributeKind, Item};
 use turret_retrieval::live_ad::{Content, LiveAd};
@@ -28,7 +27,10 @@ use turret_retrieval::state::Precision;
 use crate::encode::Encoding;
 
 mod probes;
+mod shards;
 mod users;
+
+pub use shards::{FULLNESS_MAX, Spread};
 
 /// What to publish, and where.
 pub struct Publication<'a> {
@@ -42,6 +44,8 @@ pub struct Publication<'a> {
     pub taken: &'a BTreeSet<GenerationId>,
     /// How many shards.
     pub shards: u32,
+    /// Which ads they share.
+    pub spread: Spread,
     /// How many user partitions.
     pub partitions: u32,
     /// Events kept for each user.
@@ -102,6 +106,7 @@ pub fn publish(
     observe: &mut dyn FnMut(Step) -> ControlFlow<()>,
 ) -> anyhow::Result<Published> {
     let model = publication.model;
+    publication.spread.check(publication.shards, model.dimension())?;
     publication.state_precision.check_fits(model.state_rows_max(), model.dimension())?;
     let (id, created_at_ms) = next_id(publication)?;
     let dir = publication.generations.join(id.as_str());
@@ -137,13 +142,14 @@ fn write_parts(
     let mut paths: Vec<PathBuf> =
         model.save(&dir.join(MODEL_DIR))?.into_iter().map(|path| Path::new(MODEL_DIR).join(path)).collect();
     let attributes = attribute_kinds(publication)?;
-    let (shards, inactive) = embed(publication, observe)?;
+    let (ads, inactive) = embed(publication, observe)?;
+    let (shards, centroids) = publication.spread.split(ads, publication.shards, model.dimension());
     let shard_ads = shards.iter().map(|ads| ads.len() as u64).collect();
     for (shard, ads) in (0u32..).map(ShardId).zip(&shards) {
         write_shard(&dir.join(shard_file(shard)), model.dimension(), ads)?;
         paths.push(shard_file(shard).into());
     }
-    let recall = probes::write(publication, dir, shards, observe)?;
+    let (recall, partitioning) = probes::write(publication, dir, shards, centroids, observe)?;
     paths.push(PROBES.into());
     let users = users::write(publication, dir, created_at_ms, observe)?;
     paths.extend((0..publication.partitions).map(|p| users_file(turret_retrieval::ids::PartitionId(p)).into()));
@@ -167,6 +173,7 @@ fn write_parts(
         dimension: model.dimension() as u32,
         metric: Metric::InnerProduct,
         shard_ads,
+        partitioning,
         partition_users: users.of_partitions,
         attributes,
         recall,
@@ -181,11 +188,11 @@ fn write_parts(
     Ok(Published { manifest, inactive, states: users.states, state_bytes: users.state_bytes })
 }
 
-/// Embeds every active ad, and sorts the ads into shards.
+/// Embeds every active ad, in the order of their ids; with how many others there are.
 fn embed(
     publication: &Publication<'_>,
     observe: &mut dyn FnMut(Step) -> ControlFlow<()>,
-) -> anyhow::Result<(Vec<Vec<ShardAd>>, u64)> {
+) -> anyhow::Result<(Vec<ShardAd>, u64)> {
     let dataset = publication.dataset;
     let items: HashMap<&str, &Item> = dataset.items.iter().map(|item| (item.id.as_str(), item)).collect();
     let live: HashMap<&AdId, &LiveAd> =
@@ -199,22 +206,20 @@ fn embed(
         as_written.map(|ad| (ad, items.get(ad.item.as_str()).copied())).chain(changed).collect();
     all.sort_by(|a, b| a.0.id.cmp(&b.0.id));
     let active: Vec<_> = all.iter().filter(|(ad, _)| ad.is_active()).collect();
-    let mut shards: Vec<Vec<ShardAd>> = (0..publication.shards).map(|_| Vec::new()).collect();
+    let mut embedded: Vec<ShardAd> = Vec::with_capacity(active.len());
     for (batch, ads) in active.chunks(EMBED_ROWS).enumerate() {
         let promoted = ads
             .iter()
             .map(|(ad, item)| item.with_context(|| format!("ad {} has no item", ad.id)))
             .collect::<anyhow::Result<Vec<_>>>()?;
         let embeddings = publication.model.embed_items(&promoted)?;
-        for ((ad, _), embedding) in ads.iter().zip(embeddings) {
-            let shard = shard_of(&ad.id, publication.shards);
-            shards[shard.0 as usize].push(ShardAd { ad: (*ad).clone(), embedding });
-        }
+        let ads_of = ads.iter().zip(embeddings);
+        embedded.extend(ads_of.map(|((ad, _), embedding)| ShardAd { ad: (*ad).clone(), embedding }));
         if observe(Step::Ads((batch * EMBED_ROWS + ads.len()) as u64, active.len() as u64)).is_break() {
             bail!("publication was broken off");
         }
     }
-    Ok((shards, (all.len() - active.len()) as u64))
+    Ok((embedded, (all.len() - active.len()) as u64))
 }
 
 /// The kind of every attribute; one name has one kind in all ads. The well-known ones are there without any ad too: a filter
