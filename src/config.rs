@@ -189,6 +189,13 @@ impl Config {
         let (training, events_in_memory_max) = learning::training(root.section("training"));
         let split = learning::split(root.section("split"));
         let (inference, inference_device) = inference(root.section("inference"));
+        let (index, publish) = (index(root.section("index")), upkeep::publish(root.section("publish")));
+        if let Spread::Clustered { target_recall } = index.spread
+            && target_recall < publish.probe_recall_min
+        {
+            let rule = "is below publish.probe_recall_min, by which the generation is judged";
+            faults.add("index.partition_recall", rule);
+        }
         Self {
             generations: depot(root, "generations", &data_dir.join("generations")),
             models: directory(root, "models", &data_dir.join("models")),
@@ -198,9 +205,9 @@ impl Config {
             events_in_memory_max,
             evaluation: learning::evaluation(root.section("evaluation"), &split),
             split,
-            index: index(root.section("index")),
+            index,
             refresh: upkeep::refresh(root.section("refresh")),
-            publish: upkeep::publish(root.section("publish")),
+            publish,
             inference,
             inference_device,
             gateway: gateway(root.section("gateway")),
