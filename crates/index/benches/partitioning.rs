@@ -34,6 +34,8 @@ const FULLNESS_MAX: f64 = 1.05;
 /// Shares of ads that a filter passes which has nothing to do with where they lie.
 const FILTERS: [f64; 2] = [0.1, 0.01];
 const ROUNDS: usize = 5;
+/// Ads compared in a turn, about, with all queries: the system counts CPU time by milliseconds.
+const TURN_ADS: usize = 4_000_000;
 
 /// Ads in clusters, as a publication makes them of the probes.
 struct Cut {
@@ -68,11 +70,12 @@ fn measure(world: &World, rows: &mut Vec<Value>) {
     let (probes, asked) = world.queries.split_at(world.queries.len() / 2);
     let best_of_probes: Vec<Vec<u32>> = probes.iter().map(|query| best(world, query, KS[2], |_| true)).collect();
     let best_ads: Vec<Vec<u32>> = asked.iter().map(|query| best(world, query, K, |_| true)).collect();
+    let best_10: Vec<Vec<u32>> = best_ads.iter().map(|ads| ads[..KS[0]].to_vec()).collect();
     say(&format!("\n{}: {} ads, {} probes, {} other queries", world.name, world.ads(), probes.len(), asked.len()));
     say(
-        "| shards | largest / mean | s | recall@100 by shards asked | target | asked | expected | measured | ads compared | CPU µs | of a hash, all asked |",
+        "| shards | largest / mean | s | recall@100 by shards asked | target | asked | expected | measured | ads compared | CPU µs | of a hash, all asked | asked for 10 | measured |",
     );
-    say("|---|---|---|---|---|---|---|---|---|---|---|");
+    say("|---|---|---|---|---|---|---|---|---|---|---|---|---|");
     for shards in SHARDS {
         let cut = Cut::of(world, shards, FULLNESS_MAX, probes, &best_of_probes);
         let curve: Vec<f64> = (1..=shards).map(|asks| recall(&cut, asked, &best_ads, |_| asks)).collect();
@@ -83,9 +86,11 @@ fn measure(world: &World, rows: &mut Vec<Value>) {
             let expected = clusters.shares[1].curve()[asks - 1];
             let found = recall(&cut, asked, &best_ads, |_| asks);
             let compared = compared(world, &cut, asked, asks);
-            let (ours, of_hash) = (cpu.clustered(asks), cpu.hash);
+            let [ours, of_hash] = cpu.measured(asks);
+            let asks_10 = clusters.asked(KS[0] as f64);
+            let found_10 = recall(&cut, asked, &best_10, |_| asks_10);
             say(&format!(
-                "| {shards} | {:.3} | {:.1} | {} | {target} | {asks} | {expected:.3} | {found:.3} | {compared:.3} | {ours:.1} | {of_hash:.1} |",
+                "| {shards} | {:.3} | {:.1} | {} | {target} | {asks} | {expected:.3} | {found:.3} | {compared:.3} | {ours:.0} | {of_hash:.0} | {asks_10} | {found_10:.3} |",
                 cut.fullness,
                 cut.seconds,
                 shown(&curve)
@@ -96,6 +101,8 @@ fn measure(world: &World, rows: &mut Vec<Value>) {
                     ("expected_recall@100", expected),
                     ("recall@100", found),
                     ("ads_compared_share", compared),
+                    ("asked_for_10", asks_10 as f64),
+                    ("recall@10", found_10),
                     ("cpu_us", ours),
                     ("cpu_us_of_hash", of_hash),
                     ("largest_over_mean", cut.fullness),
@@ -240,41 +247,49 @@ fn filtered(world: &World, clusters: &Clusters, cut: &Cut, queries: &[UnitVector
     (recall(cut, queries, &best, |_| first), recall(cut, queries, &best, |number| asks[number]), share)
 }
 
-/// CPU of searches of the best 100, scanned exactly, in microseconds a query.
-struct Cpu {
-    /// By rank: of the shard that stands there.
-    by_rank: Vec<f64>,
-    hash: f64,
+/// CPU of searches of the best 100, scanned exactly: a query goes to its shards, then the next one.
+struct Cpu<'a> {
+    queries: &'a [UnitVector],
+    ranked: Vec<Vec<ShardId>>,
+    clustered: Vec<ShardIndex>,
+    hash: Vec<ShardIndex>,
+    turns: usize,
 }
 
-impl Cpu {
-    fn of(world: &World, cut: &Cut, shards: usize, queries: &[UnitVector]) -> Self {
+impl<'a> Cpu<'a> {
+    fn of(world: &World, cut: &Cut, shards: usize, queries: &'a [UnitVector]) -> Self {
         let id = |row: u32| AdId::new(&format!("{row:07}")).expect("an id");
-        let ours = build(world, shards, |row| cut.cluster_of[row as usize]);
-        let hash = build(world, shards, |row| shard_of(&id(row), shards as u32).0);
-        let ranked: Vec<Vec<ShardId>> = queries.iter().map(|query| cut.clusters.ranked(query)).collect();
-        let (mut by_rank, mut of_hash) = (vec![Vec::new(); shards], Vec::new());
-        for round in 0..=ROUNDS {
-            let mut sum = 0.0;
-            for (rank, figures) in by_rank.iter_mut().enumerate() {
-                let us = cpu_us(queries.len(), || {
-                    queries.iter().zip(&ranked).for_each(|(query, ranked)| scan(&ours[ranked[rank].0 as usize], query))
-                });
-                // The first round is for caches and clocks.
-                if round > 0 {
-                    figures.push(us);
-                }
-                sum += cpu_us(queries.len(), || queries.iter().for_each(|query| scan(&hash[rank], query)));
-            }
-            if round > 0 {
-                of_hash.push(sum);
-            }
+        Self {
+            queries,
+            ranked: queries.iter().map(|query| cut.clusters.ranked(query)).collect(),
+            clustered: build(world, shards, |row| cut.cluster_of[row as usize]),
+            hash: build(world, shards, |row| shard_of(&id(row), shards as u32).0),
+            turns: (TURN_ADS / world.ads() / queries.len()).max(1),
         }
-        Self { by_rank: by_rank.iter().map(|figures| median(figures)).collect(), hash: median(&of_hash) }
     }
 
-    fn clustered(&self, asks: usize) -> f64 {
-        self.by_rank.iter().take(asks).sum()
+    /// Microseconds a query: of that many of the nearest clusters, and of all shards of a hash; medians of rounds in turns.
+    fn measured(&self, asks: usize) -> [f64; 2] {
+        let [mut ours, mut of_hash] = [vec![], vec![]];
+        for round in 0..=ROUNDS {
+            let clustered = self.cpu_us(|number| {
+                let nearest = self.ranked[number].iter().take(asks);
+                nearest.for_each(|shard| scan(&self.clustered[shard.0 as usize], &self.queries[number]));
+            });
+            let hash = self.cpu_us(|number| self.hash.iter().for_each(|shard| scan(shard, &self.queries[number])));
+            // The first round is for caches and clocks.
+            if round > 0 {
+                ours.push(clustered);
+                of_hash.push(hash);
+            }
+        }
+        [median(&ours), median(&of_hash)]
+    }
+
+    fn cpu_us(&self, search: impl Fn(usize)) -> f64 {
+        let before = cpu_ns();
+        (0..self.turns).for_each(|_| (0..self.queries.len()).for_each(&search));
+        (cpu_ns() - before) / 1e3 / (self.turns * self.queries.len()) as f64
     }
 }
 
@@ -302,13 +317,6 @@ fn build(world: &World, shards: usize, shard: impl Fn(u32) -> u32) -> Vec<ShardI
     };
     let build = |ads| ShardIndex::build(world.dimension, ads, &settings, &mut |_| ControlFlow::Continue(()));
     ads.into_iter().map(|ads| build(ads).expect("ads are good")).collect()
-}
-
-/// CPU time of this thread for one query, in microseconds.
-fn cpu_us(queries: usize, work: impl FnOnce()) -> f64 {
-    let before = cpu_ns();
-    work();
-    (cpu_ns() - before) / 1e3 / queries as f64
 }
 
 fn cpu_ns() -> f64 {
