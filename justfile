@@ -190,6 +190,11 @@ bench-scan:
     target/peers/bin/pip install --quiet faiss-cpu numpy
     cargo bench --locked -p turret-index --bench scan -- target/peers/bin/python
 
+# What asking only the nearest shards costs and saves, on the quickstart's ads and on the vectors below TURRET_DATA; into
+# docs/results/partitioning.json
+bench-partitioning: quickstart
+    cargo bench --locked -p turret-index --bench partitioning -- "$PWD/.turret/quickstart/generations/$(cat .turret/quickstart/generations/CURRENT)"
+
 # What changes cost an index shard and its searches while all of its ads are replaced; into docs/results/churn.json
 bench-churn ads="200000":
     cargo bench --locked -p turret-index --bench churn -- {{ ads }}

@@ -22,6 +22,8 @@ use turret_retrieval::generation::Manifest;
 use turret_retrieval::state::Precision;
 use turret_store::{Retention, StoreSettings};
 
+use crate::publish::Spread;
+
 mod learning;
 mod nodes;
 mod places;
@@ -78,6 +80,8 @@ pub struct Config {
 pub struct IndexConfig {
     /// How many shards the next generation gets.
     pub shards: u32,
+    /// Which ads share one there.
+    pub spread: Spread,
     /// How a shard is indexed.
     pub settings: IndexSettings,
     /// When a node writes what it has of a shard.
@@ -189,6 +193,13 @@ impl Config {
         let (training, events_in_memory_max) = learning::training(root.section("training"));
         let split = learning::split(root.section("split"));
         let (inference, inference_device) = inference(root.section("inference"));
+        let (index, publish) = (index(root.section("index")), upkeep::publish(root.section("publish")));
+        if let Spread::Clustered { target_recall } = index.spread
+            && target_recall < publish.probe_recall_min
+        {
+            let rule = "is below publish.probe_recall_min, by which the generation is judged";
+            faults.add("index.partition_recall", rule);
+        }
         Self {
             generations: depot(root, "generations", &data_dir.join("generations")),
             models: directory(root, "models", &data_dir.join("models")),
@@ -198,9 +209,9 @@ impl Config {
             events_in_memory_max,
             evaluation: learning::evaluation(root.section("evaluation"), &split),
             split,
-            index: index(root.section("index")),
+            index,
             refresh: upkeep::refresh(root.section("refresh")),
-            publish: upkeep::publish(root.section("publish")),
+            publish,
             inference,
             inference_device,
             gateway: gateway(root.section("gateway")),
@@ -273,6 +284,7 @@ fn index(section: Section<'_>) -> IndexConfig {
     let backends = [("auto", Backend::Auto), ("exact", Backend::Exact), ("diskann", Backend::DiskAnn)];
     let config = IndexConfig {
         shards: section.size("shards", 2, 1..=1_024) as u32,
+        spread: spread(&section),
         queue: section.size("queue", 256, 1..=100_000),
         shadow_every: section.size("shadow_every", 1_000, 0..=1_000_000_000) as u64,
         snapshots: SnapshotSettings {
@@ -291,6 +303,12 @@ fn index(section: Section<'_>) -> IndexConfig {
     };
     section.finish();
     config
+}
+
+fn spread(section: &Section<'_>) -> Spread {
+    let target_recall = section.number("partition_recall", 0.99, 0.5..=1.0);
+    let clustered = Spread::Clustered { target_recall };
+    section.choice("partitioning", Spread::Hash, &[("hash", Spread::Hash), ("clustered", clustered)])
 }
 
 fn users(section: Section<'_>) -> UsersConfig {

@@ -19,7 +19,6 @@ use turret_retrieval::attribute_schema::{self, well_known};
 use turret_retrieval::dataset::Dataset;
 use turret_retrieval::digest::{Digest, Digester};
 use turret_retrieval::generation::{File as PublishedFile, MANIFEST_FORMAT, Manifest, Metric, Versions};
-use turret_retrieval::hashing::shard_of;
 use turret_retrieval::ids::{AdId, GenerationId, ShardId};
 use turret_retrieval::item::{Ad, Attribute, AttributeKind, Item};
 use turret_retrieval::live_ad::{Content, LiveAd, patch_attributes};
@@ -29,7 +28,10 @@ use turret_retrieval::state::Precision;
 use crate::encode::Encoding;
 
 mod probes;
+mod shards;
 mod users;
+
+pub use shards::{FULLNESS_MAX, Spread};
 
 /// What to publish, and where.
 pub struct Publication<'a> {
@@ -43,6 +45,8 @@ pub struct Publication<'a> {
     pub taken: &'a BTreeSet<GenerationId>,
     /// How many shards.
     pub shards: u32,
+    /// Which ads they share.
+    pub spread: Spread,
     /// How many user partitions.
     pub partitions: u32,
     /// Events kept for each user.
@@ -103,6 +107,7 @@ pub fn publish(
     observe: &mut dyn FnMut(Step) -> ControlFlow<()>,
 ) -> anyhow::Result<Published> {
     let model = publication.model;
+    publication.spread.check(publication.shards, model.dimension())?;
     publication.state_precision.check_fits(model.state_rows_max(), model.dimension())?;
     let (id, created_at_ms) = next_id(publication)?;
     let dir = publication.generations.join(id.as_str());
@@ -139,10 +144,11 @@ fn write_parts(
         model.save(&dir.join(MODEL_DIR))?.into_iter().map(|path| Path::new(MODEL_DIR).join(path)).collect();
     let ads = ads_of(publication);
     let attributes = attribute_kinds(publication, &ads)?;
-    let (shards, inactive) = embed(publication, &ads, observe)?;
+    let (ads, inactive) = embed(publication, &ads, observe)?;
+    let (shards, centroids) = publication.spread.split(ads, publication.shards, model.dimension());
     let shard_ads = shards.iter().map(|ads| ads.len() as u64).collect();
     paths.extend((0..publication.shards).map(|shard| shard_file(ShardId(shard)).into()));
-    let recall = probes::write(publication, (dir, &id), shards, observe)?;
+    let (recall, partitioning) = probes::write(publication, (dir, &id), shards, centroids, observe)?;
     paths.push(PROBES.into());
     let users = users::write(publication, dir, created_at_ms, observe)?;
     paths.extend((0..publication.partitions).map(|p| users_file(turret_retrieval::ids::PartitionId(p)).into()));
@@ -166,6 +172,7 @@ fn write_parts(
         dimension: model.dimension() as u32,
         metric: Metric::InnerProduct,
         shard_ads,
+        partitioning,
         partition_users: users.of_partitions,
         attributes,
         recall,
@@ -210,29 +217,27 @@ fn ads_of<'a>(publication: &Publication<'a>) -> Vec<AdOfItem<'a>> {
     all
 }
 
-/// Embeds every active ad, and sorts the ads into shards.
+/// Embeds every active ad, in the order of their ids; with how many others there are.
 fn embed(
     publication: &Publication<'_>,
     all: &[AdOfItem<'_>],
     observe: &mut dyn FnMut(Step) -> ControlFlow<()>,
-) -> anyhow::Result<(Vec<Vec<ShardAd>>, u64)> {
+) -> anyhow::Result<(Vec<ShardAd>, u64)> {
     let active: Vec<_> = all.iter().filter(|(ad, _)| ad.is_active()).collect();
-    let mut shards: Vec<Vec<ShardAd>> = (0..publication.shards).map(|_| Vec::new()).collect();
+    let mut embedded: Vec<ShardAd> = Vec::with_capacity(active.len());
     for (batch, ads) in active.chunks(EMBED_ROWS).enumerate() {
         let promoted = ads
             .iter()
             .map(|(ad, item)| item.with_context(|| format!("ad {} has no item", ad.id)))
             .collect::<anyhow::Result<Vec<_>>>()?;
         let embeddings = publication.model.embed_items(&promoted)?;
-        for ((ad, _), embedding) in ads.iter().zip(embeddings) {
-            let shard = shard_of(&ad.id, publication.shards);
-            shards[shard.0 as usize].push(ShardAd { ad: ad.clone().into_owned(), embedding });
-        }
+        let ads_of = ads.iter().zip(embeddings);
+        embedded.extend(ads_of.map(|((ad, _), embedding)| ShardAd { ad: ad.clone().into_owned(), embedding }));
         if observe(Step::Ads((batch * EMBED_ROWS + ads.len()) as u64, active.len() as u64)).is_break() {
             bail!("publication was broken off");
         }
     }
-    Ok((shards, (all.len() - active.len()) as u64))
+    Ok((embedded, (all.len() - active.len()) as u64))
 }
 
 /// The kind of every attribute; one name has one kind in all ads. The well-known ones are there without any ad too: a filter

@@ -1,7 +1,7 @@
 //! The control role's actor of ads that change while an index serves.
 //!
 //! Owns the journal. A change is written and flushed, then embedded by the ad tower of every generation that runs and handed
-//! to the shards that it belongs to, in the order of the journal; a shard that starts asks for what it missed before it
+//! to the shards that must know of it (`homes`), in the order of the journal; a shard that starts asks for what it missed before it
 //! serves. Handing over goes on by itself until it succeeds. When this actor dies, nothing acknowledged is lost: the next one
 //! hands everything over once more, and shards know what they know.
 
@@ -30,6 +30,7 @@ use crate::wire::{Inbox, Wire, note};
 
 mod client;
 mod hand_over;
+mod homes;
 
 pub use client::{Ads, AdsUnavailable};
 use hand_over::HandOver;

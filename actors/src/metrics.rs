@@ -129,8 +129,11 @@ impl Metrics {
         let ready = IntGauge::new("turret_node_ready", "1 when everything placed on this node serves")?;
         registry.register(Box::new(ready.clone()))?;
         let coverage = Histogram::with_opts(
-            HistogramOpts::new("turret_retrieve_coverage_ratio", "Share of the ads that the answering shards hold")
-                .buckets(RATIO_BUCKETS.to_vec()),
+            HistogramOpts::new(
+                "turret_retrieve_coverage_ratio",
+                "Expected recall of the shards that answered, against all",
+            )
+            .buckets(RATIO_BUCKETS.to_vec()),
         )?;
         registry.register(Box::new(coverage.clone()))?;
         let write_group_asks = Histogram::with_opts(

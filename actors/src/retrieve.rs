@@ -25,6 +25,7 @@ pub mod gather;
 mod history;
 pub mod inference;
 pub mod recent;
+mod route;
 mod scatter;
 mod shadow;
 
@@ -300,7 +301,7 @@ impl Retriever {
         let started = Instant::now();
         let gathered = gather.finish(request.k, &table.manifest.shard_ads);
         timings.merge = self.observe("merge", started);
-        self.metrics.coverage.observe(gathered.coverage.documents);
+        self.metrics.coverage.observe(gathered.coverage.estimated_recall);
         if let Some((permit, query)) = due.filter(|_| gathered.coverage.is_full()) {
             self.shadow.compare(permit, table.clone(), request.clone(), query, &gathered);
         }

@@ -26,7 +26,7 @@ use crate::task::Task;
 use crate::users::Users;
 
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 mod gates;
 mod journal;
 mod memory;

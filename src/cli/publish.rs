@@ -11,6 +11,7 @@ use turret_model::Model;
 use turret_retrieval::generation::Manifest;
 use turret_retrieval::ids::GenerationId;
 use turret_retrieval::live_ad::LiveAd;
+use turret_retrieval::partitioning::Clusters;
 use turret_retrieval::revision::Revision;
 
 use super::data::source_of;
@@ -149,6 +150,7 @@ pub(super) fn publish(
         generations: staging.dir(),
         taken: staging.taken(),
         shards: config.index.shards,
+        spread: config.index.spread,
         partitions: config.users.partitions,
         events_per_user_max: config.users.settings.events_per_user_max,
         state_precision: config.users.state_precision,
@@ -178,8 +180,9 @@ pub(super) fn summary(config: &Config, published: &Published) -> String {
         0 => String::new(),
         states => format!(" (states of {} bytes on average)", published.state_bytes / states),
     };
+    let clusters = manifest.partitioning.clusters().map(|clusters| clustered(clusters, &manifest.shard_ads));
     format!(
-        "{}: {} ads in {} shards{left_out}, recall@{} of the index {:.4}, {users} users in {} partitions{states}, {} + {} → {}",
+        "{}: {} ads in {} shards{left_out}, recall@{} of the index {:.4}, {users} users in {} partitions{states}, {} + {} → {}{}",
         manifest.id,
         manifest.ads(),
         manifest.shards(),
@@ -188,6 +191,30 @@ pub(super) fn summary(config: &Config, published: &Published) -> String {
         manifest.partitions(),
         manifest.versions.encoder,
         manifest.versions.head,
-        config.generations
+        config.generations,
+        clusters.unwrap_or_default()
     )
+}
+
+/// Lines about clustered shards: how even they are, and what is found in the nearest of them.
+fn clustered(clusters: &Clusters, shard_ads: &[u64]) -> String {
+    let (most, least) = (shard_ads.iter().max(), shard_ads.iter().min());
+    let [most, least] = [most, least].map(|ads| ads.copied().unwrap_or_default());
+    let mean = shard_ads.iter().sum::<u64>() as f64 / shard_ads.len().max(1) as f64;
+    let mut text = format!(
+        "\n  clustered: {least} to {most} ads a shard, at most {:.3} times the mean; recall by the number of nearest shards asked, \
+         of {} probes, {} aimed at",
+        most as f64 / mean.max(1.0),
+        clusters.probes,
+        clusters.target_recall
+    );
+    for shares in &clusters.shares {
+        let (curve, asked) = (shares.curve(), clusters.asked(f64::from(shares.k)));
+        // All numbers of a few shards, and of many the powers of two.
+        let is_shown = |number: &usize| shard_ads.len() <= 16 || number.is_power_of_two() || *number == asked;
+        let points = (1..=curve.len()).filter(is_shown).map(|number| format!("{number}: {:.3}", curve[number - 1]));
+        let points = points.collect::<Vec<_>>().join(", ");
+        text.push_str(&format!("\n  the best {}: {asked} of {} shards asked; {points}", shares.k, shard_ads.len()));
+    }
+    text
 }

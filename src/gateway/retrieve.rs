@@ -72,8 +72,8 @@ fn outcome(answer: &Answer) -> &'static str {
 }
 
 fn check_coverage(min: Option<f64>, coverage: &Coverage, answer: &AnswerBody) -> Result<(), Problem> {
-    let Some(min) = min.filter(|min| coverage.documents < *min) else { return Ok(()) };
-    let detail = format!("coverage {:.3} is below the asked minimum {min}", coverage.documents);
+    let Some(min) = min.filter(|min| coverage.estimated_recall < *min) else { return Ok(()) };
+    let detail = format!("coverage {:.3} is below the asked minimum {min}", coverage.estimated_recall);
     let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "coverage_too_low", detail).retry_after(1);
     let mut fields = serde_json::to_value(answer).unwrap_or_default();
     if let Some(fields) = fields.as_object_mut() {

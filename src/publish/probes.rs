@@ -1,7 +1,6 @@
 //! The shards, each written as a node will index it, and what the index finds, measured when it is made: queries of some of the
 //! users, asked of every shard and of an exact scan.
 
-use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -12,12 +11,14 @@ use turret_index::{Search, ShardAd, ShardIndex, Stage};
 use turret_model::HeadInput;
 use turret_retrieval::event::Event;
 use turret_retrieval::generation::{BuiltRecall, Probe, Probes};
-use turret_retrieval::ids::{AdId, GenerationId, ShardId};
+use turret_retrieval::ids::{GenerationId, ShardId};
 use turret_retrieval::merge::merge;
+use turret_retrieval::partitioning::Partitioning;
 use turret_retrieval::revision::Revision;
 use turret_retrieval::topk::Hit;
 use turret_retrieval::vector::UnitVector;
 
+use super::shards::{KS, built_recall};
 use super::{Publication, Step};
 
 /// The most queries.
@@ -25,20 +26,24 @@ const PROBES_MAX: usize = 128;
 /// Ads that each asks for.
 const K: usize = 100;
 
-/// Indexes and writes the shards of generation `id`, which hold `shards`, and its probes; says what the index finds of these.
+/// Indexes and writes the shards of generation `id`, which hold `shards`, clusters where there are centroids, and its probes; says what
+/// the index finds of these, and how it is partitioned.
 pub(super) fn write(
     publication: &Publication<'_>,
     (dir, id): (&Path, &GenerationId),
     shards: Vec<Vec<ShardAd>>,
+    centroids: Option<Vec<UnitVector>>,
     observe: &mut dyn FnMut(Step) -> ControlFlow<()>,
-) -> anyhow::Result<BuiltRecall> {
+) -> anyhow::Result<(BuiltRecall, Partitioning)> {
     let queries = queries(publication)?;
     let total: u64 = shards.iter().map(|ads| ads.len() as u64).sum();
     let k = K.min(total.max(1) as usize);
+    // Where clusters are asked it counts how far the best ads lie apart, and more of them do further.
+    let k_exact = centroids.as_ref().and(KS.last()).map_or(k, |k| (*k).min(total.max(1) as usize));
     let mut found: Vec<Vec<Vec<(Hit, ())>>> = queries.iter().map(|_| Vec::new()).collect();
-    let mut exact = found.clone();
+    let mut exact: Vec<Vec<(Hit, ShardId)>> = queries.iter().map(|_| Vec::new()).collect();
     let mut before = 0;
-    for (shard, ads) in (0..).map(ShardId).zip(shards) {
+    for (shard, ads) in (0u32..).map(ShardId).zip(shards) {
         let count = ads.len() as u64;
         let mut go_on = |progress: turret_index::Progress| match progress.stage {
             Stage::Read => ControlFlow::Continue(()),
@@ -51,33 +56,23 @@ pub(super) fn write(
             let search = Search { vector: query, baseline: None, crowding: None, k, filter: None, exact: false };
             found.push(index.search(&search)?.ads.into_iter().map(|ad| (ad.hit, ())).collect());
         }
-        for (hits, exact) in index.scan_many(&queries, k)?.into_iter().zip(&mut exact) {
-            exact.push(hits.into_iter().map(|hit| (hit, ())).collect());
+        for (hits, exact) in index.scan_many(&queries, k_exact)?.into_iter().zip(&mut exact) {
+            let hits = hits.into_iter().map(|hit| (hit, shard)).collect();
+            *exact = merge(&[std::mem::take(exact), hits], k_exact);
         }
         before += count;
         if observe(Step::Index(before, total)).is_break() {
             bail!("publication was broken off");
         }
     }
-    let best =
-        |lists: &[Vec<(Hit, ())>]| -> Vec<AdId> { merge(lists, k).into_iter().map(|(hit, ())| hit.ad).collect() };
-    let (mut hits, mut wanted) = (0, 0);
-    let mut probes = Vec::with_capacity(queries.len());
-    for ((vector, found), exact) in queries.into_iter().zip(&found).zip(&exact) {
-        let (found, ads) = (best(found).into_iter().collect::<HashSet<AdId>>(), best(exact));
-        hits += ads.iter().filter(|ad| found.contains(ad)).count();
-        wanted += ads.len();
-        probes.push(Probe { vector, ads });
-    }
-    let recall = BuiltRecall {
-        k: k as u32,
-        probes: probes.len() as u32,
-        recall: if wanted == 0 { 1.0 } else { hits as f64 / wanted as f64 },
-    };
+    let partitioning = publication.spread.partitioning(centroids, &queries, &exact);
+    let recall = built_recall(k, &partitioning, &queries, &found, &exact);
+    let best = |ads: Vec<(Hit, ShardId)>| ads.into_iter().take(k).map(|(hit, _)| hit.ad).collect();
+    let probes = queries.into_iter().zip(exact).map(|(vector, exact)| Probe { vector, ads: best(exact) }).collect();
     let path = dir.join(PROBES);
     let text = serde_json::to_vec(&Probes { k: k as u32, probes })?;
     write_flushed(&path, &text).with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(recall)
+    Ok((recall, partitioning))
 }
 
 /// Query embeddings of users spread evenly over all, without a context.

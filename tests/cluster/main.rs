@@ -8,6 +8,7 @@ mod ads;
 mod answers;
 mod bad_input;
 mod client;
+mod clustered;
 mod commands;
 mod depot;
 mod harness;

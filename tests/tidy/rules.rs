@@ -12,15 +12,17 @@ const LINES_MAX: usize = 400;
 const NO_NAMES: [&str; 8] = ["common", "helper", "helpers", "manager", "misc", "util", "utilities", "utils"];
 
 /// Policy that stands beside its actor and is tried without a runtime. The file says so in its first line.
-const PURE: [&str; 11] = [
+const PURE: [&str; 13] = [
     "actors/src/inference_worker/batcher.rs",
     "actors/src/user_partition/pace.rs",
+    "actors/src/live_ads/homes.rs",
     "actors/src/membership/view.rs",
     "actors/src/placement.rs",
     "actors/src/refresh/cursor.rs",
     "actors/src/refresh/schedule.rs",
     "actors/src/restart.rs",
     "actors/src/retrieve/gather.rs",
+    "actors/src/retrieve/route.rs",
     "actors/src/rollout/plan.rs",
     "actors/src/rollout/tally.rs",
     "actors/src/rollout/verdict.rs",

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use turret_retrieval::digest::Digest;
 use turret_retrieval::generation::{BuiltRecall, File, MANIFEST_FORMAT, Metric, Versions};
 use turret_retrieval::ids::EncoderVersion;
+use turret_retrieval::partitioning::Partitioning;
 use turret_retrieval::revision::Revision;
 
 use super::*;
@@ -132,6 +133,7 @@ fn manifest(id: &str, created_at_ms: i64, files: &[(&str, Vec<u8>)]) -> Manifest
         dimension: 8,
         metric: Metric::InnerProduct,
         shard_ads: vec![1],
+        partitioning: Partitioning::Hash,
         partition_users: vec![1],
         attributes: BTreeMap::new(),
         files: files.iter().map(file).collect(),

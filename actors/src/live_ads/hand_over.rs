@@ -1,6 +1,6 @@
 //! Handing changes over: embedded by the ad tower of a generation, and given to its shards.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use ractor::rpc::CallResult;
 use tokio::sync::{Notify, watch};
 use turret_index::{ShardAd, ShardChange, ShardContent};
 use turret_retrieval::generation::Manifest;
-use turret_retrieval::hashing::shard_of;
-use turret_retrieval::ids::{GenerationId, ShardId};
+use turret_retrieval::ids::GenerationId;
 use turret_retrieval::live_ad::{Content, LiveAd};
 use turret_retrieval::revision::Revision;
 use turret_retrieval::vector::UnitVector;
 use turret_store::AdJournal;
 
+use super::homes::{as_told, is_told, told};
 use crate::depot::Depot;
 use crate::offload::{Offload, Panicked};
 use crate::protocol::{
@@ -132,18 +132,14 @@ impl HandOver {
         let manifest = self.manifest(&ask.generation).await?;
         let page = self.page(ask.after).await?;
         let (until, is_last) = (page.last().map_or(ask.after, LiveAd::at), page.len() < CHANGES_MAX);
-        let of_shard =
-            |ad: &LiveAd| shard_of(&ad.id, manifest.shards()) == ask.shard && ad.is_news_after(manifest.ads_until);
+        let of_shard = |ad: &LiveAd| is_told(&manifest, &ad.id, ask.shard) && ad.is_news_after(manifest.ads_until);
         let changes = self.embedded(&manifest, page.into_iter().filter(of_shard).collect()).await?;
+        let changes = changes.iter().map(|change| as_told(&manifest, change, ask.shard)).collect();
         Ok(ReplayPage { changes, until, is_last })
     }
 
     async fn hand_over(&self, manifest: &Arc<Manifest>, page: Vec<LiveAd>) -> Result<(), Refusal> {
-        let mut by_shard: BTreeMap<ShardId, Vec<ShardChange>> = BTreeMap::new();
-        for change in self.embedded(manifest, page).await? {
-            by_shard.entry(shard_of(&change.id, manifest.shards())).or_default().push(change);
-        }
-        for (shard, changes) in by_shard {
+        for (shard, changes) in told(manifest, self.embedded(manifest, page).await?) {
             // One that starts meanwhile asks for what it missed.
             for replica in ractor::pg::get_members(&groups::index(shard, &manifest.id)) {
                 apply(&replica.into(), &manifest.id, changes.clone()).await?;

@@ -34,6 +34,10 @@ struct Beside {
 /// The answers of the shards of one request, as they come in.
 pub struct Gather {
     outcomes: Vec<Option<ShardOutcome>>,
+    /// Whether the shard was asked.
+    asked: Vec<bool>,
+    /// Where the best ads are expected; absent where shards are fair samples.
+    shares: Option<Vec<f64>>,
     lists: Vec<Vec<(Hit, Beside)>>,
     exhausted: bool,
     plans: Vec<ShardPlan>,
@@ -61,22 +65,56 @@ pub struct Gathered {
     pub candidates: Vec<Candidate>,
     /// How complete they are.
     pub coverage: Coverage,
-    /// Every shard answered, and none holds a further ad that passes the filter.
+    /// Every shard there is answered, and none holds a further ad that passes the filter.
     pub exhausted: bool,
     /// How the shards that answered searched, by shard.
     pub plans: Vec<ShardPlan>,
 }
 
 impl Gather {
-    /// Before the first answer of `shards` shards, which were asked for this crowding.
+    /// Before the first answer of `shards` shards, all of which are asked, for this crowding.
     pub fn new(shards: u32, crowding: Option<&Crowding>) -> Self {
         Self {
             outcomes: vec![None; shards as usize],
+            asked: vec![true; shards as usize],
+            shares: None,
             lists: Vec::new(),
             exhausted: true,
             plans: Vec::new(),
             crowd_max: crowding.map(|crowding| crowding.max),
         }
+    }
+
+    /// The same, of which no shard is asked yet.
+    pub fn of_few(shards: u32, crowding: Option<&Crowding>) -> Self {
+        Self { asked: vec![false; shards as usize], ..Self::new(shards, crowding) }
+    }
+
+    /// A shard is asked.
+    pub fn ask(&mut self, shard: ShardId) {
+        if let Some(asked) = self.asked.get_mut(shard.0 as usize) {
+            *asked = true;
+        }
+    }
+
+    /// By shard, the share of the best ads that it is expected to hold.
+    pub fn expect(&mut self, shares: Option<Vec<f64>>) {
+        self.shares = shares;
+    }
+
+    /// As far as which ad the best `k` that pass the filter reach, counted with those that do not: by what the shards that answered
+    /// say of the filter. Infinite where they know of none that passes.
+    pub fn reach(&self, k: usize) -> f64 {
+        let passing: Vec<f64> = self.plans.iter().filter_map(|plan| plan.selectivity).collect();
+        if passing.is_empty() {
+            return k as f64;
+        }
+        k as f64 / (passing.iter().sum::<f64>() / passing.len() as f64)
+    }
+
+    /// Whether there are `k` ads already.
+    pub fn has(&self, k: usize) -> bool {
+        self.best(k).len() == k
     }
 
     /// Takes in what a shard answered; only its first answer counts.
@@ -96,21 +134,30 @@ impl Gather {
         }
     }
 
-    /// Whether every shard has been heard of.
+    /// Whether every shard has been heard of that was asked.
     pub fn is_complete(&self) -> bool {
-        self.outcomes.iter().all(Option::is_some)
+        self.outcomes.iter().zip(&self.asked).all(|(outcome, asked)| outcome.is_some() || !asked)
+    }
+
+    fn best(&self, k: usize) -> Vec<(Hit, Beside)> {
+        let mut taken = self.crowd_max.map(Taken::new);
+        let admits = |ad: &Beside| taken.as_mut().is_none_or(|taken| taken.admits(ad.crowd.as_deref()));
+        merge_within(&self.lists, k, admits)
     }
 
     /// The best `k` of what came; a shard not heard of timed out. `shard_ads[s]` is the number of ads in shard `s`.
     pub fn finish(mut self, k: usize, shard_ads: &[u64]) -> Gathered {
         let outcomes: Vec<(ShardId, ShardOutcome)> = (0u32..)
-            .zip(&self.outcomes)
-            .map(|(shard, outcome)| (ShardId(shard), outcome.unwrap_or(ShardOutcome::Timeout)))
+            .zip(self.outcomes.iter().zip(&self.asked))
+            .filter(|(_, (_, asked))| **asked)
+            .map(|(shard, (outcome, _))| (ShardId(shard), outcome.unwrap_or(ShardOutcome::Timeout)))
             .collect();
-        let coverage = Coverage::of(&outcomes, shard_ads);
-        let mut taken = self.crowd_max.map(Taken::new);
-        let mut admits = |ad: &Beside| taken.as_mut().is_none_or(|taken| taken.admits(ad.crowd.as_deref()));
-        let candidates = merge_within(&self.lists, k, &mut admits)
+        let mut coverage = Coverage::of(&outcomes, shard_ads);
+        if let Some(shares) = &self.shares {
+            coverage = coverage.expecting(&outcomes, shares);
+        }
+        let candidates = self
+            .best(k)
             .into_iter()
             .map(|(hit, Beside { score_without_context, advertiser, shard, .. })| Candidate {
                 hit,
@@ -120,7 +167,8 @@ impl Gather {
             })
             .collect::<Vec<_>>();
         self.plans.sort_by_key(|plan| plan.shard);
-        let exhausted = self.exhausted && coverage.is_full() && candidates.len() < k;
+        let is_of_all = self.asked.iter().all(|asked| *asked);
+        let exhausted = self.exhausted && is_of_all && coverage.is_full() && candidates.len() < k;
         Gathered { candidates, coverage, exhausted, plans: self.plans }
     }
 }
@@ -184,6 +232,24 @@ mod tests {
         assert_eq!(gathered.coverage.reasons, ["shard_timeout:1"]);
         // Shard 1 may hold more, so nobody can say that the filter is exhausted.
         assert!(!gathered.exhausted);
+    }
+
+    #[test]
+    fn shards_that_nobody_asked_are_missing_from_no_answer_and_may_hold_more() {
+        let mut gather = Gather::of_few(3, None);
+        assert!(gather.is_complete());
+        gather.ask(ShardId(2));
+        gather.ask(ShardId(0));
+        gather.expect(Some(vec![0.2, 0.1, 0.7]));
+        gather.take(ShardId(2), Ok(SearchReply { selectivity: Some(0.1), ..reply(&[(9, 0.5)], true) }));
+        assert!(!gather.is_complete() && gather.has(1) && !gather.has(2));
+        gather.take(ShardId(0), Ok(SearchReply { selectivity: Some(0.3), ..reply(&[], true) }));
+        assert!(gather.is_complete() && (gather.reach(10) - 50.0).abs() < 1e-9);
+        let gathered = gather.finish(10, &[5, 3, 2]);
+        assert_eq!((gathered.coverage.shards.asked, gathered.coverage.is_full()), (2, true));
+        assert!((gathered.coverage.documents - 0.7).abs() < 1e-12);
+        assert!((gathered.coverage.estimated_recall - 0.9).abs() < 1e-12);
+        assert!(!gathered.exhausted, "shard 1 was not asked");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The scatter: every shard is asked at once, and whoever is late is left out.
+//! The scatter: shards are asked at once, and whoever is late is left out.
 
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use turret_retrieval::coverage::ShardOutcome;
 use turret_retrieval::ids::ShardId;
 
 use super::gather::{Gather, outcome_of};
+use super::route::Route;
 use super::{Rejection, RetrieveRequest, is_late};
 use crate::index_shard;
 use crate::protocol::{IndexRequest, QueryEmbedding, SearchAsk, SearchReply};
@@ -20,8 +21,11 @@ use crate::wire::{Inbox, Wire};
 /// Time kept back for the merge and the answer.
 const RESERVE: Duration = Duration::from_micros(500);
 
-/// Asks one replica of every shard and gathers until all have answered or the budget, less a reserve, is gone. Where it is
-/// `exact`, every ad that passes is compared.
+/// Asks one replica of each shard that the query goes to, and gathers until all have answered or the budget, less a reserve, is
+/// gone. Where it is `exact`, every ad of every shard that passes is compared.
+///
+/// Shards that are clusters are asked in two waves at most. The nearest come first; where they say that the filter passes little, or
+/// hold too few ads, the best that pass lie further away: then others are asked with the time that is left.
 ///
 /// # Errors
 /// When nothing of the budget is left to ask with.
@@ -31,22 +35,42 @@ pub(super) async fn scatter(
     query: QueryEmbedding,
     exact: bool,
 ) -> Result<Gather, Rejection> {
-    let patience = request.budget.remaining(Instant::now().into_std()).saturating_sub(RESERVE);
-    if patience.is_zero() {
+    let patience = || request.budget.remaining(Instant::now().into_std()).saturating_sub(RESERVE);
+    let first = patience();
+    if first.is_zero() {
         return Err(Rejection::DeadlineExceeded { stage: "scatter" });
     }
-    let ask = SearchAsk {
+    let manifest = &table.manifest;
+    let mut route = if exact { Route::everywhere(manifest) } else { Route::of(manifest, &query.vector) };
+    let mut ask = SearchAsk {
         query,
         k: request.k as u32,
         filter: request.filter.clone(),
         crowding: request.crowding.clone(),
         exact,
-        remaining_us: patience.as_micros() as u64,
+        remaining_us: 0,
     };
-    let mut gather = Gather::new(table.manifest.shards(), request.crowding.as_ref());
+    let mut gather = Gather::of_few(manifest.shards(), request.crowding.as_ref());
+    wave(table, route.next(request.k as f64), &mut ask, first, &mut gather).await;
+    let reach = gather.reach(request.k);
+    if !route.is_at_end() {
+        let more = if gather.has(request.k) { route.next(reach) } else { route.rest() };
+        let left = patience();
+        if !left.is_zero() {
+            wave(table, more, &mut ask, left, &mut gather).await;
+        }
+    }
+    gather.expect(route.shares(reach));
+    Ok(gather)
+}
+
+/// Asks some shards at once, and takes in what they answer within `patience`.
+async fn wave(table: &RoutingTable, shards: &[ShardId], ask: &mut SearchAsk, patience: Duration, gather: &mut Gather) {
+    ask.remaining_us = patience.as_micros() as u64;
     let mut asked = FuturesUnordered::new();
-    for (shard, replicas) in (0u32..).map(ShardId).zip(&table.shards) {
-        match replicas.first() {
+    for shard in shards.iter().copied() {
+        gather.ask(shard);
+        match table.shards.get(shard.0 as usize).and_then(|replicas| replicas.first()) {
             Some(replica) => asked.push(search(shard, replica, ask.clone(), patience)),
             None => gather.take(shard, Err(ShardOutcome::Absent)),
         }
@@ -54,7 +78,6 @@ pub(super) async fn scatter(
     while let Some((shard, answer)) = asked.next().await {
         gather.take(shard, answer);
     }
-    Ok(gather)
 }
 
 async fn search(

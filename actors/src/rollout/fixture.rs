@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use turret_retrieval::digest::Digester;
 use turret_retrieval::generation::{BuiltRecall, File, MANIFEST_FORMAT, Manifest, Metric, Versions};
 use turret_retrieval::ids::{EncoderVersion, GenerationId};
+use turret_retrieval::partitioning::Partitioning;
 use turret_retrieval::revision::Revision;
 
 /// Of 100 ads in 2 shards, and of 4 user partitions.
-pub(super) fn manifest() -> Manifest {
+pub(crate) fn manifest() -> Manifest {
     let digest = Digester::default().finish();
     Manifest {
         format: MANIFEST_FORMAT,
@@ -24,6 +25,7 @@ pub(super) fn manifest() -> Manifest {
         dimension: 16,
         metric: Metric::InnerProduct,
         shard_ads: vec![60, 40],
+        partitioning: Partitioning::Hash,
         partition_users: vec![1; 4],
         attributes: BTreeMap::new(),
         recall: BuiltRecall { k: 10, probes: 8, recall: 1.0 },

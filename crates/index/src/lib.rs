@@ -1,13 +1,14 @@
 //! One shard of the ad index: exact scan and DiskANN behind one type.
 //!
 //! Owns the file of a shard, its postings for filters, the exact scan, the graph, the choice between them for each
-//! search, and what becomes of all of them when ads change. It is the only importer of diskann, whose interface breaks
+//! search, what becomes of all of them when ads change, and which ads lie together. It is the only importer of diskann, whose interface breaks
 //! about twice a month: nothing of it shows outside `graph`. It never mixes generations, never reads the network, keeps no
 //! clock, and never leaves an ad out by itself: which ads may be shown is the caller's filter.
 
 mod attributes;
 mod blocks;
 mod change;
+mod clusters;
 mod exact;
 #[cfg(test)]
 mod fixtures;
@@ -24,6 +25,7 @@ mod view;
 mod writer;
 
 pub use change::{ChangeError, ShardChange, ShardContent};
+pub use clusters::{ClusterSettings, Clustering, cluster};
 pub use format::{Origin, ReadError, WriteError};
 pub use graph::GraphError;
 pub use planner::Plan;

@@ -52,10 +52,10 @@ impl ShardOutcome {
 pub struct Coverage {
     /// Shards, by number.
     pub shards: ShardCounts,
-    /// Share of the generation's ads that the answering shards hold, in [0, 1].
+    /// Share of the generation's ads that the answering shards hold, in [0, 1]: what was looked through.
     pub documents: f64,
     /// Expected recall against an answer of all shards, in [0, 1]. With hash partitioning every shard is a fair
-    /// sample, so this equals `documents`.
+    /// sample, so this equals `documents`; where shards are clusters it is what probes found in shards as near.
     pub estimated_recall: f64,
     /// Why it is not complete: `shard_timeout:5`, in the order of shards.
     pub reasons: Vec<String>,
@@ -88,7 +88,16 @@ impl Coverage {
         }
     }
 
-    /// Whether every shard answered as it should.
+    /// The same of shards that are no fair samples: `shares[s]` of the best ads are expected in shard `s`. Of the ads in all
+    /// shards, none is missing.
+    pub fn expecting(mut self, outcomes: &[(ShardId, ShardOutcome)], shares: &[f64]) -> Self {
+        let answered = outcomes.iter().filter(|(_, outcome)| outcome.has_answered());
+        let expected: f64 = answered.map(|(shard, _)| shares.get(shard.0 as usize).copied().unwrap_or(0.0)).sum();
+        self.estimated_recall = if self.documents < 1.0 { expected.clamp(0.0, 1.0) } else { 1.0 };
+        self
+    }
+
+    /// Whether every shard that was asked answered as it should.
     pub fn is_full(&self) -> bool {
         self.shards.answered == self.shards.asked && self.reasons.is_empty()
     }
@@ -111,6 +120,20 @@ mod tests {
         assert_eq!(coverage.reasons, ["shard_absent:1", "shard_timeout:2"]);
         assert!(!coverage.is_full());
         assert!(Coverage::of(&[], &[]).is_full());
+    }
+
+    #[test]
+    fn where_shards_are_clusters_the_expected_recall_is_what_the_answering_ones_are_expected_to_hold() {
+        let shares = [0.7, 0.25, 0.05];
+        let asked = |second| [(ShardId(0), ShardOutcome::Answered), (ShardId(1), second)];
+        let of = |outcomes: &[_]| Coverage::of(outcomes, &[10, 20, 70]).expecting(outcomes, &shares);
+        let full = of(&asked(ShardOutcome::Answered));
+        assert_eq!((full.shards.asked, full.is_full()), (2, true), "nobody asked the third");
+        assert!((full.documents - 0.3).abs() < 1e-12 && (full.estimated_recall - 0.95).abs() < 1e-12);
+        let part = of(&asked(ShardOutcome::Timeout));
+        assert!(!part.is_full() && (part.estimated_recall - 0.7).abs() < 1e-12);
+        let all = [0, 1, 2].map(|shard| (ShardId(shard), ShardOutcome::Answered));
+        assert_eq!(of(&all).estimated_recall, 1.0);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::attribute_schema::check_kind;
 use crate::digest::Digest;
 use crate::ids::{AdId, EncoderVersion, GenerationId};
 use crate::item::AttributeKind;
+use crate::partitioning::Partitioning;
 use crate::revision::Revision;
 use crate::vector::UnitVector;
 
@@ -32,6 +33,8 @@ pub struct Manifest {
     pub metric: Metric,
     /// How many ads each shard holds; its length is the number of shards.
     pub shard_ads: Vec<u64>,
+    /// How the ads are spread over the shards.
+    pub partitioning: Partitioning,
     /// How many users each partition's snapshot holds; its length is the number of partitions.
     pub partition_users: Vec<u64>,
     /// The attributes that filters may name.
@@ -142,6 +145,9 @@ impl Manifest {
         }
         if self.shard_ads.is_empty() || self.shard_ads.len() > 1024 {
             return fail("shard_ads", "must have 1 to 1024 shards");
+        }
+        if let Err((field, rule)) = self.partitioning.check(self.shard_ads.len(), self.dimension as usize) {
+            return fail(field, rule);
         }
         if self.partition_users.is_empty() || self.partition_users.len() > 1024 {
             return fail("partition_users", "must have 1 to 1024 partitions");

@@ -20,6 +20,7 @@ pub mod item;
 pub mod kept;
 pub mod live_ad;
 pub mod merge;
+pub mod partitioning;
 pub mod revision;
 pub mod state;
 pub mod tier;

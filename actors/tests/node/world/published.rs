@@ -24,6 +24,7 @@ use turret_retrieval::generation::{
 use turret_retrieval::hashing::{partition_of, shard_of};
 use turret_retrieval::ids::{AdId, AdvertiserId, GenerationId, InterestId, ItemId, PartitionId, ShardId, UserId};
 use turret_retrieval::item::{Ad, Attribute, AttributeKind, Interest, Item};
+use turret_retrieval::partitioning::Partitioning;
 use turret_retrieval::revision::Revision;
 use turret_retrieval::state::Precision;
 use turret_retrieval::topk::Hit;
@@ -94,6 +95,7 @@ pub(crate) fn publish(generations: &Path, id: &str, model: &Model) -> Generation
         dimension: model.dimension() as u32,
         metric: Metric::InnerProduct,
         shard_ads,
+        partitioning: Partitioning::Hash,
         partition_users,
         attributes: [("advertiser_id", AttributeKind::Keyword), ("status", AttributeKind::Keyword)]
             .map(|(name, kind)| (name.into(), kind))
