@@ -77,6 +77,8 @@ pub struct Published {
     pub states: u64,
     /// The bytes of all their states.
     pub state_bytes: u64,
+    /// The memory that the shards take where they are served, about.
+    pub index_bytes: u64,
 }
 
 /// How far a publication is.
@@ -143,7 +145,7 @@ fn write_parts(
         write_shard(&dir.join(shard_file(shard)), model.dimension(), ads)?;
         paths.push(shard_file(shard).into());
     }
-    let recall = probes::write(publication, dir, shards, observe)?;
+    let measured = probes::write(publication, dir, shards, observe)?;
     paths.push(PROBES.into());
     let users = users::write(publication, dir, created_at_ms, observe)?;
     paths.extend((0..publication.partitions).map(|p| users_file(turret_retrieval::ids::PartitionId(p)).into()));
@@ -169,7 +171,8 @@ fn write_parts(
         shard_ads,
         partition_users: users.of_partitions,
         attributes,
-        recall,
+        recall: measured.recall,
+        calibrations: measured.calibrations,
         ads_until: publication.live.1,
         files,
     };
@@ -178,7 +181,13 @@ fn write_parts(
     text.push(b'\n');
     let path = dir.join(MANIFEST);
     write_flushed(&path, &text).with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(Published { manifest, inactive, states: users.states, state_bytes: users.state_bytes })
+    Ok(Published {
+        manifest,
+        inactive,
+        states: users.states,
+        state_bytes: users.state_bytes,
+        index_bytes: measured.index_bytes,
+    })
 }
 
 /// Embeds every active ad, and sorts the ads into shards.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use ractor::{Actor, ActorProcessingErr, ActorRef, BytesConvertable, RpcReplyPort};
 use tokio::sync::watch;
 use tokio::time::Instant;
-use turret_index::{ChangeError, Due, Found, IndexSettings, Plan, Refused, Search, ShardChange, ShardIndex};
+use turret_index::{ChangeError, Due, Found, IndexSettings, Refused, Search, ShardChange, ShardIndex};
 use turret_retrieval::ids::{GenerationId, ShardId};
 use turret_retrieval::revision::Revision;
 
@@ -23,6 +23,7 @@ use crate::protocol::{ApplyAsk, CHANGES_MAX, IndexRequest, Refusal, ReplayAsk, S
 use crate::task::Task;
 use crate::wire::{Inbox, Wire, note};
 
+mod observe;
 mod upkeep;
 
 /// What this actor receives.
@@ -90,6 +91,8 @@ pub struct State {
     refused: bool,
 }
 
+/// Of the time of a search, what is kept back for its answer; of little time a quarter.
+const REPLY_RESERVE: Duration = Duration::from_micros(500);
 /// How long a shard waits for the changes that it missed before it serves without them; it asks on.
 const CHANGES_WAIT: Duration = Duration::from_secs(5);
 /// Changes that are made at once by a shard that catches up.
@@ -148,7 +151,9 @@ impl IndexShard {
         let file = shard_file(self.shard);
         self.generation.verify(&file).map_err(|error| error.to_string())?;
         let mut go_on = |_: _| std::ops::ControlFlow::Continue(());
-        ShardIndex::open(&self.generation.dir.join(file), &self.settings, &mut go_on).map_err(|error| error.to_string())
+        let known = self.generation.manifest.calibrations.get(self.shard.0 as usize).and_then(Option::as_ref);
+        let path = self.generation.dir.join(file);
+        ShardIndex::open(&path, &self.settings, known, &mut go_on).map_err(|error| error.to_string())
     }
 
     fn loaded(&self, index: Box<ShardIndex>, myself: &ActorRef<Msg>, state: &mut State) {
@@ -176,8 +181,10 @@ impl IndexShard {
         }
         ractor::pg::join(groups::index(self.shard, &self.generation.manifest.id), vec![myself.get_cell()]);
         if let Some(index) = state.index.clone() {
-            let (ads, backend) = (index.len(), index.backend());
-            tracing::info!(shard, ads, ?backend, "shard serves");
+            let stats = index.stats();
+            let (ads, backend, bytes_per_ad) = (stats.ads, stats.backend, stats.bytes_per_ad());
+            tracing::info!(shard, ads, ?backend, bytes_per_ad, "shard serves");
+            observe::shard(&self.metrics, &shard, &index);
             let (own, myself) = (self.clone(), myself.clone());
             // What came between the last page and the joining of the group was handed to nobody.
             state.catching_up = Some(Task::spawn(async move {
@@ -282,18 +289,18 @@ impl IndexShard {
         let shard = self.shard.to_string();
         let in_flight = self.metrics.searches_in_flight.with_label_values(&[&shard]);
         let duration = self.metrics.search_duration.with_label_values(&[&shard]);
-        let (plans, distances) = (self.metrics.search_plans.clone(), self.metrics.search_distances.clone());
-        let ends = arrived + Duration::from_micros(ask.remaining_us);
+        let metrics = self.metrics.clone();
+        let left = Duration::from_micros(ask.remaining_us);
+        let (ends, stops) = (arrived + left, arrived + left.saturating_sub(REPLY_RESERVE.min(left / 4)));
         let work = move || {
             let started = Instant::now();
             if started >= ends {
                 return Err(Refusal::Expired);
             }
-            let found = run(&index, &ask, verified);
+            let found = run(&index, &ask, verified, &|| Instant::now() >= stops);
             duration.observe(started.elapsed().as_secs_f64());
             if let Ok(found) = &found {
-                plans.with_label_values(&[label(found.plan)]).inc();
-                distances.with_label_values(&[label(found.plan)]).inc_by(found.distances);
+                observe::searched(&metrics, found);
             }
             found
         };
@@ -332,7 +339,7 @@ impl IndexShard {
     }
 }
 
-fn run(index: &ShardIndex, ask: &SearchAsk, verified: bool) -> Result<SearchReply, Refusal> {
+fn run(index: &ShardIndex, ask: &SearchAsk, verified: bool, stop: &dyn Fn() -> bool) -> Result<SearchReply, Refusal> {
     let failed = |why: String| Refusal::Failed(why);
     let (vector, baseline) = (&ask.query.vector, ask.query.without_context.as_ref());
     vector.check(index.dimension()).map_err(|error| failed(format!("vector: {error}")))?;
@@ -344,9 +351,20 @@ fn run(index: &ShardIndex, ask: &SearchAsk, verified: bool) -> Result<SearchRepl
         crowding: ask.crowding.as_ref(),
         exact: ask.exact,
     };
-    let found = index.search(&search).map_err(|error| failed(error.to_string()))?;
-    let Found { ads, exhausted, plan, selectivity, distances } = found;
-    Ok(SearchReply { ads, exhausted, plan, selectivity, distances, verified })
+    let found = index.search_until(&search, stop).map_err(|error| failed(error.to_string()))?;
+    let Found { ads, exhausted, plan, selectivity, selectivity_near, list, distances, early_stopped, compared } = found;
+    Ok(SearchReply {
+        ads,
+        exhausted,
+        plan,
+        selectivity,
+        selectivity_near,
+        list,
+        distances,
+        early_stopped,
+        compared,
+        verified,
+    })
 }
 
 /// Only what will never be taken is a conflict: all else is asked for again.
@@ -354,15 +372,6 @@ fn refusal(error: &ChangeError) -> Refusal {
     match error {
         ChangeError::Kind { .. } | ChangeError::Rows(_) => Refusal::Conflict(error.to_string()),
         ChangeError::Broken => Refusal::Failed(error.to_string()),
-    }
-}
-
-fn label(plan: Plan) -> &'static str {
-    match plan {
-        Plan::Exact => "exact",
-        Plan::ExactPostings => "exact_postings",
-        Plan::InGraph => "in_graph",
-        Plan::Graph => "graph",
     }
 }
 

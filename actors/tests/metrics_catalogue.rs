@@ -41,6 +41,14 @@ fn catalogue() -> String {
         searches_in_flight,
         search_plans,
         search_distances,
+        search_selectivity,
+        search_list,
+        search_early_stopped,
+        index_ads,
+        index_bytes,
+        index_bytes_per_ad,
+        calibrated_list,
+        calibrated_recall,
         index_generation,
         user_lookups,
         write_group_asks,
@@ -59,10 +67,11 @@ fn catalogue() -> String {
         wire_rejected,
         ready,
     } = Metrics::new(&registry).expect("a new registry knows none of the names");
-    let counters: [&IntCounterVec; 12] = [
+    let counters: [&IntCounterVec; 13] = [
         &requests,
         &search_plans,
         &search_distances,
+        &search_early_stopped,
         &user_lookups,
         &retention,
         &shadow_compared,
@@ -73,17 +82,28 @@ fn catalogue() -> String {
         &actor_restarts,
         &wire_rejected,
     ];
-    let gauges: [&IntGaugeVec; 3] = [&searches_in_flight, &queue_rows, &peers];
+    let gauges: [&IntGaugeVec; 6] =
+        [&searches_in_flight, &queue_rows, &peers, &index_ads, &index_bytes, &calibrated_list];
     let histograms: [&HistogramVec; 4] = [&request_duration, &stage_duration, &search_duration, &batch_rows];
     counters.iter().for_each(|counter| counter.with_label_values(&labels(*counter)).inc());
     gauges.iter().for_each(|gauge| gauge.with_label_values(&labels(*gauge)).set(1));
     histograms.iter().for_each(|histogram| histogram.with_label_values(&labels(*histogram)).observe(1.0));
-    for gauge in [&index_generation, &shadow_recall] {
+    for gauge in [&index_generation, &shadow_recall, &index_bytes_per_ad, &calibrated_recall] {
         gauge.with_label_values(&labels(gauge)).set(1.0);
     }
 
-    let alone: [&dyn Collector; 6] =
-        [&coverage, &write_group_asks, &index_generation, &shadow_recall, &refresh_last_success, &ready];
+    let alone: [&dyn Collector; 10] = [
+        &coverage,
+        &write_group_asks,
+        &search_selectivity,
+        &search_list,
+        &index_bytes_per_ad,
+        &calibrated_recall,
+        &index_generation,
+        &shadow_recall,
+        &refresh_last_success,
+        &ready,
+    ];
     let counters = counters.iter().map(|counter| line(*counter, &registry));
     let gauges = gauges.iter().map(|gauge| line(*gauge, &registry));
     let histograms = histograms.iter().map(|histogram| line(*histogram, &registry));

@@ -10,6 +10,7 @@ use turret_actors::durable::write_flushed;
 use turret_actors::generation::PROBES;
 use turret_index::{Search, ShardAd, ShardIndex, Stage};
 use turret_model::HeadInput;
+use turret_retrieval::calibration::Calibration;
 use turret_retrieval::event::Event;
 use turret_retrieval::generation::{BuiltRecall, Probe, Probes};
 use turret_retrieval::ids::AdId;
@@ -24,19 +25,28 @@ const PROBES_MAX: usize = 128;
 /// Ads that each asks for.
 const K: usize = 100;
 
+/// What was measured of the shards.
+pub(super) struct Measured {
+    pub(super) recall: BuiltRecall,
+    /// By shard.
+    pub(super) calibrations: Vec<Option<Calibration>>,
+    /// Memory of all shards together.
+    pub(super) index_bytes: u64,
+}
+
 /// Writes the probes of a generation whose shards hold `shards`, and says what the index finds of them.
 pub(super) fn write(
     publication: &Publication<'_>,
     dir: &Path,
     shards: Vec<Vec<ShardAd>>,
     observe: &mut dyn FnMut(Step) -> ControlFlow<()>,
-) -> anyhow::Result<BuiltRecall> {
+) -> anyhow::Result<Measured> {
     let queries = queries(publication)?;
     let total: u64 = shards.iter().map(|ads| ads.len() as u64).sum();
     let k = K.min(total.max(1) as usize);
     let mut found: Vec<Vec<Vec<(Hit, ())>>> = queries.iter().map(|_| Vec::new()).collect();
     let mut exact = found.clone();
-    let mut before = 0;
+    let (mut before, mut calibrations, mut index_bytes) = (0, Vec::new(), 0);
     for ads in shards {
         let count = ads.len() as u64;
         let mut go_on = |progress: turret_index::Progress| match progress.stage {
@@ -44,6 +54,10 @@ pub(super) fn write(
             Stage::Graph => observe(Step::Index(before + progress.done, total)),
         };
         let index = ShardIndex::build(publication.model.dimension(), ads, publication.index, &mut go_on)?;
+        // Half are measured with, and the recall is that of all.
+        let chosen: Vec<UnitVector> = queries.iter().step_by(2).cloned().collect();
+        calibrations.push(index.calibrate(&chosen)?);
+        index_bytes += index.stats().bytes() as u64;
         for (query, found) in queries.iter().zip(&mut found) {
             let search = Search { vector: query, baseline: None, crowding: None, k, filter: None, exact: false };
             found.push(index.search(&search)?.ads.into_iter().map(|ad| (ad.hit, ())).collect());
@@ -74,7 +88,7 @@ pub(super) fn write(
     let path = dir.join(PROBES);
     let text = serde_json::to_vec(&Probes { k: k as u32, probes })?;
     write_flushed(&path, &text).with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(recall)
+    Ok(Measured { recall, calibrations, index_bytes })
 }
 
 /// Query embeddings of users spread evenly over all, without a context.

@@ -109,7 +109,7 @@ pub(crate) fn settings(dir: &TempDir) -> NodeSettings {
             degree: 16,
             build_list: 32,
             alpha: 1.2,
-            search_list: 32,
+            target_recall: 0.95,
             threads: 1,
         },
         store: StoreSettings { events_per_user_max: 1_000, cache_bytes: 1 << 20 },

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use roaring::RoaringBitmap;
+use turret_retrieval::calibration::Calibration;
 use turret_retrieval::item::AttributeKind;
 
 use crate::attributes::{Postings, Segment};
@@ -26,10 +27,13 @@ use crate::vectors::Vectors;
 use crate::view::{Counts, ListedAd, View};
 use crate::writer::{Writer, name_bytes};
 
+mod calibrate;
 mod overhaul;
+mod recent;
 mod scan;
 mod upkeep;
 
+use recent::Recent;
 use upkeep::Upkeep;
 pub use upkeep::{Due, Refused};
 
@@ -42,6 +46,7 @@ pub struct ShardIndex {
     settings: IndexSettings,
     planner: Planner,
     now: RwLock<Arc<View>>,
+    recent: Recent,
     // Taken in this order, none of them by a search.
     overhauling: Mutex<()>,
     upkeep: Mutex<Upkeep>,
@@ -96,17 +101,20 @@ pub enum BuildError {
 }
 
 impl ShardIndex {
-    /// Reads the shard at `path` and indexes it; `observe` is told how far that is, and may break off.
+    /// Reads the shard at `path` and indexes it; `observe` is told how far that is, and may break off. What was measured of the
+    /// same ads by the same settings is taken for granted; without it the graph is measured with ads for queries.
     ///
     /// # Errors
     /// The first thing wrong with the file, or why the graph could not be built.
     pub fn open(
         path: &Path,
         settings: &IndexSettings,
+        calibration: Option<&Calibration>,
         observe: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Self, OpenError> {
         let rows = read_observed(path, &mut |done, total| observe(Progress { stage: Stage::Read, done, total }))?;
-        Self::index(rows, settings, observe).map_err(|source| OpenError::Graph { path: path.to_owned(), source })
+        Self::index(rows, settings, calibration, observe)
+            .map_err(|source| OpenError::Graph { path: path.to_owned(), source })
     }
 
     /// Indexes `ads`, given in any order; `observe` is told how far that is, and may break off.
@@ -119,12 +127,13 @@ impl ShardIndex {
         settings: &IndexSettings,
         observe: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Self, BuildError> {
-        Ok(Self::index(ShardRows::new(dimension, ads)?, settings, observe)?)
+        Ok(Self::index(ShardRows::new(dimension, ads)?, settings, None, observe)?)
     }
 
     fn index(
         rows: ShardRows,
         settings: &IndexSettings,
+        calibration: Option<&Calibration>,
         observe: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Self, GraphError> {
         let ShardRows { dimension, vectors, ads, kinds } = rows;
@@ -147,7 +156,7 @@ impl ShardIndex {
             Counts { ads: total as usize, linked: graph.as_ref().map_or(0, |_| total as usize), ..Counts::default() };
         let ads = listed.inspect(|ad| counts.name_bytes += name_bytes(ad)).map(Arc::new).collect();
         let writer = Writer::new(&ads, total as u32);
-        let view = View {
+        let mut view = View {
             vectors: Arc::new(vectors),
             ads: Arc::new(ads),
             live: Arc::new(live),
@@ -155,13 +164,16 @@ impl ShardIndex {
             postings: Arc::new(postings),
             kinds: Arc::new(kinds),
             graph: graph.map(Arc::new),
+            measured: None,
             counts,
             era: Arc::default(),
         };
+        view.measured = calibrate::known_or_measured(&view, settings, calibration)?.map(Arc::new);
         Ok(Self {
             settings: settings.clone(),
             planner,
             now: RwLock::new(Arc::new(view)),
+            recent: Recent::default(),
             overhauling: Mutex::default(),
             upkeep: Mutex::new(upkeep),
             writer: Mutex::new(writer),
@@ -175,7 +187,20 @@ impl ShardIndex {
     /// # Errors
     /// When `search` breaks a rule; asking again will not help.
     pub fn search(&self, search: &Search<'_>) -> Result<Found, SearchError> {
-        self.view().search(&self.planner, search)
+        self.search_until(search, &|| false)
+    }
+
+    /// The same; when `stop` says that time is up, the best so far, which says so ([`Found::early_stopped`]).
+    ///
+    /// It is asked every some 4,000 ads of a scan, and between one walk of the graph and a longer one. At least one such part is
+    /// done, whatever it says.
+    ///
+    /// # Errors
+    /// As [`search`](Self::search).
+    pub fn search_until(&self, search: &Search<'_>, stop: &dyn Fn() -> bool) -> Result<Found, SearchError> {
+        let found = self.view().search(&self.planner, search, stop)?;
+        self.recent.note(search.vector.as_slice());
+        Ok(found)
     }
 
     /// Makes changes, in whatever order they come; what is known already changes nothing. From its return on, searches see

@@ -183,6 +183,7 @@ impl Writer {
         } else {
             self.registers.push(registers);
         }
+        next.counts.born += 1;
         let listed = ListedAd { id, advertiser: content.ad.advertiser().map(Into::into) };
         next.counts.name_bytes += name_bytes(&listed);
         Arc::make_mut(&mut next.vectors).set(row, content.embedding.as_slice());

@@ -7,6 +7,7 @@ use turret_retrieval::vector::{UnitVector, VectorError, dot};
 
 use super::*;
 use crate::fixtures::{ads, any_of, brute_force, clustered, keyword, settings, unit};
+use crate::planner::Costs;
 use crate::{FoundAd, Plan, UnitError, write_shard};
 
 mod churn;
@@ -14,7 +15,9 @@ mod crowding;
 mod globo;
 mod large;
 mod live;
+mod matrix;
 mod recall;
+mod stopping;
 
 const DIMENSION: usize = 24;
 const CLUSTERS: usize = 40;
@@ -34,11 +37,17 @@ static ADS: LazyLock<Vec<ShardAd>> = LazyLock::new(|| {
     })
 });
 static EXACT: LazyLock<ShardIndex> = LazyLock::new(|| index(ADS.clone(), &settings(Backend::Exact)));
-static GRAPH: LazyLock<ShardIndex> = LazyLock::new(|| index(ADS.clone(), &settings(Backend::DiskAnn)));
+static GRAPH: LazyLock<ShardIndex> = LazyLock::new(|| walking(index(ADS.clone(), &settings(Backend::DiskAnn))));
 
 fn index(ads: Vec<ShardAd>, settings: &IndexSettings) -> ShardIndex {
     let dimension = ads.first().map_or(3, |row| row.embedding.as_slice().len());
     ShardIndex::build(dimension, ads, settings, &mut |_| ControlFlow::Continue(())).unwrap()
+}
+
+/// As if a walk cost next to nothing: what the filter leaves of so few ads would be scanned.
+fn walking(mut index: ShardIndex) -> ShardIndex {
+    index.planner.costs = Costs { distance: 0.1, posting: 1.0, masked: 0.0 };
+    index
 }
 
 fn queries(count: usize) -> Vec<UnitVector> {
@@ -103,7 +112,7 @@ fn equal_scores_are_ordered_by_ad_id() {
     let mut same = ads(&vec![vector.clone(); 40], |_| vec![]);
     same.reverse();
     for backend in [Backend::Exact, Backend::DiskAnn] {
-        let index = index(same.clone(), &IndexSettings { search_list: 10, ..settings(backend) });
+        let index = index(same.clone(), &IndexSettings { ..settings(backend) });
         let found = search(&index, &vector, 7, None);
         assert_eq!(found.ads.len(), 7);
         assert!(hits(&found).is_sorted_by(|a, b| a.score == b.score && a.ad < b.ad), "{found:?}");
@@ -246,10 +255,11 @@ fn an_opened_shard_answers_as_the_built_one() {
             stages.push(progress.stage);
             ControlFlow::Continue(())
         };
-        let opened = ShardIndex::open(&path, &settings, observe).unwrap();
+        let opened = ShardIndex::open(&path, &settings, None, observe).unwrap();
         assert_eq!(stages.contains(&Stage::Graph), settings.backend == Backend::DiskAnn);
         assert_eq!(opened.backend(), settings.backend);
         let built = index(ADS[..1_000].to_vec(), &settings);
+        assert_eq!(opened.calibration(), built.calibration());
         let filter = any_of("half", &["no"]);
         for query in queries(10) {
             assert_eq!(search(&opened, &query, 10, None), search(&built, &query, 10, None));
@@ -261,9 +271,9 @@ fn an_opened_shard_answers_as_the_built_one() {
             if progress.stage == stage { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         }
     };
-    let error = ShardIndex::open(&path, &settings(Backend::DiskAnn), &mut stop(Stage::Read)).unwrap_err();
+    let error = ShardIndex::open(&path, &settings(Backend::DiskAnn), None, &mut stop(Stage::Read)).unwrap_err();
     assert!(error.to_string().ends_with("0.shard: reading was broken off"), "{error}");
-    let error = ShardIndex::open(&path, &settings(Backend::DiskAnn), &mut stop(Stage::Graph)).unwrap_err();
+    let error = ShardIndex::open(&path, &settings(Backend::DiskAnn), None, &mut stop(Stage::Graph)).unwrap_err();
     assert!(error.to_string().ends_with("0.shard: building the graph was broken off"), "{error}");
 }
 
