@@ -382,3 +382,6 @@ where
     // A caller that has gone away needs no answer.
     drop(reply.send(Wire::new(result)));
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,8 +27,10 @@ const SHARES: [f64; 8] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.2, 0.5, 0.9];
 const K: usize = 100;
 /// Turns of each; the median counts.
 const ROUNDS: usize = 5;
-/// Searches of each query in a turn: the system counts CPU time by milliseconds.
+/// Searches of each query before it is known how long they take.
 const REPEATS: usize = 4;
+/// CPU microseconds of a turn, about: the system counts them by milliseconds.
+const TURN_US: f64 = 80_000.0;
 
 fn main() {
     // `cargo bench` adds an argument of its own.
@@ -149,16 +151,23 @@ fn search(index: &ShardIndex, world: &World, query: usize, filter: Option<&Filte
 
 /// CPU microseconds a query of each, medians of rounds in turns.
 fn turns<const N: usize>(index: &ShardIndex, world: &World, what: [(&Vec<Option<Filter>>, bool); N]) -> [f64; N] {
+    let turn = |(filters, exact): &(&Vec<Option<Filter>>, bool), repeats: usize| {
+        let before = cpu_of_thread();
+        for _ in 0..repeats {
+            for (query, filter) in filters.iter().enumerate() {
+                std::hint::black_box(search(index, world, query, filter.as_ref(), *exact));
+            }
+        }
+        (cpu_of_thread() - before) * 1e6 / (repeats * QUERIES) as f64
+    };
+    let repeats = what.each_ref().map(|what| {
+        let us = turn(what, REPEATS).max(1.0);
+        (TURN_US / (us * QUERIES as f64)).ceil() as usize
+    });
     let mut times = [const { Vec::new() }; N];
     for _ in 0..ROUNDS {
-        for (times, (filters, exact)) in times.iter_mut().zip(&what) {
-            let before = cpu_of_thread();
-            for _ in 0..REPEATS {
-                for (query, filter) in filters.iter().enumerate() {
-                    std::hint::black_box(search(index, world, query, filter.as_ref(), *exact));
-                }
-            }
-            times.push((cpu_of_thread() - before) * 1e6 / (REPEATS * QUERIES) as f64);
+        for ((times, what), repeats) in times.iter_mut().zip(&what).zip(repeats) {
+            times.push(turn(what, repeats));
         }
     }
     times.map(|mut times| {

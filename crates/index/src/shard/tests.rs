@@ -306,6 +306,10 @@ fn a_shard_says_what_it_is_made_of() {
     assert_eq!((exact.backend, graph.backend), (Backend::Exact, Backend::DiskAnn));
     assert_eq!(exact.graph_bytes, 0);
     assert!(graph.graph_bytes > graph.vector_bytes && graph.posting_bytes > 0);
+    // Twice as numbers and once as codes, 42 edges, a quarter of slots more than ads, and what ids and attributes take.
+    assert!(exact.bytes_per_ad() < 450.0 && graph.bytes_per_ad() < 900.0, "{exact:?} {graph:?}");
+    let parts = [graph.vector_bytes, graph.graph_bytes, graph.posting_bytes, graph.id_bytes];
+    assert_eq!(graph.bytes(), parts.iter().sum::<usize>());
 }
 
 #[test]
