@@ -203,6 +203,10 @@ bench-churn ads="200000":
 bench-snapshot *ads:
     cargo bench --locked -p turret-index --bench snapshot -- {{ ads }}
 
+# What filters cost and find at every selectivity, beside an exact scan of what passes; into docs/results/filters.json
+bench-filters *ads:
+    cargo bench --locked -p turret-index --bench filters -- {{ ads }}
+
 # The same on a GPU, and whether it computes what the CPU does; the Python given must have PyTorch for CUDA, and safetensors
 bench-gpu python="python3" device="cuda:0": build-cuda
     target/cuda/test-model on_a_gpu

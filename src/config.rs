@@ -297,7 +297,7 @@ fn index(section: Section<'_>) -> IndexConfig {
             degree: section.size("degree", 32, 8..=128),
             build_list: section.size("build_list", 100, 16..=1_000),
             alpha: section.number("alpha", 1.2, 1.0..=2.0) as f32,
-            search_list: section.size("search_list", 100, 10..=4_000),
+            target_recall: section.number("target_recall", 0.95, 0.01..=1.0),
             threads: section.size("threads", cores(), 1..=256),
         },
     };

@@ -82,6 +82,8 @@ pub struct Published {
     pub states: u64,
     /// The bytes of all their states.
     pub state_bytes: u64,
+    /// The memory that the shards take where they are served, about.
+    pub index_bytes: u64,
 }
 
 /// How far a publication is.
@@ -148,7 +150,7 @@ fn write_parts(
     let (shards, centroids) = publication.spread.split(ads, publication.shards, model.dimension());
     let shard_ads = shards.iter().map(|ads| ads.len() as u64).collect();
     paths.extend((0..publication.shards).map(|shard| shard_file(ShardId(shard)).into()));
-    let (recall, partitioning) = probes::write(publication, (dir, &id), shards, centroids, observe)?;
+    let measured = probes::write(publication, (dir, &id), shards, centroids, observe)?;
     paths.push(PROBES.into());
     let users = users::write(publication, dir, created_at_ms, observe)?;
     paths.extend((0..publication.partitions).map(|p| users_file(turret_retrieval::ids::PartitionId(p)).into()));
@@ -172,10 +174,11 @@ fn write_parts(
         dimension: model.dimension() as u32,
         metric: Metric::InnerProduct,
         shard_ads,
-        partitioning,
+        partitioning: measured.partitioning,
         partition_users: users.of_partitions,
         attributes,
-        recall,
+        recall: measured.recall,
+        calibrations: measured.calibrations,
         ads_until: publication.live.1,
         files,
     };
@@ -184,7 +187,13 @@ fn write_parts(
     text.push(b'\n');
     let path = dir.join(MANIFEST);
     write_flushed(&path, &text).with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(Published { manifest, inactive, states: users.states, state_bytes: users.state_bytes })
+    Ok(Published {
+        manifest,
+        inactive,
+        states: users.states,
+        state_bytes: users.state_bytes,
+        index_bytes: measured.index_bytes,
+    })
 }
 
 /// An ad with its item, where the data set has that.

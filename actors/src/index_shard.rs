@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, BytesConvertable, RpcReplyPort};
 use tokio::time::Instant;
-use turret_index::{ChangeError, Due, Found, IndexSettings, Plan, Refused, Search, ShardIndex, Written};
+use turret_index::{ChangeError, Due, Found, IndexSettings, Refused, Search, ShardIndex, Written};
 use turret_retrieval::ids::{GenerationId, ShardId};
 use turret_retrieval::revision::Revision;
 
@@ -21,6 +21,7 @@ use crate::task::Task;
 use crate::wire::{Inbox, Wire, note};
 
 mod loading;
+mod observe;
 mod snapshots;
 mod upkeep;
 
@@ -127,6 +128,8 @@ pub struct State {
     pace: Pace,
 }
 
+/// Of the time of a search, what is kept back for its answer; of little time a quarter.
+const REPLY_RESERVE: Duration = Duration::from_micros(500);
 /// How long a shard waits for the changes that it missed before it serves without them; it asks on.
 const CHANGES_WAIT: Duration = Duration::from_secs(5);
 /// Before they are asked for again, and before upkeep that could not be done is tried again.
@@ -233,18 +236,18 @@ impl IndexShard {
         let shard = self.shard.to_string();
         let in_flight = self.metrics.searches_in_flight.with_label_values(&[&shard]);
         let duration = self.metrics.search_duration.with_label_values(&[&shard]);
-        let (plans, distances) = (self.metrics.search_plans.clone(), self.metrics.search_distances.clone());
-        let ends = arrived + Duration::from_micros(ask.remaining_us);
+        let metrics = self.metrics.clone();
+        let left = Duration::from_micros(ask.remaining_us);
+        let (ends, stops) = (arrived + left, arrived + left.saturating_sub(REPLY_RESERVE.min(left / 4)));
         let work = move || {
             let started = Instant::now();
             if started >= ends {
                 return Err(Refusal::Expired);
             }
-            let found = run(&index, &ask, verified);
+            let found = run(&index, &ask, verified, &|| Instant::now() >= stops);
             duration.observe(started.elapsed().as_secs_f64());
             if let Ok(found) = &found {
-                plans.with_label_values(&[label(found.plan)]).inc();
-                distances.with_label_values(&[label(found.plan)]).inc_by(found.distances);
+                observe::searched(&metrics, found);
             }
             found
         };
@@ -283,7 +286,7 @@ impl IndexShard {
     }
 }
 
-fn run(index: &ShardIndex, ask: &SearchAsk, verified: bool) -> Result<SearchReply, Refusal> {
+fn run(index: &ShardIndex, ask: &SearchAsk, verified: bool, stop: &dyn Fn() -> bool) -> Result<SearchReply, Refusal> {
     let failed = |why: String| Refusal::Failed(why);
     let (vector, baseline) = (&ask.query.vector, ask.query.without_context.as_ref());
     vector.check(index.dimension()).map_err(|error| failed(format!("vector: {error}")))?;
@@ -295,9 +298,20 @@ fn run(index: &ShardIndex, ask: &SearchAsk, verified: bool) -> Result<SearchRepl
         crowding: ask.crowding.as_ref(),
         exact: ask.exact,
     };
-    let found = index.search(&search).map_err(|error| failed(error.to_string()))?;
-    let Found { ads, exhausted, plan, selectivity, distances } = found;
-    Ok(SearchReply { ads, exhausted, plan, selectivity, distances, verified })
+    let found = index.search_until(&search, stop).map_err(|error| failed(error.to_string()))?;
+    let Found { ads, exhausted, plan, selectivity, selectivity_near, list, distances, early_stopped, compared } = found;
+    Ok(SearchReply {
+        ads,
+        exhausted,
+        plan,
+        selectivity,
+        selectivity_near,
+        list,
+        distances,
+        early_stopped,
+        compared,
+        verified,
+    })
 }
 
 /// Only what will never be taken is a conflict: all else is asked for again.
@@ -310,15 +324,6 @@ fn refusal(error: &ChangeError) -> Refusal {
     }
 }
 
-fn label(plan: Plan) -> &'static str {
-    match plan {
-        Plan::Exact => "exact",
-        Plan::ExactPostings => "exact_postings",
-        Plan::InGraph => "in_graph",
-        Plan::Graph => "graph",
-    }
-}
-
 fn answer<T>(reply: Reply<T>, result: Result<T, Refusal>)
 where
     Wire<Result<T, Refusal>>: BytesConvertable,
@@ -326,3 +331,6 @@ where
     // A caller that has gone away needs no answer.
     drop(reply.send(Wire::new(result)));
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,10 @@ const DURATION_BUCKETS: &[f64] =
 
 const ROW_BUCKETS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
 
+const SELECTIVITY_BUCKETS: &[f64] = &[0.001, 0.005, 0.01, 0.05, 0.1, 0.2, 0.5, 0.9, 1.0];
+
+const LIST_BUCKETS: &[f64] = &[32.0, 64.0, 128.0, 256.0, 512.0, 1_024.0, 2_048.0, 4_096.0, 16_384.0];
+
 const RATIO_BUCKETS: &[f64] = &[0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 1.0];
 
 /// Handles to the metrics of one node. Cheap to clone.
@@ -34,6 +38,22 @@ pub struct Metrics {
     pub search_plans: IntCounterVec,
     /// Ads compared with a query, by how the shard searched.
     pub search_distances: IntCounterVec,
+    /// Share of a shard's ads that pass the filter of a search.
+    pub search_selectivity: Histogram,
+    /// Candidate lists of walks.
+    pub search_list: Histogram,
+    /// Searches whose time was up before they had compared all that they had to.
+    pub search_early_stopped: IntCounterVec,
+    /// What the ads and rows of a shard are.
+    pub index_ads: IntGaugeVec,
+    /// The memory of a shard, by part.
+    pub index_bytes: IntGaugeVec,
+    /// The memory of a shard for each of its ads.
+    pub index_bytes_per_ad: GaugeVec,
+    /// The candidate list that reaches the target, by the number of ads asked for.
+    pub calibrated_list: IntGaugeVec,
+    /// The recall that was measured with it.
+    pub calibrated_recall: GaugeVec,
     /// The generation a shard serves, as the time it was made.
     pub index_generation: GaugeVec,
     /// Shards opened, by what was opened.
@@ -97,6 +117,16 @@ impl Metrics {
         let histogram = |name: &str, text: &str, labels: &[&str], buckets: &[f64]| -> Result<_, prometheus::Error> {
             let options = HistogramOpts::new(name, text).buckets(buckets.to_vec());
             let metric = HistogramVec::new(options, labels)?;
+            registry.register(Box::new(metric.clone()))?;
+            Ok(metric)
+        };
+        let shares = |name: &str, text: &str, labels: &[&str]| -> Result<GaugeVec, prometheus::Error> {
+            let metric = GaugeVec::new(Opts::new(name, text), labels)?;
+            registry.register(Box::new(metric.clone()))?;
+            Ok(metric)
+        };
+        let plain = |name: &str, text: &str, buckets: &[f64]| -> Result<Histogram, prometheus::Error> {
+            let metric = Histogram::with_opts(HistogramOpts::new(name, text).buckets(buckets.to_vec()))?;
             registry.register(Box::new(metric.clone()))?;
             Ok(metric)
         };
@@ -168,6 +198,42 @@ impl Metrics {
                 "turret_search_distances_total",
                 "Ads compared with a query, by how the shard searched",
                 &["plan"],
+            )?,
+            search_selectivity: plain(
+                "turret_search_selectivity_ratio",
+                "Share of a shard's ads that pass the filter of a search",
+                SELECTIVITY_BUCKETS,
+            )?,
+            search_list: plain(
+                "turret_search_list_entries",
+                "Longest candidate list of a search that walked the graph",
+                LIST_BUCKETS,
+            )?,
+            search_early_stopped: counter(
+                "turret_search_early_stopped_total",
+                "Searches of shards whose time was up before they were done, by how they searched",
+                &["plan"],
+            )?,
+            index_ads: gauges(
+                "turret_index_ads",
+                "Ads of a shard, and rows of dead ones, by state",
+                &["shard", "state"],
+            )?,
+            index_bytes: gauges("turret_index_bytes", "Memory of a shard, about, by part", &["shard", "part"])?,
+            index_bytes_per_ad: shares(
+                "turret_index_bytes_per_ad",
+                "Memory of a shard for each of its ads, about",
+                &["shard"],
+            )?,
+            calibrated_list: gauges(
+                "turret_index_calibrated_list_entries",
+                "Candidate list that reaches the target recall, by the ads asked for",
+                &["shard", "k"],
+            )?,
+            calibrated_recall: shares(
+                "turret_index_calibrated_recall",
+                "Mean recall measured with the calibrated list, by the ads asked for",
+                &["shard", "k"],
             )?,
             index_generation,
             index_opens: counter("turret_index_opens_total", "Shards opened, by what was opened", &["from"])?,

@@ -77,8 +77,16 @@ pub struct SearchReply {
     pub plan: Plan,
     /// Share of the shard's ads that pass the filter, where there was one.
     pub selectivity: Option<f64>,
+    /// Share of those near the query that was expected to pass, where the plan depended on it.
+    pub selectivity_near: Option<f64>,
+    /// The longest candidate list of a walk; 0 where nothing was walked.
+    pub list: u32,
     /// Ads that were compared with the query: what the search cost.
     pub distances: u64,
+    /// Whether time was up: these are the best of what was compared until then.
+    pub early_stopped: bool,
+    /// The share of what had to be compared that was, about, in [0, 1].
+    pub compared: f64,
     /// Whether it has every change of its ads that there was when it asked for them, before it began to serve.
     pub verified: bool,
 }

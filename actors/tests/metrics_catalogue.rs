@@ -41,6 +41,14 @@ fn catalogue() -> String {
         searches_in_flight,
         search_plans,
         search_distances,
+        search_selectivity,
+        search_list,
+        search_early_stopped,
+        index_ads,
+        index_bytes,
+        index_bytes_per_ad,
+        calibrated_list,
+        calibrated_recall,
         index_generation,
         index_opens,
         snapshot_duration,
@@ -63,11 +71,12 @@ fn catalogue() -> String {
         wire_rejected,
         ready,
     } = Metrics::new(&registry).expect("a new registry knows none of the names");
-    let counters: [&IntCounterVec; 13] = [
+    let counters: [&IntCounterVec; 14] = [
         &index_opens,
         &requests,
         &search_plans,
         &search_distances,
+        &search_early_stopped,
         &user_lookups,
         &retention,
         &shadow_compared,
@@ -78,19 +87,24 @@ fn catalogue() -> String {
         &actor_restarts,
         &wire_rejected,
     ];
-    let gauges: [&IntGaugeVec; 4] = [&searches_in_flight, &snapshot_bytes, &queue_rows, &peers];
+    let gauges: [&IntGaugeVec; 7] =
+        [&searches_in_flight, &snapshot_bytes, &queue_rows, &peers, &index_ads, &index_bytes, &calibrated_list];
     let histograms: [&HistogramVec; 5] =
         [&request_duration, &stage_duration, &search_duration, &snapshot_duration, &batch_rows];
     counters.iter().for_each(|counter| counter.with_label_values(&labels(*counter)).inc());
     gauges.iter().for_each(|gauge| gauge.with_label_values(&labels(*gauge)).set(1));
     histograms.iter().for_each(|histogram| histogram.with_label_values(&labels(*histogram)).observe(1.0));
-    for gauge in [&index_generation, &snapshot_last, &shadow_recall] {
+    for gauge in [&index_generation, &snapshot_last, &shadow_recall, &index_bytes_per_ad, &calibrated_recall] {
         gauge.with_label_values(&labels(gauge)).set(1.0);
     }
 
-    let alone: [&dyn Collector; 7] = [
+    let alone: [&dyn Collector; 11] = [
         &coverage,
         &write_group_asks,
+        &search_selectivity,
+        &search_list,
+        &index_bytes_per_ad,
+        &calibrated_recall,
         &index_generation,
         &snapshot_last,
         &shadow_recall,

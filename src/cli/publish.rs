@@ -181,8 +181,9 @@ pub(super) fn summary(config: &Config, published: &Published) -> String {
         states => format!(" (states of {} bytes on average)", published.state_bytes / states),
     };
     let clusters = manifest.partitioning.clusters().map(|clusters| clustered(clusters, &manifest.shard_ads));
+    let per_ad = published.index_bytes / manifest.ads().max(1);
     format!(
-        "{}: {} ads in {} shards{left_out}, recall@{} of the index {:.4}, {users} users in {} partitions{states}, {} + {} → {}{}",
+        "{}: {} ads in {} shards{left_out}, recall@{} of the index {:.4}, {per_ad} bytes an ad in memory, {users} users in {} partitions{states}, {} + {} → {}{}",
         manifest.id,
         manifest.ads(),
         manifest.shards(),

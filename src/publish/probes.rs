@@ -9,6 +9,7 @@ use turret_actors::durable::write_flushed;
 use turret_actors::generation::{PROBES, shard_file};
 use turret_index::{Search, ShardAd, ShardIndex, Stage};
 use turret_model::HeadInput;
+use turret_retrieval::calibration::Calibration;
 use turret_retrieval::event::Event;
 use turret_retrieval::generation::{BuiltRecall, Probe, Probes};
 use turret_retrieval::ids::{GenerationId, ShardId};
@@ -26,6 +27,16 @@ const PROBES_MAX: usize = 128;
 /// Ads that each asks for.
 const K: usize = 100;
 
+/// What was measured of the shards.
+pub(super) struct Measured {
+    pub(super) recall: BuiltRecall,
+    pub(super) partitioning: Partitioning,
+    /// By shard.
+    pub(super) calibrations: Vec<Option<Calibration>>,
+    /// Memory of all shards together.
+    pub(super) index_bytes: u64,
+}
+
 /// Indexes and writes the shards of generation `id`, which hold `shards`, clusters where there are centroids, and its probes; says what
 /// the index finds of these, and how it is partitioned.
 pub(super) fn write(
@@ -34,7 +45,7 @@ pub(super) fn write(
     shards: Vec<Vec<ShardAd>>,
     centroids: Option<Vec<UnitVector>>,
     observe: &mut dyn FnMut(Step) -> ControlFlow<()>,
-) -> anyhow::Result<(BuiltRecall, Partitioning)> {
+) -> anyhow::Result<Measured> {
     let queries = queries(publication)?;
     let total: u64 = shards.iter().map(|ads| ads.len() as u64).sum();
     let k = K.min(total.max(1) as usize);
@@ -42,7 +53,7 @@ pub(super) fn write(
     let k_exact = centroids.as_ref().and(KS.last()).map_or(k, |k| (*k).min(total.max(1) as usize));
     let mut found: Vec<Vec<Vec<(Hit, ())>>> = queries.iter().map(|_| Vec::new()).collect();
     let mut exact: Vec<Vec<(Hit, ShardId)>> = queries.iter().map(|_| Vec::new()).collect();
-    let mut before = 0;
+    let (mut before, mut calibrations, mut index_bytes) = (0, Vec::new(), 0);
     for (shard, ads) in (0u32..).map(ShardId).zip(shards) {
         let count = ads.len() as u64;
         let mut go_on = |progress: turret_index::Progress| match progress.stage {
@@ -50,6 +61,10 @@ pub(super) fn write(
             Stage::Graph => observe(Step::Index(before + progress.done, total)),
         };
         let index = ShardIndex::build(publication.model.dimension(), ads, publication.index, &mut go_on)?;
+        // Half are measured with, and the recall is that of all.
+        let chosen: Vec<UnitVector> = queries.iter().step_by(2).cloned().collect();
+        calibrations.push(index.calibrate(&chosen)?);
+        index_bytes += index.stats().bytes() as u64;
         // A node replays all pauses, which are not built in.
         index.snapshot(&dir.join(shard_file(shard)), id.as_str(), Revision::NONE)?;
         for (query, found) in queries.iter().zip(&mut found) {
@@ -72,7 +87,7 @@ pub(super) fn write(
     let path = dir.join(PROBES);
     let text = serde_json::to_vec(&Probes { k: k as u32, probes })?;
     write_flushed(&path, &text).with_context(|| format!("cannot write {}", path.display()))?;
-    Ok((recall, partitioning))
+    Ok(Measured { recall, partitioning, calibrations, index_bytes })
 }
 
 /// Query embeddings of users spread evenly over all, without a context.

@@ -119,6 +119,7 @@ fn manifest(id: &str, created_at_ms: i64, files: &[(&str, Vec<u8>)]) -> Manifest
     };
     Manifest {
         recall: BuiltRecall { k: 1, probes: 0, recall: 1.0 },
+        calibrations: vec![None],
         ads_until: Revision::NONE,
         format: MANIFEST_FORMAT,
         id: id_of(id),

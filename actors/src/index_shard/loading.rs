@@ -7,7 +7,7 @@ use ractor::ActorRef;
 use tokio::sync::watch;
 use turret_index::{ChangeError, GraphOrigin, Opened, Origin, ShardChange, ShardIndex};
 
-use super::{AGAIN_AFTER, CHANGES_WAIT, IndexShard, Msg, Note, Reached, State};
+use super::{AGAIN_AFTER, CHANGES_WAIT, IndexShard, Msg, Note, Reached, State, observe};
 use crate::generation::shard_file;
 use crate::groups;
 use crate::live_ads::Ads;
@@ -56,7 +56,8 @@ impl IndexShard {
     fn open(&self, path: &std::path::Path, generation: &str) -> Result<Opened, String> {
         let origin = Origin { generation, dimension: self.generation.manifest.dimension as usize };
         let mut go_on = |_: _| ControlFlow::Continue(());
-        ShardIndex::open(path, &origin, &self.settings, &mut go_on).map_err(|error| error.to_string())
+        let known = self.generation.manifest.calibrations.get(self.shard.0 as usize).and_then(Option::as_ref);
+        ShardIndex::open(path, &origin, &self.settings, known, &mut go_on).map_err(|error| error.to_string())
     }
 
     fn opened_from(&self, opened: Opened) -> Loaded {
@@ -97,8 +98,10 @@ impl IndexShard {
         }
         ractor::pg::join(groups::index(self.shard, &self.generation.manifest.id), vec![myself.get_cell()]);
         if let Some(index) = state.index.clone() {
-            let (ads, backend) = (index.len(), index.backend());
-            tracing::info!(shard, ads, ?backend, "shard serves");
+            let stats = index.stats();
+            let (ads, backend, bytes_per_ad) = (stats.ads, stats.backend, stats.bytes_per_ad());
+            tracing::info!(shard, ads, ?backend, bytes_per_ad, "shard serves");
+            observe::shard(&self.metrics, &shard, &index);
             let (own, myself) = (self.clone(), myself.clone());
             // What came between the last page and the joining of the group was handed to nobody.
             let further = Reached { changes: 0, ..reached };

@@ -3,7 +3,7 @@
 use ractor::ActorRef;
 use turret_index::{Due, Refused};
 
-use super::{AGAIN_AFTER, IndexShard, Msg, Note, State};
+use super::{AGAIN_AFTER, IndexShard, Msg, Note, State, observe};
 use crate::offload::Panicked;
 use crate::task::Task;
 use crate::wire::note;
@@ -38,6 +38,9 @@ impl IndexShard {
         if state.refused && !is_refused && !due.step && !due.later {
             state.refused = false;
             tracing::info!(shard = %self.shard, "the graph has taken all that it had refused");
+        }
+        if let Some(index) = &state.index {
+            observe::shard(&self.metrics, &self.shard.to_string(), index);
         }
         if due.overhaul {
             self.overhaul(myself, state);

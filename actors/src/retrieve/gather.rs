@@ -41,6 +41,8 @@ pub struct Gather {
     lists: Vec<Vec<(Hit, Beside)>>,
     exhausted: bool,
     plans: Vec<ShardPlan>,
+    /// Shards whose time was up, with the share of their work that was done.
+    stopped: Vec<(ShardId, f64)>,
     /// The most ads of one value.
     crowd_max: Option<u32>,
 }
@@ -54,6 +56,10 @@ pub struct ShardPlan {
     pub plan: turret_index::Plan,
     /// Share of its ads that pass the filter, where there was one.
     pub selectivity: Option<f64>,
+    /// Share of those near the query that was expected to pass, where the plan depended on it.
+    pub selectivity_near: Option<f64>,
+    /// The longest candidate list of a walk; 0 where nothing was walked.
+    pub list: u32,
     /// Ads that it compared with the query.
     pub distances: u64,
 }
@@ -81,6 +87,7 @@ impl Gather {
             lists: Vec::new(),
             exhausted: true,
             plans: Vec::new(),
+            stopped: Vec::new(),
             crowd_max: crowding.map(|crowding| crowding.max),
         }
     }
@@ -124,8 +131,11 @@ impl Gather {
             Ok(reply) => {
                 *slot = Some(if reply.verified { ShardOutcome::Answered } else { ShardOutcome::Unverified });
                 self.exhausted &= reply.exhausted;
-                let SearchReply { plan, selectivity, distances, .. } = reply;
-                self.plans.push(ShardPlan { shard, plan, selectivity, distances });
+                let SearchReply { plan, selectivity, selectivity_near, list, distances, .. } = reply;
+                self.plans.push(ShardPlan { shard, plan, selectivity, selectivity_near, list, distances });
+                if reply.early_stopped {
+                    self.stopped.push((shard, reply.compared));
+                }
                 // A score that is no number would make the order of the answer depend on chance.
                 let sound = reply.ads.into_iter().filter(|ad| ad.hit.score.is_finite());
                 self.lists.push(sound.map(|ad| beside(ad, shard)).collect());
@@ -153,9 +163,19 @@ impl Gather {
             .map(|(shard, (outcome, _))| (ShardId(shard), outcome.unwrap_or(ShardOutcome::Timeout)))
             .collect();
         let mut coverage = Coverage::of(&outcomes, shard_ads);
-        if let Some(shares) = &self.shares {
-            coverage = coverage.expecting(&outcomes, shares);
-        }
+        let held: Vec<f64>;
+        let shares = match &self.shares {
+            Some(shares) => {
+                coverage = coverage.expecting(&outcomes, shares);
+                shares
+            }
+            None => {
+                let total = shard_ads.iter().sum::<u64>().max(1) as f64;
+                held = shard_ads.iter().map(|ads| *ads as f64 / total).collect();
+                &held
+            }
+        };
+        coverage.tell_of_stopped(&self.stopped, shares);
         let candidates = self
             .best(k)
             .into_iter()
@@ -212,7 +232,11 @@ mod tests {
             exhausted,
             plan: turret_index::Plan::Exact,
             selectivity: None,
+            selectivity_near: None,
+            list: 0,
             distances: 0,
+            early_stopped: false,
+            compared: 1.0,
             verified: true,
         }
     }
@@ -260,6 +284,20 @@ mod tests {
         let gathered = gather.finish(5, &[1, 1]);
         assert_eq!((gathered.candidates.len(), &gathered.coverage.reasons[..]), (2, &["unverified:1".to_owned()][..]));
         assert!(!gathered.exhausted && !gathered.coverage.is_full());
+    }
+
+    #[test]
+    fn what_a_shard_found_before_its_time_was_up_is_in_the_answer_that_tells_of_it() {
+        let mut gather = Gather::new(2, None);
+        gather.take(ShardId(0), Ok(reply(&[(1, 0.9)], true)));
+        let stopped = SearchReply { early_stopped: true, compared: 0.25, ..reply(&[(2, 0.8)], false) };
+        gather.take(ShardId(1), Ok(stopped));
+        let gathered = gather.finish(5, &[1, 1]);
+        let coverage = &gathered.coverage;
+        assert_eq!((gathered.candidates.len(), &coverage.reasons[..]), (2, &["early_stopped:1".to_owned()][..]));
+        assert_eq!((coverage.shards.answered, coverage.shards.early_stopped), (2, 1));
+        assert!((coverage.estimated_recall - 0.625).abs() < 1e-12 && coverage.documents == 1.0);
+        assert!(!gathered.exhausted && !coverage.is_full());
     }
 
     #[test]

@@ -29,6 +29,7 @@ pub(crate) fn manifest() -> Manifest {
         partition_users: vec![1; 4],
         attributes: BTreeMap::new(),
         recall: BuiltRecall { k: 10, probes: 8, recall: 1.0 },
+        calibrations: vec![None; 2],
         ads_until: Revision::NONE,
         files: vec![File { path: "model/tensors.safetensors".to_owned(), bytes: 1, sha256: digest }],
     }

@@ -103,7 +103,7 @@ pub(crate) fn index_settings() -> IndexSettings {
         degree: 16,
         build_list: 32,
         alpha: 1.2,
-        search_list: 32,
+        target_recall: 0.95,
         threads: 1,
     }
 }

@@ -130,7 +130,7 @@ fn build(ads: Vec<turret_index::ShardAd>) -> ShardIndex {
         degree: 32,
         build_list: 100,
         alpha: 1.2,
-        search_list: 100,
+        target_recall: 0.95,
         threads: 2,
     };
     ShardIndex::build(DIMENSION, ads, &settings, &mut |_| ControlFlow::Continue(())).expect("the ads are sound")

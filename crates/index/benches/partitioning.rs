@@ -312,7 +312,7 @@ fn build(world: &World, shards: usize, shard: impl Fn(u32) -> u32) -> Vec<ShardI
         degree: 32,
         build_list: 100,
         alpha: 1.2,
-        search_list: 100,
+        target_recall: 0.95,
         threads: 1,
     };
     let build = |ads| ShardIndex::build(world.dimension, ads, &settings, &mut |_| ControlFlow::Continue(()));

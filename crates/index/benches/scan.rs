@@ -236,7 +236,7 @@ fn build(world: &World, backend: Backend) -> ShardIndex {
         degree: 32,
         build_list: 100,
         alpha: 1.2,
-        search_list: 100,
+        target_recall: 0.95,
         threads: 2,
     };
     ShardIndex::build(world.dimension, ads, &settings, &mut |_| ControlFlow::Continue(())).expect("ads are good")

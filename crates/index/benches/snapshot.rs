@@ -83,8 +83,9 @@ fn measure(ads: usize) -> Value {
 
 fn open(path: &Path, settings: &IndexSettings, ads: usize) -> f64 {
     let origin = Origin { generation: GENERATION, dimension: DIMENSION };
-    let (opened, open_s) =
-        timed(|| ShardIndex::open(path, &origin, settings, &mut |_| ControlFlow::Continue(())).expect("it opens"));
+    let (opened, open_s) = timed(|| {
+        ShardIndex::open(path, &origin, settings, None, &mut |_| ControlFlow::Continue(())).expect("it opens")
+    });
     assert_eq!((opened.index.len(), opened.graph), (ads, GraphOrigin::Restored));
     open_s
 }
@@ -127,7 +128,7 @@ fn settings() -> IndexSettings {
         degree: 32,
         build_list: 100,
         alpha: 1.2,
-        search_list: 100,
+        target_recall: 0.95,
         threads,
     }
 }

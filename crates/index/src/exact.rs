@@ -67,6 +67,17 @@ pub(crate) fn best(vectors: &Vectors, query: &[f32], rows: impl Iterator<Item = 
     top.into_sorted()
 }
 
+/// What a scan found.
+pub(crate) struct Scanned {
+    /// For each query, best first.
+    pub(crate) best: Vec<Vec<ScoredRow>>,
+    /// How many rows were compared, where the scan was stopped before all were.
+    pub(crate) stopped_at: Option<u64>,
+}
+
+/// Blocks between two looks at whether to go on: some microseconds.
+const BLOCKS_BETWEEN_STOPS: usize = 16;
+
 /// The best `k` rows for each query, best first: of `rows`, or of all. The same as [`best`] finds.
 ///
 /// Every block is read once for all queries.
@@ -76,7 +87,18 @@ pub(crate) fn scan(
     rows: Option<&RoaringBitmap>,
     k: usize,
 ) -> Vec<Vec<ScoredRow>> {
-    scan_by(Processor::detect(), vectors, queries, rows, k)
+    scan_until(vectors, queries, rows, k, &|| false).best
+}
+
+/// The same, of the rows that are compared before `stop` says so; it is asked now and then, and of some rows at least.
+pub(crate) fn scan_until(
+    vectors: &Vectors,
+    queries: &[&[f32]],
+    rows: Option<&RoaringBitmap>,
+    k: usize,
+    stop: &dyn Fn() -> bool,
+) -> Scanned {
+    scan_by(Processor::detect(), vectors, queries, rows, k, stop)
 }
 
 fn scan_by(
@@ -85,10 +107,18 @@ fn scan_by(
     queries: &[&[f32]],
     rows: Option<&RoaringBitmap>,
     k: usize,
-) -> Vec<Vec<ScoredRow>> {
+    stop: &dyn Fn() -> bool,
+) -> Scanned {
     let mut wanted: Vec<Wanted<'_>> = queries.iter().map(|query| Wanted::new(query, k)).collect();
     let mut masks = rows.map_or_else(|| Masks::of_all(vectors.len()), Masks::of).peekable();
+    let (mut blocks, mut stopped_at) = (0, None);
     while let Some((at, mask)) = masks.next() {
+        blocks += 1;
+        if blocks % BLOCKS_BETWEEN_STOPS == 0 && stop() {
+            let first = (at * BLOCK_ROWS) as u32;
+            stopped_at = Some(rows.map_or(u64::from(first), |rows| rows.range_cardinality(..first)));
+            break;
+        }
         let (block, first) = (vectors.block(at), (at * BLOCK_ROWS) as u32);
         if is_read_whole(block, &mask) {
             let next = masks.peek().map(|(at, mask)| (vectors.block(*at), mask));
@@ -108,7 +138,7 @@ fn scan_by(
         }
     }
     let finish = |wanted: Wanted<'_>| wanted.sieve.finish(|row| dot(wanted.query, vectors.row(row)));
-    wanted.into_iter().map(finish).collect()
+    Scanned { best: wanted.into_iter().map(finish).collect(), stopped_at }
 }
 
 /// Rows of a tile from which on all of its codes are read; fewer are scored one by one.

@@ -14,6 +14,7 @@ mod exact;
 mod fixtures;
 mod format;
 mod graph;
+mod near;
 mod planner;
 mod rows;
 mod search;

@@ -1,6 +1,10 @@
-//! Pure: how to search, from the size of the shard, of the filter and of the answer.
+//! Pure: how to search, from the size of the shard, of the filter and of the answer, and from what was measured of the graph.
+//!
+//! A cost is counted in rows of a dense scan, so that a choice depends on no clock. A walk is begun only where it is expected to
+//! cost less than comparing all that passes, and lengthened only while all of it together does.
 
 use serde::{Deserialize, Serialize};
+use turret_retrieval::calibration::Calibration;
 
 use crate::settings::{Backend, IndexSettings};
 
@@ -12,8 +16,10 @@ pub enum Plan {
     Exact,
     /// Every ad that passes the filter was compared with the query.
     ExactPostings,
-    /// The graph was walked with a list so long that enough of it passes the filter.
-    InGraph,
+    /// The graph was walked, and what does not pass the filter left out: the list was long enough for what did.
+    PostFilter,
+    /// The graph was walked again with longer lists until the last hit lay well inside.
+    AdaptiveList,
     /// The graph was walked.
     Graph,
 }
@@ -21,54 +27,114 @@ pub enum Plan {
 /// What to do, with the length of the candidate list where the graph is walked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    Exact,
-    ExactPostings,
-    InGraph { list: usize },
-    Graph { list: usize },
+    Scan,
+    Walk { list: usize },
 }
 
-/// Candidates that pass, for each hit wanted. A list of just `k` finds 95 % of the best 100 of 40 000 ads, twice that
-/// 98 %.
-const LIST_PER_HIT: usize = 2;
+/// What to do after a walk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    Enough,
+    Longer { list: usize },
+    Scan,
+}
 
-/// Rows that are scanned in the time that a walk takes for one entry of its list: 2.6 ns each, against 1 µs or more.
-const SCAN_ROWS_PER_ENTRY: usize = 400;
+/// What things cost, in rows of a dense scan.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Costs {
+    /// An ad that a walk compares: it waits for memory each time.
+    pub(crate) distance: f64,
+    /// A row of a filter where few pass: it is fetched by itself, and whole.
+    pub(crate) posting: f64,
+    /// To find a row of a filter where many pass, and all rows are read.
+    pub(crate) masked: f64,
+}
 
-/// Rows that are scanned in the time that one of a filter takes where few pass: it is fetched by itself, and whole.
-const SCAN_ROWS_PER_POSTING: usize = 8;
+impl Costs {
+    /// By `just bench-filters`, of 200,000 ads of 64 values.
+    pub(crate) const MEASURED: Self = Self { distance: 50.0, posting: 13.0, masked: 2.0 };
+}
 
-/// How much longer the list is made where too few of it pass.
-const LENGTHEN_BY: usize = 4;
-
-/// Of a filter that passes at most one in so many, the graph loses too many hits to be worth walking.
-const PASSING_ONE_IN: usize = 100;
+/// A walk for a filter that is expected to cost more than so much of the scan is not begun: another may have to follow it.
+const WORTH: f64 = 0.5;
+/// The rank of the last hit of a filter varies by the root of the hits; a list has room for so many times that.
+const SPREAD: f64 = 1.5;
 
 /// What a plan depends on, of the settings.
 #[derive(Clone, Debug)]
 pub(crate) struct Planner {
     backend: Backend,
     exact_below_ads: usize,
-    search_list: usize,
+    pub(crate) costs: Costs,
 }
 
 /// What a plan depends on, of the shard and the filter.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Extent {
+pub(crate) struct Extent<'a> {
     /// Ads that may be found.
     pub(crate) ads: usize,
-    /// How many of them pass the filter, where there is one.
+    /// How many of them pass the filter, where there is one that some do not pass.
     pub(crate) passing: Option<usize>,
-    /// Rows that a walk may meet, where there is a graph: those that are paused or dead too.
-    pub(crate) walked: Option<usize>,
+    /// Ads that are wanted.
+    pub(crate) k: usize,
+    /// Ads that do not pass and are known to be nearer than those that do.
+    pub(crate) nearer: usize,
+    /// The graph, where there is one that was measured.
+    pub(crate) graph: Option<Walked<'a>>,
+}
+
+/// What a plan depends on, of the graph.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Walked<'a> {
+    /// Rows that a walk may meet: those that are paused or dead too.
+    pub(crate) rows: usize,
+    /// Ads that it does not have, and that are compared with every query.
+    pub(crate) unlinked: usize,
+    pub(crate) calibration: &'a Calibration,
+}
+
+/// Of a fair sample of the shard, the rows nearest to the query, and how many of them pass the filter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Near {
+    pub(crate) rows: u32,
+    pub(crate) passing: u32,
+}
+
+/// What a walk met.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Met {
+    pub(crate) list: usize,
+    /// Ads compared, by all walks together.
+    pub(crate) distances: u64,
+    /// Rows that are wanted of it.
+    pub(crate) wanted: usize,
+    /// Rows met that pass.
+    pub(crate) passing: usize,
+    /// How many rows were met up to the last one wanted, and with it, where so many pass.
+    pub(crate) rank: Option<usize>,
+}
+
+impl Near {
+    /// The share of the rows near the query that pass, not to be taken for too large; `overall` is that of all rows.
+    ///
+    /// Where the sample does not contradict it, that is `overall`.
+    pub(crate) fn rate(self, overall: f64) -> f64 {
+        if self.passing == 0 {
+            return 0.0;
+        }
+        let rows = f64::from(self.rows);
+        let deviation = |rate: f64| (rate * (1.0 - rate).max(0.0) / rows).sqrt();
+        let near = f64::from(self.passing) / rows;
+        if near >= overall - 1.5 * deviation(overall) && near <= overall + 2.0 * deviation(overall) {
+            return overall;
+        }
+        (near - deviation(near)).max(0.0)
+    }
 }
 
 impl Planner {
     pub(crate) fn new(settings: &IndexSettings) -> Self {
-        Self {
-            backend: settings.backend,
-            exact_below_ads: settings.exact_below_ads,
-            search_list: settings.search_list.max(1),
-        }
+        Self { backend: settings.backend, exact_below_ads: settings.exact_below_ads, costs: Costs::MEASURED }
     }
 
     /// Whether a shard of `ads` ads is to have a graph.
@@ -82,44 +148,77 @@ impl Planner {
         }
     }
 
-    /// How to find the best `k` ads.
-    pub(crate) fn plan(&self, extent: Extent, k: usize) -> Step {
-        let Extent { ads, passing, walked } = extent;
-        // A filter that everything passes is none.
-        let few = passing.filter(|passing| *passing < ads);
-        let rows = few.unwrap_or(ads);
-        let scan = if few.is_some() { Step::ExactPostings } else { Step::Exact };
-        let Some(walked) = walked.filter(|_| rows > 0) else { return scan };
-        // As if the filter had nothing to do with where ads lie; `longer` is for those that do.
-        let per_hit = LIST_PER_HIT.saturating_mul(ads).div_ceil(rows);
+    /// How to find the best `k` ads. `near` is asked only where the answer depends on it, and by a filter.
+    pub(crate) fn plan(&self, extent: &Extent<'_>, near: impl FnOnce() -> Near) -> Step {
+        self.walk(extent, near).map_or(Step::Scan, |list| Step::Walk { list })
+    }
+
+    fn walk(&self, extent: &Extent<'_>, near: impl FnOnce() -> Near) -> Option<usize> {
+        let graph = extent.graph?;
+        let rows = extent.passing.unwrap_or(extent.ads);
+        let overall = rows as f64 / extent.ads.max(1) as f64;
         // What is met and may not be found takes room in the list too.
-        let list = k.saturating_mul(per_hit).saturating_mul(walked.max(ads)).div_ceil(ads);
-        let list = self.search_list.max(list);
-        let scanned = scanned(ads, few);
-        let is_few = few.is_some_and(|few| scanned <= self.exact_below_ads || few <= ads / PASSING_ONE_IN);
-        if is_few || list >= rows || self.scan_is_as_fast(scanned, list) {
-            return scan;
+        let shown = extent.ads as f64 / graph.rows.max(extent.ads).max(1) as f64;
+        // Were all near the query to pass.
+        let least = self.list(extent, graph, shown)?;
+        let list = match extent.passing {
+            None => least,
+            Some(_) if self.cost(graph, least) > WORTH * self.scan(extent) => return None,
+            Some(_) => self.list(extent, graph, near().rate(overall) * shown)?,
+        };
+        let worth = if extent.passing.is_some() { WORTH } else { 1.0 };
+        (self.cost(graph, list) <= worth * self.budget(extent)).then_some(list)
+    }
+
+    /// What to do after a walk. The last hit wanted must lie at a rank that the list is calibrated for: then rows as near as
+    /// those met were not missed because the list was short.
+    pub(crate) fn after(&self, extent: &Extent<'_>, met: Met) -> Next {
+        let Some(graph) = extent.graph else { return Next::Scan };
+        if met.wanted == 0 {
+            return Next::Enough;
         }
-        if few.is_some() { Step::InGraph { list } } else { Step::Graph { list } }
+        let seen = met.passing.max(1);
+        let rank = met.rank.unwrap_or_else(|| (met.wanted * met.list).div_ceil(seen));
+        let Some(list) = graph.calibration.list(rank) else { return Next::Scan };
+        if met.rank.is_some() && list <= met.list {
+            return Next::Enough;
+        }
+        // Where nothing was measured for this rank, or it was for fewer, it grows all the same.
+        let list = list.max(met.list + met.list / 8 + 1);
+        let spent = met.distances as f64 * self.costs.distance;
+        if list < graph.rows && spent + self.cost(graph, list) <= self.budget(extent) {
+            Next::Longer { list }
+        } else {
+            Next::Scan
+        }
     }
 
-    /// The list to try next where too few of `list` entries pass; absent where comparing all that pass is faster.
-    ///
-    /// Walks that were in vain so cost no more than that, and a third.
-    pub(crate) fn longer(&self, list: usize, ads: usize, passing: Option<usize>) -> Option<usize> {
-        let longer = list.saturating_mul(LENGTHEN_BY);
-        (longer.saturating_mul(SCAN_ROWS_PER_ENTRY) < scanned(ads, passing)).then_some(longer)
+    /// The list for the hits wanted where `rate` of what is met passes; absent where that is all there is.
+    fn list(&self, extent: &Extent<'_>, graph: Walked<'_>, rate: f64) -> Option<usize> {
+        let k = extent.k as f64;
+        let spread = if rate < 1.0 { SPREAD * (k * (1.0 - rate)).sqrt() } else { 0.0 };
+        let rank = ((k + spread) / rate).ceil().min(1e9) as usize;
+        let list = graph.calibration.list(rank + extent.nearer)?;
+        (list < graph.rows && list < extent.passing.unwrap_or(extent.ads)).then_some(list)
     }
 
-    /// The time of a graph search grows with its list, that of a scan with its rows; the settings say where they meet.
-    fn scan_is_as_fast(&self, scanned: usize, list: usize) -> bool {
-        self.backend == Backend::Auto && scanned < self.exact_below_ads.saturating_mul(list) / self.search_list
+    /// What a walk costs.
+    fn cost(&self, graph: Walked<'_>, list: usize) -> f64 {
+        graph.calibration.distances(list) as f64 * self.costs.distance + graph.unlinked as f64 * self.costs.posting
     }
-}
 
-/// How many rows are scanned in the time in which those that pass are compared; where many do, all are read.
-fn scanned(ads: usize, passing: Option<usize>) -> usize {
-    passing.map_or(ads, |passing| ads.min(passing.saturating_mul(SCAN_ROWS_PER_POSTING)))
+    /// What all walks together may cost. Whoever asks for the graph gets it.
+    fn budget(&self, extent: &Extent<'_>) -> f64 {
+        let is_asked_for = extent.passing.is_none() && self.backend == Backend::DiskAnn;
+        if is_asked_for { f64::INFINITY } else { self.scan(extent) }
+    }
+
+    /// What it costs to compare all that passes; where much does, all rows are read.
+    fn scan(&self, extent: &Extent<'_>) -> f64 {
+        let (ads, costs) = (extent.ads as f64, self.costs);
+        let of = |passing: f64| (ads + passing * costs.masked).min(passing * costs.posting);
+        extent.passing.map_or(ads, |passing| of(passing as f64))
+    }
 }
 
 #[cfg(test)]

@@ -48,7 +48,7 @@ pub struct FoundAd {
 /// The best ads of the shard, and how they were found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
-    /// In the order of [`Hit`]. `k` of them wherever so many ads pass.
+    /// In the order of [`Hit`]. `k` of them wherever so many ads pass, unless it was stopped early.
     pub ads: Vec<FoundAd>,
     /// Fewer than `k` ads pass the filter and the crowding, and all of them are here.
     pub exhausted: bool,
@@ -56,8 +56,18 @@ pub struct Found {
     pub plan: Plan,
     /// Share of the shard's ads that pass the filter, in [0, 1], where there was one; 0 for an empty shard.
     pub selectivity: Option<f64>,
+    /// Share of the ads near the query that were expected to pass the filter, by a sample, in [0, 1], where the plan depended
+    /// on it.
+    pub selectivity_near: Option<f64>,
+    /// The longest candidate list that the graph was walked with; 0 where it was not.
+    pub list: u32,
     /// How many ads were compared with the query, by the graph and by the scan.
     pub distances: u64,
+    /// Whether time was up: these are the best of what was compared until then.
+    pub early_stopped: bool,
+    /// Where it stopped early, in a scan the share of the ads that pass which were compared, and else the share of the hits wanted
+    /// that were met; in [0, 1]. Else 1.
+    pub compared: f64,
 }
 
 /// Why a search was not done.

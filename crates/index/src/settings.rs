@@ -16,10 +16,7 @@ pub enum Backend {
 pub struct IndexSettings {
     /// What searches.
     pub backend: Backend,
-    /// So many ads are scanned as fast as a graph search with a list of [`search_list`](Self::search_list) takes.
-    ///
-    /// A smaller shard needs no graph under [`Backend::Auto`], and a filter that leaves so few is answered from its
-    /// postings.
+    /// A smaller shard gets no graph under [`Backend::Auto`]: it is scanned as fast.
     pub exact_below_ads: usize,
     /// Edges kept for each ad of the graph; at least 1.
     pub degree: usize,
@@ -27,8 +24,9 @@ pub struct IndexSettings {
     pub build_list: usize,
     /// How much longer than the nearest way an edge may be before it is pruned; at least 1.
     pub alpha: f32,
-    /// Length of the candidate list of a search; longer lists are used where `k` or a filter needs them.
-    pub search_list: usize,
+    /// The share of an exact scan's ads that a search is to find, in the mean, in (0, 1]: the length of its candidate list is
+    /// measured for that. Where no list reaches it, all ads are compared.
+    pub target_recall: f64,
     /// Threads that build the graph; 0 counts as 1. One thread makes the same graph every time.
     pub threads: usize,
 }

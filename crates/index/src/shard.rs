@@ -10,6 +10,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use turret_retrieval::calibration::Calibration;
 use turret_retrieval::item::AttributeKind;
 
 use crate::attributes::{Postings, Segment};
@@ -25,8 +26,10 @@ use crate::vectors::Vectors;
 use crate::view::{ListedAd, View};
 use crate::writer::Writer;
 
+mod calibrate;
 mod opening;
 mod overhaul;
+mod recent;
 mod scan;
 mod snapshot;
 mod upkeep;
@@ -34,6 +37,7 @@ mod verification;
 
 use opening::Parts;
 pub use opening::{GraphOrigin, Opened};
+use recent::Recent;
 pub use snapshot::Written;
 use upkeep::Upkeep;
 pub use upkeep::{Due, Refused};
@@ -47,6 +51,7 @@ pub struct ShardIndex {
     settings: IndexSettings,
     planner: Planner,
     now: RwLock<Arc<View>>,
+    recent: Recent,
     // Taken in this order, none of them by a search.
     overhauling: Mutex<()>,
     upkeep: Mutex<Upkeep>,
@@ -111,12 +116,13 @@ impl ShardIndex {
         settings: &IndexSettings,
         observe: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Self, BuildError> {
-        Ok(Self::index(ShardRows::new(dimension, ads)?, settings, observe)?)
+        Ok(Self::index(ShardRows::new(dimension, ads)?, settings, None, observe)?)
     }
 
     fn index(
         rows: ShardRows,
         settings: &IndexSettings,
+        calibration: Option<&Calibration>,
         observe: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Self, GraphError> {
         let ShardRows { dimension, vectors, ads, kinds } = rows;
@@ -127,7 +133,7 @@ impl ShardIndex {
         let listed = ads.into_iter().map(|ad| ListedAd { advertiser: ad.advertiser().map(Into::into), id: ad.id });
         let ads = listed.map(Arc::new).collect();
         let writer = Writer::new(&ads, registers, Absent::default()).expect("ids are unique, by ShardRows::new");
-        Ok(Self::of(Parts { vectors, ads, postings, kinds, graph, writer }, settings))
+        Self::of(Parts { vectors, ads, postings, kinds, graph, writer }, settings, calibration)
     }
 
     /// The best `k` ads of now that pass the filter.
@@ -137,7 +143,20 @@ impl ShardIndex {
     /// # Errors
     /// When `search` breaks a rule; asking again will not help.
     pub fn search(&self, search: &Search<'_>) -> Result<Found, SearchError> {
-        self.view().search(&self.planner, search)
+        self.search_until(search, &|| false)
+    }
+
+    /// The same; when `stop` says that time is up, the best so far, which says so ([`Found::early_stopped`]).
+    ///
+    /// It is asked every some 4,000 ads of a scan, and between one walk of the graph and a longer one. At least one such part is
+    /// done, whatever it says.
+    ///
+    /// # Errors
+    /// As [`search`](Self::search).
+    pub fn search_until(&self, search: &Search<'_>, stop: &dyn Fn() -> bool) -> Result<Found, SearchError> {
+        let found = self.view().search(&self.planner, search, stop)?;
+        self.recent.note(search.vector.as_slice());
+        Ok(found)
     }
 
     /// Makes changes, in whatever order they come; what is known already changes nothing. From its return on, searches see

@@ -25,7 +25,7 @@ pub struct IndexStats {
     pub backend: Backend,
     /// Memory of the embeddings that scans read.
     pub vector_bytes: usize,
-    /// Memory of the graph with its own copy of the embeddings, about; 0 where there is none.
+    /// Memory of the graph with its own copy of the embeddings, about, and of what was measured of it; 0 where there is none.
     pub graph_bytes: usize,
     /// Memory of the postings, about.
     pub posting_bytes: usize,
@@ -50,15 +50,20 @@ impl IndexStats {
             dimension: view.vectors.dimension(),
             backend: if view.graph.is_some() { Backend::DiskAnn } else { Backend::Exact },
             vector_bytes: view.vectors.bytes(),
-            graph_bytes: view.graph.as_ref().map_or(0, |graph| graph.bytes(view.vectors.dimension())),
+            graph_bytes: view.graph.as_ref().map_or(0, |graph| graph.bytes(view.vectors.dimension()))
+                + view.measured.as_ref().map_or(0, |measured| measured.sample.bytes()),
             posting_bytes: view.postings.bytes(),
             id_bytes: counts.name_bytes + rows * ROW_BYTES,
         }
     }
 
+    /// Memory of everything, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.vector_bytes + self.graph_bytes + self.posting_bytes + self.id_bytes
+    }
+
     /// Memory of everything for each ad, in bytes; of one ad where there is none.
     pub fn bytes_per_ad(&self) -> f64 {
-        let bytes = self.vector_bytes + self.graph_bytes + self.posting_bytes + self.id_bytes;
-        bytes as f64 / self.ads.max(1) as f64
+        self.bytes() as f64 / self.ads.max(1) as f64
     }
 }

@@ -13,13 +13,17 @@ use turret_retrieval::vector::dot;
 
 use crate::attributes::Postings;
 use crate::blocks::Blocks;
-use crate::exact::{ScoredRow, best, scan};
-use crate::graph::{Graph, GraphError};
-use crate::planner::{Extent, Plan, Planner, Step};
+use crate::exact::{Scanned, ScoredRow, scan_until};
+use crate::graph::Graph;
+use crate::near::Measured;
+use crate::planner::Planner;
 use crate::search::{Found, FoundAd, Search, SearchError};
 use crate::vectors::Vectors;
 
 mod crowded;
+mod round;
+
+use round::Way;
 
 /// What an answer says of an ad.
 pub(crate) struct ListedAd {
@@ -41,6 +45,8 @@ pub(crate) struct View {
     pub(crate) postings: Arc<Postings>,
     pub(crate) kinds: Arc<BTreeMap<Box<str>, AttributeKind>>,
     pub(crate) graph: Option<Arc<Graph>>,
+    /// What was measured of the graph, where there is one; until then all is scanned.
+    pub(crate) measured: Option<Arc<Measured>>,
     pub(crate) counts: Counts,
     /// Shared by all views between two in which an ad died: once nobody holds it, nobody sees that ad.
     pub(crate) era: Arc<()>,
@@ -53,6 +59,8 @@ pub(crate) struct Counts {
     pub(crate) ads: usize,
     /// Rows that the graph has, about.
     pub(crate) linked: usize,
+    /// Ads that have come into the shard since it was opened, replaced ones too.
+    pub(crate) born: u64,
     /// Rows that may be taken for a new ad.
     pub(crate) free: usize,
     /// Memory of ids and advertisers, about.
@@ -65,8 +73,13 @@ const TIES: usize = 16;
 const MORE_TIES: usize = 8;
 
 impl View {
-    /// The best `k` ads that pass the filter.
-    pub(crate) fn search(&self, planner: &Planner, search: &Search<'_>) -> Result<Found, SearchError> {
+    /// The best `k` ads that pass the filter, or the best so far when `stop` says so.
+    pub(crate) fn search(
+        &self,
+        planner: &Planner,
+        search: &Search<'_>,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Found, SearchError> {
         search.check(self.vectors.dimension())?;
         let crowding = search.crowding.map(|crowding| crowding.check(&self.kinds));
         // Where no ad has the attribute, nobody is crowded.
@@ -78,115 +91,66 @@ impl View {
         let count = passing.as_ref().map(|rows| rows.len() as usize);
         // A filter that everything passes is none.
         let passing = passing.filter(|rows| (rows.len() as usize) < visible);
-        let (rows, plan, distances) = self.best(planner, search, passing.as_ref(), 0)?;
-        let (ads, distances, exhausted) = match search.crowding {
+        let way = Way { planner, stop };
+        let mut round = self.best(way, search, passing.as_ref(), 0)?;
+        let rows = std::mem::take(&mut round.rows);
+        let (ads, is_all) = match search.crowding {
             None => {
                 let ads = rows.iter().map(|row| self.found(row, search, None)).collect();
-                (ads, distances, count.unwrap_or(visible) < search.k)
+                (ads, count.unwrap_or(visible) < search.k)
             }
-            Some(crowding) => self.thin(planner, search, crowding, (rows, distances), passing)?,
+            Some(crowding) => self.thin(way, search, crowding, (rows, &mut round), passing)?,
         };
         Ok(Found {
             ads,
-            exhausted,
-            plan,
+            exhausted: is_all && round.stopped.is_none(),
+            plan: round.plan,
             selectivity: count.map(|count| count as f64 / visible.max(1) as f64),
-            distances,
+            selectivity_near: round.near,
+            list: round.list as u32,
+            distances: round.distances,
+            early_stopped: round.stopped.is_some(),
+            compared: round.stopped.unwrap_or(1.0),
         })
-    }
-
-    /// The best `k` rows of `passing`, or of all that may be found, how they were found, and how many were compared.
-    ///
-    /// A walk meets `nearer` rows first that `passing` does not have.
-    pub(crate) fn best(
-        &self,
-        planner: &Planner,
-        search: &Search<'_>,
-        passing: Option<&RoaringBitmap>,
-        nearer: usize,
-    ) -> Result<(Vec<ScoredRow>, Plan, u64), GraphError> {
-        let (query, k) = (search.vector.as_slice(), search.k);
-        let step = match (search.exact, passing) {
-            (false, _) => {
-                let walked = self.graph.as_ref().map(|_| self.counts.linked);
-                let passing = passing.map(|rows| rows.len() as usize);
-                planner.plan(Extent { ads: self.live.len() as usize, passing, walked }, k + nearer)
-            }
-            (true, Some(_)) => Step::ExactPostings,
-            (true, None) => Step::Exact,
-        };
-        let rows = passing.unwrap_or(&self.live);
-        let (walked, distances) = match (step, &self.graph) {
-            (Step::Graph { list } | Step::InGraph { list }, Some(graph)) => {
-                self.walk(graph, planner, list, search, rows)?
-            }
-            (Step::Graph { .. } | Step::InGraph { .. }, None) | (Step::Exact | Step::ExactPostings, _) => (None, 0),
-        };
-        if let Some(met) = walked {
-            let plan = if matches!(step, Step::InGraph { .. }) { Plan::InGraph } else { Plan::Graph };
-            let best = |k: usize| best(&self.vectors, query, met.iter().copied(), k);
-            return Ok((self.ranked(k, best(k + TIES), best), plan, distances));
-        }
-        let plan = if passing.is_some() { Plan::ExactPostings } else { Plan::Exact };
-        let scan = |k: usize| self.scan(&[query], passing, k).pop().unwrap_or_default();
-        Ok((self.ranked(k, scan(k + TIES), scan), plan, distances + passing.unwrap_or(&self.live).len()))
     }
 
     /// The best `k` ads for each query, of all.
     pub(crate) fn scan_many(&self, queries: &[&[f32]], k: usize) -> Vec<Vec<Hit>> {
-        let found = self.scan(queries, None, k + TIES).into_iter().zip(queries);
-        let ranked =
-            found.map(|(rows, query)| self.ranked(k, rows, |k| self.scan(&[query], None, k).pop().unwrap_or_default()));
+        let scan = |queries: &[&[f32]], k| self.scan(queries, None, k, &|| false).best;
+        let found = scan(queries, k + TIES).into_iter().zip(queries);
+        let ranked = found.map(|(rows, query)| self.ranked(k, rows, |k| scan(&[query], k).pop()));
         ranked.map(|rows| rows.iter().map(|row| self.hit(row)).collect()).collect()
     }
 
     /// The best `k` rows of `passing`, or of all that may be found, for each query, in no order where scores are equal.
-    fn scan(&self, queries: &[&[f32]], passing: Option<&RoaringBitmap>, k: usize) -> Vec<Vec<ScoredRow>> {
+    pub(crate) fn scan(
+        &self,
+        queries: &[&[f32]],
+        passing: Option<&RoaringBitmap>,
+        k: usize,
+        stop: &dyn Fn() -> bool,
+    ) -> Scanned {
         let rows = passing.unwrap_or(&self.live);
         let is_all = rows.len() as usize == self.vectors.len();
-        scan(&self.vectors, queries, Some(rows).filter(|_| !is_all), k)
-    }
-
-    /// Candidates that pass, as many as wanted or more, with all that the graph does not have, and how many distances that
-    /// takes; absent where the graph has fewer.
-    ///
-    /// Fewer are met where those that pass lie far from the query, or off the graph altogether.
-    fn walk(
-        &self,
-        graph: &Graph,
-        planner: &Planner,
-        mut list: usize,
-        search: &Search<'_>,
-        passing: &RoaringBitmap,
-    ) -> Result<(Option<Vec<u32>>, u64), GraphError> {
-        let (visible, count) = (self.live.len() as usize, passing.len() as usize);
-        let unlinked = passing & &*self.unlinked;
-        let wanted = search.k.min(count - unlinked.len() as usize);
-        let mut distances = unlinked.len();
-        loop {
-            let mut met = graph.search(search.vector.as_slice(), list)?;
-            distances += met.distances;
-            // The graph may be further than this view.
-            met.rows.retain(|row| passing.contains(*row) && !unlinked.contains(*row));
-            if met.rows.len() >= wanted {
-                met.rows.extend(unlinked);
-                return Ok((Some(met.rows), distances));
-            }
-            match planner.longer(list, visible, Some(count).filter(|count| *count < visible)) {
-                Some(longer) => list = longer,
-                None => return Ok((None, distances - unlinked.len())),
-            }
-        }
+        scan_until(&self.vectors, queries, Some(rows).filter(|_| !is_all), k, stop)
     }
 
     /// The best `k` rows in the order of hits: of one score, those of the smallest ids, wherever their rows are. `rows` are the
-    /// best `k` and [`TIES`] more, and `best` tells so many as it is asked for.
-    fn ranked(&self, k: usize, mut rows: Vec<ScoredRow>, best: impl Fn(usize) -> Vec<ScoredRow>) -> Vec<ScoredRow> {
+    /// best `k` and [`TIES`] more, and `best` tells so many as it is asked for, unless there is no time.
+    fn ranked(
+        &self,
+        k: usize,
+        mut rows: Vec<ScoredRow>,
+        best: impl Fn(usize) -> Option<Vec<ScoredRow>>,
+    ) -> Vec<ScoredRow> {
         let mut wide = k + TIES;
         // Where the last is as good as the worst wanted, more may be.
         while rows.len() >= wide && rows.last().is_some_and(|last| last.score >= rows[k - 1].score) {
             wide *= MORE_TIES;
-            rows = best(wide);
+            match best(wide) {
+                Some(more) => rows = more,
+                None => break,
+            }
         }
         rows.sort_by(|a, b| self.order(a, b));
         rows.truncate(k);

@@ -226,6 +226,7 @@ impl Writer {
             next.counts.name_bytes -= name_bytes(next.ads.get(row));
         }
         self.registers.set(row, registers);
+        next.counts.born += 1;
         let listed = ListedAd { id, advertiser: advertiser_of(&content.attributes).map(Into::into) };
         next.counts.name_bytes += name_bytes(&listed);
         Arc::make_mut(&mut next.vectors).set(row, &content.embedding);

@@ -7,6 +7,9 @@ use crate::ids::ShardId;
 /// The prefix of the reason given for a shard that answered and may lack changes of its ads.
 pub const UNVERIFIED: &str = "unverified";
 
+/// The prefix of the reason given for a shard whose time was up before it had compared all that it had to.
+pub const EARLY_STOPPED: &str = "early_stopped";
+
 /// What became of one shard in one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -55,7 +58,9 @@ pub struct Coverage {
     /// Share of the generation's ads that the answering shards hold, in [0, 1]: what was looked through.
     pub documents: f64,
     /// Expected recall against an answer of all shards, in [0, 1]. With hash partitioning every shard is a fair
-    /// sample, so this equals `documents`; where shards are clusters it is what probes found in shards as near.
+    /// sample, so this equals `documents`; where shards are clusters it is what probes found in shards as near. Less what shards that
+    /// stopped early had not come to: of a scan that is the share of rows not compared, which is a fair estimate as ads stand in
+    /// no order of nearness; of a walk the share of hits not met.
     pub estimated_recall: f64,
     /// Why it is not complete: `shard_timeout:5`, in the order of shards.
     pub reasons: Vec<String>,
@@ -68,6 +73,8 @@ pub struct ShardCounts {
     pub asked: u32,
     /// Answered in time.
     pub answered: u32,
+    /// Of those, the ones whose time was up before they had compared all that they had to.
+    pub early_stopped: u32,
 }
 
 impl Coverage {
@@ -81,7 +88,7 @@ impl Coverage {
             outcomes.iter().filter_map(|(shard, outcome)| Some((*shard, outcome.reason()?))).collect();
         missing.sort_unstable();
         Self {
-            shards: ShardCounts { asked: outcomes.len() as u32, answered: answered.count() as u32 },
+            shards: ShardCounts { asked: outcomes.len() as u32, answered: answered.count() as u32, early_stopped: 0 },
             documents,
             estimated_recall: documents,
             reasons: missing.into_iter().map(|(shard, reason)| format!("{reason}:{shard}")).collect(),
@@ -95,6 +102,20 @@ impl Coverage {
         let expected: f64 = answered.map(|(shard, _)| shares.get(shard.0 as usize).copied().unwrap_or(0.0)).sum();
         self.estimated_recall = if self.documents < 1.0 { expected.clamp(0.0, 1.0) } else { 1.0 };
         self
+    }
+
+    /// Tells of shards that answered with the best of what they had come to: with each, the share of it, in [0, 1]. `shares[s]` of the
+    /// best ads are expected in shard `s`.
+    pub fn tell_of_stopped(&mut self, stopped: &[(ShardId, f64)], shares: &[f64]) {
+        let mut stopped = stopped.to_vec();
+        stopped.sort_by_key(|(shard, _)| *shard);
+        for (shard, compared) in stopped {
+            let held = shares.get(shard.0 as usize).copied().unwrap_or(0.0);
+            let missed = if compared.is_finite() { 1.0 - compared.clamp(0.0, 1.0) } else { 1.0 };
+            self.estimated_recall = (self.estimated_recall - held * missed).max(0.0);
+            self.shards.early_stopped += 1;
+            self.reasons.push(format!("{EARLY_STOPPED}:{shard}"));
+        }
     }
 
     /// Whether every shard that was asked answered as it should.
@@ -115,7 +136,7 @@ mod tests {
             (ShardId(1), ShardOutcome::Absent),
         ];
         let coverage = Coverage::of(&outcomes, &[70, 20, 10]);
-        assert_eq!(coverage.shards, ShardCounts { asked: 3, answered: 1 });
+        assert_eq!(coverage.shards, ShardCounts { asked: 3, answered: 1, early_stopped: 0 });
         assert!((coverage.documents - 0.7).abs() < 1e-12);
         assert_eq!(coverage.reasons, ["shard_absent:1", "shard_timeout:2"]);
         assert!(!coverage.is_full());
@@ -142,5 +163,15 @@ mod tests {
         let coverage = Coverage::of(&outcomes, &[70, 30]);
         assert_eq!((coverage.shards.answered, coverage.documents), (2, 1.0));
         assert_eq!((coverage.reasons[0].as_str(), coverage.is_full()), ("unverified:1", false));
+    }
+    #[test]
+    fn a_shard_that_stopped_early_counts_for_what_it_compared() {
+        let outcomes = [(ShardId(0), ShardOutcome::Answered), (ShardId(1), ShardOutcome::Unverified)];
+        let mut coverage = Coverage::of(&outcomes, &[70, 30]);
+        coverage.tell_of_stopped(&[(ShardId(1), f64::NAN), (ShardId(0), 0.5)], &[0.7, 0.3]);
+        assert_eq!(coverage.shards, ShardCounts { asked: 2, answered: 2, early_stopped: 2 });
+        assert_eq!(coverage.reasons, ["unverified:1", "early_stopped:0", "early_stopped:1"]);
+        assert!((coverage.estimated_recall - 0.35).abs() < 1e-12 && coverage.documents == 1.0);
+        assert!(!coverage.is_full());
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::attribute_schema::check_kind;
+use crate::calibration::Calibration;
 use crate::digest::Digest;
 use crate::ids::{AdId, EncoderVersion, GenerationId};
 use crate::item::AttributeKind;
@@ -41,6 +42,8 @@ pub struct Manifest {
     pub attributes: BTreeMap<Box<str>, AttributeKind>,
     /// What its index finds of its probes.
     pub recall: BuiltRecall,
+    /// How long the candidate lists of each shard's graph must be; absent where a shard has none.
+    pub calibrations: Vec<Option<Calibration>>,
     /// The position in the journal of live ads up to which they are in the index.
     pub ads_until: Revision,
     /// Every file of the generation but this one.
@@ -151,6 +154,12 @@ impl Manifest {
         }
         if self.partition_users.is_empty() || self.partition_users.len() > 1024 {
             return fail("partition_users", "must have 1 to 1024 partitions");
+        }
+        if self.calibrations.len() != self.shard_ads.len() {
+            return fail("calibrations", "must have an entry for each shard");
+        }
+        if let Some(Err(rule)) = self.calibrations.iter().flatten().map(Calibration::check).find(Result::is_err) {
+            return fail("calibrations", rule);
         }
         if self.attributes.iter().any(|(name, kind)| check_kind(name, *kind).is_err()) {
             return fail("attributes", "hold a well-known name of another kind; publish again");

@@ -1,11 +1,12 @@
 //! The vocabulary of Turret: what every other crate means by an ad, a query, a hit, a generation.
 //!
 //! Owns ids, events, items and ads, the interned data set, vectors, sequence states, what is kept of a user, revisions, the attributes of ads, filters, top-k and merge, hashing and placement,
-//! request budgets, coverage, tiers and the generation manifest. Everything here is synchronous, pure and total:
+//! request budgets, calibrations, coverage, tiers and the generation manifest. Everything here is synchronous, pure and total:
 //! no files, no clocks of its own, no threads, and nothing of Turret is imported.
 
 pub mod attribute_schema;
 pub mod budget;
+pub mod calibration;
 pub mod context;
 pub mod coverage;
 pub mod crowding;

@@ -115,6 +115,10 @@ struct ShardPlanBody {
     strategy: turret_index::Plan,
     #[serde(skip_serializing_if = "Option::is_none")]
     selectivity: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    selectivity_near: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    list: Option<u32>,
     distances: u64,
 }
 
@@ -137,6 +141,8 @@ impl AnswerBody {
             shard: plan.shard.0,
             strategy: plan.plan,
             selectivity: plan.selectivity,
+            selectivity_near: plan.selectivity_near,
+            list: Some(plan.list).filter(|list| *list > 0),
             distances: plan.distances,
         });
         let candidates = answer.candidates.into_iter().map(|candidate| CandidateBody {

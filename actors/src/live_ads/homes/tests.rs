@@ -60,7 +60,7 @@ fn load(ads: &[ShardAd]) -> ShardIndex {
         degree: 8,
         build_list: 16,
         alpha: 1.2,
-        search_list: 10,
+        target_recall: 0.95,
         threads: 1,
     };
     ShardIndex::build(DIMENSION, ads.to_vec(), &settings, &mut |_| ControlFlow::Continue(())).unwrap()

@@ -101,6 +101,7 @@ pub(crate) fn publish(generations: &Path, id: &str, model: &Model) -> Generation
             .map(|(name, kind)| (name.into(), kind))
             .into(),
         recall: BuiltRecall { k: PROBE_K, probes: PROBE_USERS as u32, recall: 1.0 },
+        calibrations: vec![None; SHARDS as usize],
         ads_until: Revision::NONE,
         files: paths.iter().map(|path| published_file(&dir, path)).collect(),
     };

@@ -107,7 +107,8 @@ fn check(vectors: &Vectors, queries: &[Vec<f32>], rows: Option<&RoaringBitmap>, 
     let expected: Vec<_> =
         queries.iter().map(|query| bits(&best(vectors, query, rows.unwrap_or(&all).iter(), k))).collect();
     for processor in Processor::all() {
-        let found: Vec<_> = scan_by(processor, vectors, &queries, rows, k).iter().map(|found| bits(found)).collect();
+        let found: Vec<_> =
+            scan_by(processor, vectors, &queries, rows, k, &|| false).best.iter().map(|found| bits(found)).collect();
         assert_eq!(found, expected, "{processor:?}");
     }
 }

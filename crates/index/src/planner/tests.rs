@@ -1,104 +1,138 @@
 use super::*;
 use crate::fixtures::settings;
+use turret_retrieval::calibration::ListPoint;
 
-fn planner(backend: Backend, exact_below_ads: usize) -> Planner {
-    Planner::new(&IndexSettings { exact_below_ads, ..settings(backend) })
+fn planner(backend: Backend) -> Planner {
+    Planner { costs: Costs { distance: 20.0, posting: 8.0, masked: 0.0 }, ..Planner::new(&settings(backend)) }
 }
 
-/// The plan of a shard with a graph of all its ads.
-fn plan(planner: &Planner, ads: usize, passing: Option<usize>, k: usize) -> Step {
-    planner.plan(Extent { ads, passing, walked: Some(ads) }, k)
+/// A list of `k` and a tenth, each entry for 20 distances.
+fn calibration() -> Calibration {
+    let point = |k, list| ListPoint { k, list, recall: 0.97, recall_low: 0.96, distances: u64::from(list) * 20 };
+    let points = vec![point(10, 20), point(100, 110), point(1_000, 1_100)];
+    let (target_recall, degree, build_list, alpha) = (0.95, 32, 100, 1.2);
+    Calibration { target_recall, degree, build_list, alpha, ads: 100_000, queries: 64, points }
 }
+
+fn extent(calibration: &Calibration, ads: usize, passing: Option<usize>, k: usize) -> Extent<'_> {
+    let graph = Some(Walked { rows: ads, unlinked: 0, calibration });
+    Extent { ads, passing, k, nearer: 0, graph }
+}
+
+const NOBODY: fn() -> Near = || panic!("nobody has to ask");
 
 #[test]
 fn whether_there_is_a_graph_follows_the_size_of_the_shard() {
     let check = |backend, ads, expected| {
-        assert_eq!(planner(backend, 20_000).wants_graph(ads), expected, "{backend:?} {ads}");
+        let settings = IndexSettings { exact_below_ads: 20_000, ..settings(backend) };
+        assert_eq!(Planner::new(&settings).wants_graph(ads), expected, "{backend:?} {ads}");
     };
     check(Backend::Auto, 19_999, false);
     check(Backend::Auto, 20_000, true);
     check(Backend::Exact, 1_000_000, false);
     check(Backend::DiskAnn, 5, true);
     check(Backend::DiskAnn, 0, false);
-    assert!(!planner(Backend::Auto, 0).wants_graph(0));
 }
 
 #[test]
-fn without_a_graph_nothing_is_walked() {
-    let planner = planner(Backend::Auto, 0);
-    let plan = |passing| planner.plan(Extent { ads: 1_000_000, passing, walked: None }, 10);
-    assert_eq!(plan(None), Step::Exact);
-    assert_eq!(plan(Some(500_000)), Step::ExactPostings);
-    assert_eq!(plan(Some(1_000_000)), Step::Exact);
+fn without_a_measured_graph_nothing_is_walked() {
+    let extent = Extent { ads: 1_000_000, passing: None, k: 10, nearer: 0, graph: None };
+    assert_eq!(planner(Backend::DiskAnn).plan(&extent, NOBODY), Step::Scan);
+    let bare = Calibration { points: vec![], ..calibration() };
+    assert_eq!(planner(Backend::DiskAnn).plan(&super::tests::extent(&bare, 1_000_000, None, 10), NOBODY), Step::Scan);
 }
 
 #[test]
-fn without_a_filter_the_graph_is_walked_while_it_is_faster_than_a_scan() {
-    let auto = planner(Backend::Auto, 20_000);
-    assert_eq!(plan(&auto, 100_000, None, 10), Step::Graph { list: 100 });
-    assert_eq!(plan(&auto, 100_000, None, 200), Step::Graph { list: 400 });
-    assert_eq!(plan(&auto, 100_000, None, 1_000), Step::Exact);
+fn without_a_filter_the_graph_is_walked_while_it_costs_less_than_a_scan() {
+    let calibration = calibration();
+    let plan = |backend, ads, k| planner(backend).plan(&extent(&calibration, ads, None, k), NOBODY);
+    assert_eq!(plan(Backend::Auto, 100_000, 10), Step::Walk { list: 20 });
+    assert_eq!(plan(Backend::Auto, 100_000, 100), Step::Walk { list: 110 });
+    assert_eq!(plan(Backend::Auto, 100_000, 1_000), Step::Scan);
+    assert_eq!(plan(Backend::Auto, 7_900, 10), Step::Scan);
     // Whoever asks for the graph gets it, unless its list would hold the shard.
-    let graph = planner(Backend::DiskAnn, 20_000);
-    assert_eq!(plan(&graph, 100_000, None, 1_000), Step::Graph { list: 2_000 });
-    assert_eq!(plan(&graph, 2_000, None, 1_000), Step::Exact);
-    // A filter that everything passes is none.
-    assert_eq!(plan(&graph, 100_000, Some(100_000), 10), Step::Graph { list: 100 });
+    assert_eq!(plan(Backend::DiskAnn, 100_000, 1_000), Step::Walk { list: 1_100 });
+    assert_eq!(plan(Backend::DiskAnn, 1_100, 1_000), Step::Scan);
 }
 
 #[test]
-fn a_filter_that_leaves_few_is_answered_from_its_postings() {
-    let auto = planner(Backend::Auto, 20_000);
-    assert_eq!(plan(&auto, 1_000_000, Some(0), 10), Step::ExactPostings);
-    // Rows that are fetched one by one cost eight of a scan.
-    let small = planner(Backend::Auto, 20_000);
-    assert_eq!(plan(&small, 100_000, Some(2_500), 1), Step::ExactPostings);
-    assert_eq!(plan(&small, 100_000, Some(2_501), 1), Step::InGraph { list: 100 });
-    // So is one that leaves more, where the list would have to be longer.
-    assert_eq!(plan(&auto, 1_000_000, Some(20_000), 10), Step::ExactPostings);
-    assert_eq!(plan(&auto, 1_000_000, Some(20_000), 1), Step::InGraph { list: 100 });
-    // No filter costs more than a scan of all.
-    assert_eq!(plan(&small, 100_000, Some(90_000), 100), Step::InGraph { list: 300 });
-    assert_eq!(plan(&small, 100_000, Some(90_000), 200), Step::ExactPostings);
-    // One in a hundred of a larger shard.
-    assert_eq!(plan(&auto, 10_000_000, Some(100_000), 1), Step::ExactPostings);
-    assert_eq!(plan(&auto, 10_000_000, Some(100_001), 1), Step::InGraph { list: 200 });
+fn what_the_graph_cannot_reach_is_scanned() {
+    let mut short = calibration();
+    short.points[1].recall_low = 0.9;
+    let plan = |k| planner(Backend::DiskAnn).plan(&extent(&short, 100_000, None, k), NOBODY);
+    assert_eq!((plan(10), plan(11), plan(100)), (Step::Walk { list: 20 }, Step::Scan, Step::Scan));
 }
 
 #[test]
-fn the_list_grows_with_what_the_filter_holds_back() {
-    let graph = planner(Backend::DiskAnn, 0);
-    assert_eq!(plan(&graph, 1_000_000, Some(900_000), 100), Step::InGraph { list: 300 });
-    assert_eq!(plan(&graph, 1_000_000, Some(100_000), 100), Step::InGraph { list: 2_000 });
-    assert_eq!(plan(&graph, 1_000_000, Some(20_000), 100), Step::InGraph { list: 10_000 });
-    // Where the list would hold all that passes, the postings are the list.
-    assert_eq!(plan(&graph, 10_000, Some(500), 100), Step::ExactPostings);
+fn a_filter_is_walked_for_where_enough_passes_near_the_query() {
+    let calibration = calibration();
+    let plan = |ads, passing, near: u32| {
+        planner(Backend::Auto).plan(&extent(&calibration, ads, Some(passing), 100), || Near { rows: 32, passing: near })
+    };
+    // As overall, so near the query: twice the rank, and what that may vary by.
+    assert_eq!(plan(1_000_000, 500_000, 16), Step::Walk { list: 245 });
+    assert_eq!(plan(1_000_000, 500_000, 13), Step::Walk { list: 245 });
+    // All that is near passes.
+    assert_eq!(plan(1_000_000, 50_000, 32), Step::Walk { list: 110 });
+    // Less passes near the query than elsewhere, or nothing.
+    let Step::Walk { list } = plan(1_000_000, 500_000, 8) else { panic!("it is worth it") };
+    assert!((600..900).contains(&list), "{list}");
+    assert_eq!(plan(1_000_000, 500_000, 1), Step::Scan);
+    assert_eq!(plan(1_000_000, 900_000, 0), Step::Scan);
+    // What few pass, or the walk would cost as much for, is scanned.
+    assert_eq!(plan(1_000_000, 50_000, 2), Step::Scan);
+}
+
+#[test]
+fn a_filter_that_leaves_few_is_scanned_without_looking() {
+    let calibration = calibration();
+    let plan = |passing| planner(Backend::DiskAnn).plan(&extent(&calibration, 1_000_000, Some(passing), 100), NOBODY);
+    assert_eq!((plan(0), plan(1), plan(6_000)), (Step::Scan, Step::Scan, Step::Scan));
 }
 
 #[test]
 fn the_list_grows_with_what_is_met_and_may_not_be_found() {
-    let graph = planner(Backend::DiskAnn, 0);
-    let plan = |walked| graph.plan(Extent { ads: 100_000, passing: None, walked: Some(walked) }, 100);
-    assert_eq!(plan(90_000), Step::Graph { list: 200 });
-    assert_eq!(plan(100_001), Step::Graph { list: 201 });
-    assert_eq!(plan(150_000), Step::Graph { list: 300 });
-    assert_eq!(plan(100_000_000), Step::Exact);
+    let calibration = calibration();
+    let plan = |walked, nearer| {
+        let graph = Some(Walked { rows: walked, unlinked: 0, calibration: &calibration });
+        let extent = Extent { ads: 100_000, passing: None, k: 100, nearer, graph };
+        planner(Backend::DiskAnn).plan(&extent, NOBODY)
+    };
+    assert_eq!(plan(90_000, 0), Step::Walk { list: 110 });
+    assert_eq!(plan(200_000, 0), Step::Walk { list: 245 });
+    assert_eq!(plan(90_000, 100), Step::Walk { list: 220 });
 }
 
 #[test]
-fn a_list_is_lengthened_until_a_scan_is_faster() {
-    let graph = planner(Backend::DiskAnn, 0);
-    assert_eq!(graph.longer(100, 1_000_000, Some(500_000)), Some(400));
-    assert_eq!(graph.longer(400, 1_000_000, Some(500_000)), Some(1_600));
-    assert_eq!(graph.longer(1_600, 1_000_000, Some(500_000)), None);
-    assert_eq!(graph.longer(100, 1_000_000, Some(20_000)), None);
-    assert_eq!(graph.longer(usize::MAX, usize::MAX, None), None);
+fn ads_that_the_graph_does_not_have_make_a_walk_dear() {
+    let calibration = calibration();
+    let plan = |unlinked| {
+        let graph = Some(Walked { rows: 60_000, unlinked, calibration: &calibration });
+        planner(Backend::Auto).plan(&Extent { ads: 60_000, passing: None, k: 100, nearer: 0, graph }, NOBODY)
+    };
+    assert_eq!((plan(0), plan(2_100)), (Step::Walk { list: 110 }, Step::Scan));
+}
+
+#[test]
+fn a_walk_is_enough_when_the_last_hit_lies_well_inside() {
+    let calibration = calibration();
+    let after = |list, distances, passing, rank| {
+        let met = Met { list, distances, wanted: 100, passing, rank };
+        planner(Backend::Auto).after(&extent(&calibration, 1_000_000, Some(500_000), 100), met)
+    };
+    assert_eq!(after(220, 4_400, 110, Some(200)), Next::Enough);
+    assert_eq!(after(220, 4_400, 100, Some(201)), Next::Longer { list: 248 });
+    assert_eq!(after(220, 4_400, 50, None), Next::Longer { list: 484 });
+    // All walks together may cost what the scan does.
+    assert_eq!(after(220, 4_400, 12, None), Next::Longer { list: 2_018 });
+    assert_eq!(after(220, 10_000, 12, None), Next::Scan);
+    assert_eq!(after(220, 4_400, 0, None), Next::Scan);
 }
 
 #[test]
 fn plans_are_written_in_snake_case() {
-    let plans = [Plan::Exact, Plan::ExactPostings, Plan::InGraph, Plan::Graph];
-    let expected = ["exact", "exact_postings", "in_graph", "graph"];
+    let plans = [Plan::Exact, Plan::ExactPostings, Plan::PostFilter, Plan::AdaptiveList, Plan::Graph];
+    let expected = ["exact", "exact_postings", "post_filter", "adaptive_list", "graph"];
     for (plan, name) in plans.into_iter().zip(expected) {
         let deserializer = serde::de::value::StrDeserializer::<serde::de::value::Error>::new(name);
         assert_eq!(Plan::deserialize(deserializer).unwrap(), plan);

@@ -6,11 +6,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, RwLock};
 
 use roaring::RoaringBitmap;
+use turret_retrieval::calibration::Calibration;
 use turret_retrieval::item::AttributeKind;
 use turret_retrieval::revision::Revision;
 
+use super::recent::Recent;
 use super::upkeep::Upkeep;
-use super::{OpenError, Progress, ShardIndex, Stage};
+use super::{OpenError, Progress, ShardIndex, Stage, calibrate};
 use crate::attributes::Postings;
 use crate::blocks::Blocks;
 use crate::format::{Origin, ReadError, StoredGraph, read};
@@ -59,7 +61,8 @@ pub(super) struct Parts {
 
 impl ShardIndex {
     /// Opens the shard at `path`, and checks that it answers as the one that was written did; `observe` is told how far that is,
-    /// and may break off. A graph that the file does not have, or that was made otherwise than `settings` say, is built.
+    /// and may break off. A graph that the file does not have, or that was made otherwise than `settings` say, is built. What was
+    /// measured of much the same ads by the same settings is taken for granted; without it the graph is measured with ads for queries.
     ///
     /// # Errors
     /// The first thing wrong with the file, or why the graph could not be built. Only [`ReadError::Io`] can be worth another try.
@@ -67,6 +70,7 @@ impl ShardIndex {
         path: &Path,
         origin: &Origin<'_>,
         settings: &IndexSettings,
+        calibration: Option<&Calibration>,
         observe: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Opened, OpenError> {
         let mut of_file = |done, total| observe(Progress { stage: Stage::Read, done, total });
@@ -98,7 +102,8 @@ impl ShardIndex {
             }
         };
         let postings = Postings::new([contents.segment]);
-        let index = Self::of(Parts { vectors, ads, postings, kinds: contents.kinds, graph, writer }, settings);
+        let parts = Parts { vectors, ads, postings, kinds: contents.kinds, graph, writer };
+        let index = Self::of(parts, settings, calibration).map_err(of_graph)?;
         index.verify(&contents.probes).map_err(|rule| of_section("probes", rule))?;
         Ok(Opened { index, until: contents.until, graph: from })
     }
@@ -120,7 +125,11 @@ impl ShardIndex {
         Ok(Some((graph, all)))
     }
 
-    pub(super) fn of(parts: Parts, settings: &IndexSettings) -> Self {
+    pub(super) fn of(
+        parts: Parts,
+        settings: &IndexSettings,
+        calibration: Option<&Calibration>,
+    ) -> Result<Self, GraphError> {
         let Parts { vectors, ads, postings, kinds, graph, writer } = parts;
         let mut live = writer.present.clone();
         live -= writer.paused();
@@ -132,8 +141,9 @@ impl ShardIndex {
             linked: linked.len() as usize,
             free: 0,
             name_bytes: writer.present.iter().map(|row| name_bytes(ads.get(row))).sum(),
+            born: 0,
         };
-        let view = View {
+        let mut view = View {
             vectors: Arc::new(vectors),
             ads: Arc::new(ads),
             live: Arc::new(live),
@@ -141,17 +151,20 @@ impl ShardIndex {
             postings: Arc::new(postings),
             kinds: Arc::new(kinds),
             graph: graph.map(Arc::new),
+            measured: None,
             counts,
             era: Arc::default(),
         };
-        Self {
+        view.measured = calibrate::known_or_measured(&view, settings, calibration)?.map(Arc::new);
+        Ok(Self {
             settings: settings.clone(),
             planner: Planner::new(settings),
             now: RwLock::new(Arc::new(view)),
+            recent: Recent::default(),
             overhauling: Mutex::default(),
             upkeep: Mutex::new(Upkeep::new(linked)),
             writer: Mutex::new(writer),
-        }
+        })
     }
 }
 

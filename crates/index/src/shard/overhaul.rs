@@ -39,11 +39,23 @@ impl ShardIndex {
             upkeep.unpin();
         }
         self.compact();
-        self.regrow(observe)
+        let before = self.view().graph.clone();
+        self.regrow(observe)?;
+        let view = self.view();
+        let is_new = match (&before, &view.graph) {
+            (Some(before), Some(now)) => !Arc::ptr_eq(before, now),
+            (None, Some(_)) => true,
+            (_, None) => false,
+        };
+        drop(before);
+        let is_due = is_new || self.is_measure_due(&view);
+        // Nobody must see a dead row because of us.
+        drop(view);
+        if is_due { self.measure_again() } else { Ok(()) }
     }
 
     pub(super) fn is_overhaul_due(&self, upkeep: &Upkeep, view: &View) -> bool {
-        are_postings_worn(upkeep, view) || self.capacity_due(upkeep, view).is_some()
+        are_postings_worn(upkeep, view) || self.capacity_due(upkeep, view).is_some() || self.is_measure_due(view)
     }
 
     /// The capacity of the graph that the shard should have instead, where it should have another.

@@ -7,6 +7,7 @@ use turret_retrieval::vector::{UnitVector, VectorError, dot};
 
 use super::*;
 use crate::fixtures::{ads, any_of, brute_force, clustered, keyword, settings, unit};
+use crate::planner::Costs;
 use crate::{FoundAd, Plan, UnitError};
 
 mod churn;
@@ -14,8 +15,10 @@ mod crowding;
 mod globo;
 mod large;
 mod live;
+mod matrix;
 mod recall;
 mod snapshot;
+mod stopping;
 
 const DIMENSION: usize = 24;
 const CLUSTERS: usize = 40;
@@ -35,11 +38,17 @@ static ADS: LazyLock<Vec<ShardAd>> = LazyLock::new(|| {
     })
 });
 static EXACT: LazyLock<ShardIndex> = LazyLock::new(|| index(ADS.clone(), &settings(Backend::Exact)));
-static GRAPH: LazyLock<ShardIndex> = LazyLock::new(|| index(ADS.clone(), &settings(Backend::DiskAnn)));
+static GRAPH: LazyLock<ShardIndex> = LazyLock::new(|| walking(index(ADS.clone(), &settings(Backend::DiskAnn))));
 
 fn index(ads: Vec<ShardAd>, settings: &IndexSettings) -> ShardIndex {
     let dimension = ads.first().map_or(3, |row| row.embedding.as_slice().len());
     ShardIndex::build(dimension, ads, settings, &mut |_| ControlFlow::Continue(())).unwrap()
+}
+
+/// As if a walk cost next to nothing: what the filter leaves of so few ads would be scanned.
+fn walking(mut index: ShardIndex) -> ShardIndex {
+    index.planner.costs = Costs { distance: 0.1, posting: 1.0, masked: 0.0 };
+    index
 }
 
 fn queries(count: usize) -> Vec<UnitVector> {
@@ -104,7 +113,7 @@ fn equal_scores_are_ordered_by_ad_id() {
     let mut same = ads(&vec![vector.clone(); 40], |_| vec![]);
     same.reverse();
     for backend in [Backend::Exact, Backend::DiskAnn] {
-        let index = index(same.clone(), &IndexSettings { search_list: 10, ..settings(backend) });
+        let index = index(same.clone(), &IndexSettings { ..settings(backend) });
         let found = search(&index, &vector, 7, None);
         assert_eq!(found.ads.len(), 7);
         assert!(hits(&found).is_sorted_by(|a, b| a.score == b.score && a.ad < b.ad), "{found:?}");
@@ -263,6 +272,10 @@ fn a_shard_says_what_it_is_made_of() {
     assert_eq!((exact.backend, graph.backend), (Backend::Exact, Backend::DiskAnn));
     assert_eq!(exact.graph_bytes, 0);
     assert!(graph.graph_bytes > graph.vector_bytes && graph.posting_bytes > 0);
+    // Twice as numbers and once as codes, 42 edges, a quarter of slots more than ads, and what ids and attributes take.
+    assert!(exact.bytes_per_ad() < 450.0 && graph.bytes_per_ad() < 900.0, "{exact:?} {graph:?}");
+    let parts = [graph.vector_bytes, graph.graph_bytes, graph.posting_bytes, graph.id_bytes];
+    assert_eq!(graph.bytes(), parts.iter().sum::<usize>());
 }
 
 #[test]

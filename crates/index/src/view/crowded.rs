@@ -8,9 +8,9 @@ use turret_retrieval::filter::Filter;
 use turret_retrieval::vector::dot;
 
 use super::View;
+use super::round::{Round, Way};
 use crate::exact::ScoredRow;
 use crate::graph::GraphError;
-use crate::planner::Planner;
 use crate::search::{FoundAd, Search};
 
 /// The attribute that every listed ad has at hand.
@@ -19,22 +19,24 @@ const ADVERTISER: &str = "advertiser_id";
 const ROUND_MIN: usize = 16;
 /// Rounds before all that is left is compared and walked over.
 const ROUNDS_MAX: usize = 4;
+/// Rows that are compared between two looks at whether time is up.
+const ROWS_BETWEEN_STOPS: usize = 1_024;
 
 impl View {
-    /// Of `rows`, the best of `passing`, those that the crowding admits, and the next best in place of the others; how many were
-    /// compared, and whether there are no more.
+    /// Of `rows`, the best of `passing`, those that the crowding admits, and the next best in place of the others; whether there
+    /// are no more. What that costs is added to `all`.
     ///
     /// A round takes the rows that were looked at out of those that pass, and all of the values that are full: none of these
     /// would be admitted. So the rows admitted are those that one walk over all, best first, would admit. Each round looks at twice
     /// as many as the one before, and what [`ROUNDS_MAX`] of them leave is walked over indeed.
     pub(super) fn thin(
         &self,
-        planner: &Planner,
+        way: Way<'_>,
         search: &Search<'_>,
         crowding: &Crowding,
-        (mut rows, mut distances): (Vec<ScoredRow>, u64),
+        (mut rows, all): (Vec<ScoredRow>, &mut Round),
         passing: Option<RoaringBitmap>,
-    ) -> Result<(Vec<FoundAd>, u64, bool), GraphError> {
+    ) -> Result<(Vec<FoundAd>, bool), GraphError> {
         let words = (&*crowding.field != ADVERTISER).then(|| self.postings.words(&crowding.field));
         let crowd = |row: u32| match &words {
             Some(words) => words.of(row),
@@ -51,7 +53,11 @@ impl View {
                 }
                 values.extend(crowd);
             }
-            if rows.len() < asked || kept.len() >= search.k {
+            if rows.len() < asked || kept.len() >= search.k || all.stopped.is_some() {
+                break;
+            }
+            if (way.stop)() {
+                all.stopped = Some(kept.len() as f64 / search.k as f64);
                 break;
             }
             looked += rows.len();
@@ -61,33 +67,53 @@ impl View {
             let filter = Filter::AnyOf { field: crowding.field.clone(), values: full.collect() };
             others -= self.postings.rows(&filter, &self.live);
             if round == ROUNDS_MAX {
-                distances += others.len();
-                self.walk_over(search.vector.as_slice(), &others, asked, |row| {
+                all.distances += others.len();
+                let is_whole = self.walk_over(way, search.vector.as_slice(), &others, asked, |row| {
                     let crowd = crowd(row.row);
                     if taken.admits(crowd) {
                         kept.push(self.found(row, search, crowd.map(Into::into)));
                     }
                     kept.len() < search.k
                 });
+                if !is_whole {
+                    all.stopped = Some(kept.len() as f64 / search.k as f64);
+                }
                 break;
             }
             asked = asked.saturating_mul(2).max(ROUND_MIN);
-            let more;
-            (rows, _, more) = self.best(planner, &Search { k: asked, ..*search }, Some(&others), looked)?;
-            distances += more;
+            let round = self.best(way, &Search { k: asked, ..*search }, Some(&others), looked)?;
+            rows = round.rows;
+            all.distances += round.distances;
+            all.list = all.list.max(round.list);
+            all.stopped = round.stopped;
             left = Some(others);
         }
         let exhausted = kept.len() < search.k;
         // A graph may have missed a better one in a former round.
         kept.sort_by(|a, b| a.hit.cmp(&b.hit));
         kept.truncate(search.k);
-        Ok((kept, distances, exhausted))
+        Ok((kept, exhausted))
     }
 
-    /// Calls `each` with all of `rows`, best first, as long as it says so; about `first` are expected to do.
-    fn walk_over(&self, query: &[f32], rows: &RoaringBitmap, first: usize, mut each: impl FnMut(&ScoredRow) -> bool) {
+    /// Calls `each` with all of `rows`, best first, as long as it says so; about `first` are expected to do. Whether they were
+    /// all there: when time is up, no more are compared.
+    fn walk_over(
+        &self,
+        way: Way<'_>,
+        query: &[f32],
+        rows: &RoaringBitmap,
+        first: usize,
+        mut each: impl FnMut(&ScoredRow) -> bool,
+    ) -> bool {
         let score = |row: u32| ScoredRow { score: dot(query, self.vectors.row(row)), row };
-        let mut scored: Vec<ScoredRow> = rows.iter().map(score).collect();
+        let (mut scored, mut is_whole) = (Vec::with_capacity(rows.len() as usize), true);
+        for (at, row) in rows.iter().enumerate() {
+            if at % ROWS_BETWEEN_STOPS == ROWS_BETWEEN_STOPS - 1 && (way.stop)() {
+                is_whole = false;
+                break;
+            }
+            scored.push(score(row));
+        }
         let (mut rest, mut next) = (&mut scored[..], first.max(1));
         while !rest.is_empty() {
             next = next.min(rest.len());
@@ -100,5 +126,6 @@ impl View {
             }
             next = next.saturating_mul(4);
         }
+        is_whole
     }
 }

@@ -54,7 +54,7 @@ fn a_shard_that_was_replaced_three_times_finds_what_a_new_one_does() {
 
 #[test]
 fn a_shard_grows_out_of_its_graph_and_shrinks_again() {
-    let settings = IndexSettings { exact_below_ads: 500, search_list: 50, ..settings(Backend::Auto) };
+    let settings = IndexSettings { exact_below_ads: 500, target_recall: 0.95, ..settings(Backend::Auto) };
     let (ads, index) = built(100, &settings);
     let mut model = Model::new(&ads);
     assert_eq!(index.backend(), Backend::Exact);
@@ -122,7 +122,7 @@ fn a_row_that_a_search_still_sees_is_not_taken_out_of_the_graph() {
     };
     assert!(due.later);
     let search = Search { vector: query, baseline: None, crowding: None, k: 1, filter: None, exact: false };
-    let old = view.search(&index.planner, &search).unwrap();
+    let old = view.search(&index.planner, &search, &|| false).unwrap();
     assert_eq!((old.ads[0].hit.ad.as_str(), old.plan), ("0000007", Plan::Graph));
     drop(view);
     settle(&index);

@@ -1,6 +1,12 @@
 //! How much the graph finds of what a scan finds.
 
+use turret_retrieval::calibration::Calibration;
+
+use turret_retrieval::revision::Revision;
+
 use super::*;
+use crate::Origin;
+use crate::near::{Measured, Sample};
 
 const QUERIES: usize = 100;
 
@@ -17,7 +23,7 @@ fn recall(k: usize, filter: Option<&Filter>) -> (f64, usize) {
             let row: usize = hit.ad.as_str().parse().unwrap();
             assert!(filter.is_none_or(|filter| filter.matches(&ADS[row].ad.attributes)), "{} does not pass", hit.ad);
         }
-        walked += usize::from(matches!(answer.plan, Plan::Graph | Plan::InGraph));
+        walked += usize::from(matches!(answer.plan, Plan::Graph | Plan::PostFilter | Plan::AdaptiveList));
         wanted += exact.ads.len();
         found += exact.ads.iter().filter(|hit| answer.ads.contains(hit)).count();
     }
@@ -69,24 +75,105 @@ fn filters_that_say_where_an_ad_lies_keep_the_recall() {
 
 #[test]
 fn a_list_too_short_for_the_filter_is_lengthened() {
-    let short = IndexSettings { search_list: 1, ..settings(Backend::DiskAnn) };
-    let short = index(ADS.clone(), &short);
+    let mut index = walking(index(ADS.clone(), &settings(Backend::DiskAnn)));
+    // A sample of what passes alone says that all near the query does.
     let filter = between("cluster", 10.0, 39.0);
+    let view = index.view();
+    let passing: RoaringBitmap = (0..ROWS as u32).filter(|row| row % CLUSTERS as u32 >= 10).collect();
+    let measured = view.measured.as_ref().unwrap();
+    let (calibration, sample) = (measured.calibration.clone(), Sample::of(&view.vectors, &passing));
+    let next = View { measured: Some(Arc::new(Measured { calibration, sample, born: 0 })), ..(*view).clone() };
+    index.publish(next);
     // Queries 10 to 39 lie where ads pass, 0 to 9 where none do.
-    let answers: Vec<Found> = queries(40).iter().map(|query| search(&short, query, 1, Some(&filter))).collect();
-    assert!(answers.iter().all(|found| found.ads.len() == 1));
-    let passing = brute_force(&ADS, &queries(1)[0], ROWS, Some(&filter)).len() as u64;
-    let scanned = answers[..10].iter().filter(|found| found.plan == Plan::ExactPostings).collect::<Vec<_>>();
-    assert!(!scanned.is_empty());
-    assert!(scanned.iter().all(|found| found.distances > passing && found.distances < 2 * passing), "{scanned:?}");
-    assert!(answers[10..].iter().filter(|found| found.plan == Plan::InGraph).count() >= 25);
+    let find = |index: &ShardIndex, query: &UnitVector| {
+        let found = search(index, query, 10, Some(&filter));
+        let exact = brute_force(&ADS, query, 10, Some(&filter));
+        assert!(hits(&found).iter().filter(|hit| exact.contains(hit)).count() >= 8, "{found:?}");
+        assert_eq!(found.selectivity_near, Some(1.0));
+        found
+    };
+    let answers: Vec<Found> = queries(40).iter().map(|query| find(&index, query)).collect();
+    let shortest = calibration_list(&index, 10);
+    assert!(answers[..10].iter().all(|found| found.plan == Plan::AdaptiveList && found.list > 4 * shortest));
+    assert!(answers[10..].iter().filter(|found| found.plan == Plan::PostFilter).count() >= 25);
+    // Where walks are dear, the ads that pass are compared instead, and what was walked in vain is counted.
+    index.planner.costs = Costs { distance: 6.0, posting: 1.0, masked: 0.0 };
+    let dear: Vec<Found> = queries(10).iter().map(|query| find(&index, query)).collect();
+    let scanned = dear.iter().filter(|found| found.plan == Plan::ExactPostings);
+    assert!(scanned.clone().count() >= 5, "{dear:?}");
+    assert!(scanned.clone().all(|found| (4_501..6_000).contains(&found.distances) && found.list > 0), "{dear:?}");
+}
+
+fn calibration_list(index: &ShardIndex, k: usize) -> u32 {
+    index.calibration().and_then(|calibration| calibration.list(k)).unwrap() as u32
+}
+
+#[test]
+fn a_list_is_the_shortest_that_reaches_the_target() {
+    let of = |target_recall| {
+        let index = index(ADS.clone(), &IndexSettings { target_recall, ..settings(Backend::DiskAnn) });
+        (index.calibration().unwrap(), index)
+    };
+    let ((low, loose), (high, strict)) = (of(0.8), of(0.99));
+    for (calibration, index) in [(&low, &loose), (&high, &strict)] {
+        calibration.check().unwrap();
+        assert_eq!(calibration.points.iter().map(|point| point.k).collect::<Vec<_>>(), [10, 100, 1_000]);
+        assert!(calibration.points.iter().all(|point| point.recall_low >= calibration.target_recall));
+        // Other queries than those that it was measured with.
+        for k in [10, 55, 100] {
+            let found = queries(100).into_iter().map(|query| {
+                let exact = brute_force(&ADS, &query, k, None);
+                let found = search(index, &query, k, None);
+                assert_eq!(found.list as usize, calibration.list(k).unwrap());
+                hits(&found).iter().filter(|hit| exact.contains(hit)).count()
+            });
+            let recall = found.sum::<usize>() as f64 / (100 * k) as f64;
+            println!("recall@{k} {recall:.4} for {}", calibration.target_recall);
+            assert!(recall >= calibration.target_recall, "{recall} for {}", calibration.target_recall);
+        }
+    }
+    assert!(low.points.iter().zip(&high.points).any(|(low, high)| low.list < high.list));
+    // What queries of the caller say is used from then on.
+    let own = loose.calibrate(&queries(100)).unwrap().unwrap();
+    assert_eq!((own.queries, own.ads), (100, ROWS as u64));
+    assert_eq!(loose.calibration(), Some(own));
+    assert!(loose.calibrate(&[unit(&[1.0, 0.0])]).is_err());
+    assert_eq!(EXACT.calibrate(&queries(3)), Ok(None));
+}
+
+#[test]
+fn what_another_build_measured_is_used_unless_it_is_of_another_graph() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("0.shard");
+    let settings = settings(Backend::DiskAnn);
+    let built = index(ADS[..1_500].to_vec(), &settings);
+    built.snapshot(&path, "g", Revision::NONE).unwrap();
+    let origin = Origin { generation: "g", dimension: DIMENSION };
+    let open = |calibration: &Calibration| {
+        let go_on = &mut |_: Progress| ControlFlow::Continue(());
+        ShardIndex::open(&path, &origin, &settings, Some(calibration), go_on).unwrap().index.calibration().unwrap()
+    };
+    let mut told = built.calibration().unwrap();
+    told.points[0].list += 7;
+    assert_eq!(open(&told), told);
+    let changes: [fn(&mut Calibration); 5] = [
+        |told| told.ads = 400,
+        |told| told.target_recall = 0.9,
+        |told| told.degree = 16,
+        |told| told.alpha = 1.3,
+        |told| told.points[0].recall = 2.0,
+    ];
+    for change in changes {
+        let mut other = told.clone();
+        change(&mut other);
+        assert_ne!(open(&other).points, other.points);
+    }
 }
 
 #[test]
 fn filters_that_few_pass_lose_nothing() {
     let filter = between("fiftieth", 7.0, 7.0);
-    let strict = IndexSettings { exact_below_ads: 200, ..settings(Backend::DiskAnn) };
-    let index = index(ADS[..3_000].to_vec(), &strict);
+    let index = index(ADS[..3_000].to_vec(), &settings(Backend::DiskAnn));
     for query in queries(10) {
         let found = search(&index, &query, 10, Some(&filter));
         assert_eq!(found.plan, Plan::ExactPostings);

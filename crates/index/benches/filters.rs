@@ -1,0 +1,216 @@
+//! What filters cost, and what is found with them: `just bench-filters [ADS]`.
+//!
+//! Filters that pass from 0.1 to 90 % of the ads, which have nothing to do with the query, keep the ads nearest to it, or those furthest from
+//! it; each beside an exact scan of the ads that pass and beside a search without a filter, on one thread and in turns. Prints
+//! a table, and writes docs/results/filters.json.
+
+use std::collections::HashSet;
+use std::io::Write as _;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+use turret_index::{Backend, Found, IndexSettings, Plan, Search, ShardIndex};
+use turret_retrieval::filter::Filter;
+
+use self::world::{DIMENSION, QUERIES, Relation, World};
+
+#[path = "filters/world.rs"]
+mod world;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const SIZES: [usize; 2] = [20_000, 200_000];
+const SHARES: [f64; 8] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.2, 0.5, 0.9];
+const K: usize = 100;
+/// Turns of each; the median counts.
+const ROUNDS: usize = 5;
+/// Searches of each query before it is known how long they take.
+const REPEATS: usize = 4;
+/// CPU microseconds of a turn, about: the system counts them by milliseconds.
+const TURN_US: f64 = 80_000.0;
+
+fn main() {
+    // `cargo bench` adds an argument of its own.
+    let ads = std::env::args().skip(1).find(|argument| argument != "--bench");
+    let sizes = ads.map_or(SIZES.to_vec(), |ads| vec![ads.parse().expect("ADS is a number")]);
+    let mut rows = Vec::new();
+    for ads in sizes.clone() {
+        rows.extend(measure(ads));
+    }
+    if sizes == SIZES {
+        let (commit, machine) = (commit(), machine());
+        let report = json!({ "command": "just bench-filters", "commit": commit, "machine": machine, "rows": rows });
+        let text = serde_json::to_string_pretty(&report).expect("figures are JSON") + "\n";
+        std::fs::write(repository().join("docs/results/filters.json"), text).expect("docs/results is there");
+    }
+}
+
+fn measure(ads: usize) -> Vec<Value> {
+    let (world, shard) = World::new(ads);
+    let index = build(shard);
+    let calibration = index.calibration().expect("there is a graph");
+    say(&format!("\n{ads} ads of {DIMENSION} d; lists by target {}:", calibration.target_recall));
+    for point in &calibration.points {
+        let (k, list, recall, distances) = (point.k, point.list, point.recall, point.distances);
+        say(&format!("  k {k}: list {list}, recall {recall:.4}, {distances} distances"));
+    }
+    say("\n| filter | share | recall@100 | CPU µs | scan, CPU µs | / scan | / unfiltered | distances | plans |");
+    say("|---|---|---|---|---|---|---|---|---|");
+    let mut rows = Vec::new();
+    let unfiltered: Vec<Option<Filter>> = vec![None; QUERIES];
+    let recall = recall(&index, &world, &unfiltered);
+    let plain = turns(&index, &world, [(&unfiltered, false), (&unfiltered, true)]);
+    let name = format!("{ads} ads, no filter");
+    say(&format!(
+        "| none | 1 | {:.4} | {:.0} | {:.0} | {:.2} | 1 | {:.0} | {} |",
+        recall.share,
+        plain[0],
+        plain[1],
+        plain[0] / plain[1],
+        recall.distances,
+        recall.plans
+    ));
+    rows.push(row(&name, json!({ "recall@100": recall.share, "cpu_us": plain[0], "scan_cpu_us": plain[1], "distances": recall.distances })));
+    for relation in Relation::ALL {
+        for share in SHARES {
+            let filters: Vec<_> = (0..QUERIES).map(|query| Some(world.filter(query, relation, share))).collect();
+            let found = self::recall(&index, &world, &filters);
+            let [ours, scan, plain] =
+                turns(&index, &world, [(&filters, false), (&filters, true), (&unfiltered, false)]);
+            let (of_scan, of_plain) = (ours / scan, ours / plain);
+            let name = format!("{ads} ads, {}, {} %", relation.name(), share * 100.0);
+            say(&format!(
+                "| {} | {} % | {:.4} | {ours:.0} | {scan:.0} | {of_scan:.2} | {of_plain:.2} | {:.0} | {} |",
+                relation.name(),
+                share * 100.0,
+                found.share,
+                found.distances,
+                found.plans
+            ));
+            rows.push(row(
+                &name,
+                json!({
+                    "recall@100": found.share, "cpu_us": ours, "scan_cpu_us": scan, "of_scan": of_scan,
+                    "of_unfiltered": of_plain, "distances": found.distances,
+                    "distances_of_scan": found.distances / (ads as f64 * share),
+                }),
+            ));
+        }
+    }
+    rows
+}
+
+fn row(name: &str, mean: Value) -> Value {
+    json!({ "name": name, "mean": mean, "seeds": [mean] })
+}
+
+struct Recall {
+    share: f64,
+    distances: f64,
+    plans: String,
+}
+
+/// What is found of an exact scan's ads, and how.
+fn recall(index: &ShardIndex, world: &World, filters: &[Option<Filter>]) -> Recall {
+    let (mut found, mut wanted, mut distances, mut plans) = (0, 0, 0, std::collections::BTreeMap::new());
+    for (query, filter) in filters.iter().enumerate() {
+        let exact = search(index, world, query, filter.as_ref(), true);
+        let ours = search(index, world, query, filter.as_ref(), false);
+        let ids = |found: &Found| -> HashSet<_> { found.ads.iter().map(|ad| ad.hit.ad.clone()).collect() };
+        wanted += exact.ads.len();
+        found += ids(&exact).intersection(&ids(&ours)).count();
+        distances += ours.distances;
+        *plans.entry(name(ours.plan)).or_insert(0) += 1;
+    }
+    let plans = plans.into_iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ");
+    Recall {
+        share: f64::from(found as u32) / f64::from(wanted as u32),
+        distances: distances as f64 / QUERIES as f64,
+        plans,
+    }
+}
+
+fn name(plan: Plan) -> &'static str {
+    match plan {
+        Plan::Exact => "exact",
+        Plan::ExactPostings => "exact_postings",
+        Plan::PostFilter => "post_filter",
+        Plan::AdaptiveList => "adaptive_list",
+        Plan::Graph => "graph",
+    }
+}
+
+fn search(index: &ShardIndex, world: &World, query: usize, filter: Option<&Filter>, exact: bool) -> Found {
+    let vector = &world.queries[query];
+    let search = Search { vector, baseline: None, k: K, filter, crowding: None, exact };
+    index.search(&search).expect("the query is good")
+}
+
+/// CPU microseconds a query of each, medians of rounds in turns.
+fn turns<const N: usize>(index: &ShardIndex, world: &World, what: [(&Vec<Option<Filter>>, bool); N]) -> [f64; N] {
+    let turn = |(filters, exact): &(&Vec<Option<Filter>>, bool), repeats: usize| {
+        let before = cpu_of_thread();
+        for _ in 0..repeats {
+            for (query, filter) in filters.iter().enumerate() {
+                std::hint::black_box(search(index, world, query, filter.as_ref(), *exact));
+            }
+        }
+        (cpu_of_thread() - before) * 1e6 / (repeats * QUERIES) as f64
+    };
+    let repeats = what.each_ref().map(|what| {
+        let us = turn(what, REPEATS).max(1.0);
+        (TURN_US / (us * QUERIES as f64)).ceil() as usize
+    });
+    let mut times = [const { Vec::new() }; N];
+    for _ in 0..ROUNDS {
+        for ((times, what), repeats) in times.iter_mut().zip(&what).zip(repeats) {
+            times.push(turn(what, repeats));
+        }
+    }
+    times.map(|mut times| {
+        times.sort_by(f64::total_cmp);
+        times[times.len() / 2]
+    })
+}
+
+fn build(ads: Vec<turret_index::ShardAd>) -> ShardIndex {
+    let settings = IndexSettings {
+        backend: Backend::Auto,
+        exact_below_ads: 10_000,
+        degree: 32,
+        build_list: 100,
+        alpha: 1.2,
+        target_recall: 0.95,
+        threads: 2,
+    };
+    ShardIndex::build(DIMENSION, ads, &settings, &mut |_| ControlFlow::Continue(())).expect("the ads are sound")
+}
+
+/// CPU time of this thread so far, in seconds.
+fn cpu_of_thread() -> f64 {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux tells");
+    stat.split(' ').next().and_then(|ns| ns.parse::<f64>().ok()).expect("nanoseconds first") / 1e9
+}
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("two directories up").to_owned()
+}
+
+fn commit() -> String {
+    let git = Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).output();
+    git.map_or_else(|_| String::new(), |done| String::from_utf8_lossy(&done.stdout).trim().to_owned())
+}
+
+fn machine() -> String {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let processors = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = processors.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split_once(": "));
+    format!("{cores} cores of {}, {}", model.map_or("?", |(_, name)| name.trim()), std::env::consts::ARCH)
+}
+
+fn say(line: &str) {
+    writeln!(std::io::stdout(), "{line}").expect("stdout is open");
+}

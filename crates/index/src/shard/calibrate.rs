@@ -1,0 +1,224 @@
+//! How long candidate lists must be: measured against an exact scan, when a shard is built and again as it changes.
+
+use std::sync::Arc;
+
+use roaring::RoaringBitmap;
+use turret_retrieval::calibration::{Calibration, LIST_MAX, ListPoint};
+use turret_retrieval::hashing::stable_hash;
+use turret_retrieval::vector::{UnitVector, dot};
+
+use super::{SearchError, ShardIndex};
+use crate::graph::{Graph, GraphError};
+use crate::near::{Measured, Sample};
+use crate::rows::check_unit;
+use crate::settings::IndexSettings;
+use crate::view::View;
+
+/// For how many hits a list is looked for, where a shard has twice as many ads.
+const KS: [usize; 3] = [10, 100, 1_000];
+/// The shortest list.
+const LIST_MIN: usize = 16;
+/// Each list that is tried is so many times the one before.
+const LONGER_BY: f64 = 1.15;
+/// The last one tried is 8 times the hits wanted.
+const LISTS: usize = 16;
+/// Queries made of ads, where there are no others; of a small shard one for each so many ads, and a few at least.
+const QUERIES: usize = 64;
+const QUERY_ADS: usize = 32;
+const QUERIES_MIN: usize = 16;
+/// The most queries that are measured with.
+const QUERIES_MAX: usize = 128;
+/// Of the ads that are taken for queries.
+const QUERY_SEED: u64 = 11;
+/// How far such a query leans from its ad to another one.
+const LEAN: f32 = 0.5;
+/// Ads that come into a shard, for each that it had, before it is measured again; and the fewest.
+const BORN_ONE_IN: u64 = 4;
+const BORN_MIN: u64 = 1_024;
+
+impl ShardIndex {
+    /// Measures with `queries`, unit vectors of this index, how long candidate lists must be, and uses what it finds from then
+    /// on; absent where nothing is walked. Of more than 128, as many are taken.
+    ///
+    /// A list does where the mean recall of its walks, less two standard errors, is at least the target. Without queries, ads are
+    /// taken for them that lean half-way to another ad.
+    ///
+    /// # Errors
+    /// When a query breaks a rule, or the graph fails; then nothing is changed.
+    pub fn calibrate(&self, queries: &[UnitVector]) -> Result<Option<Calibration>, SearchError> {
+        queries.iter().try_for_each(|query| check_unit(query.as_slice(), self.dimension()))?;
+        let queries = queries.iter().map(|query| query.as_slice().to_vec()).collect();
+        self.measure(queries)?;
+        Ok(self.calibration())
+    }
+
+    /// What is known of the graph's lists, where there is a graph.
+    pub fn calibration(&self) -> Option<Calibration> {
+        self.view().measured.as_ref().map(|measured| measured.calibration.clone())
+    }
+
+    /// Whether so many ads came since it was measured that it must be again.
+    pub(super) fn is_measure_due(&self, view: &View) -> bool {
+        let Some(measured) = &view.measured else { return view.graph.is_some() };
+        view.counts.born - measured.born > BORN_MIN.max(measured.calibration.ads / BORN_ONE_IN)
+    }
+
+    /// Measures with the latest searches. Where these are few, with ads: those are easier to find than what is asked for, so
+    /// that no list is shortened then.
+    pub(super) fn measure_again(&self) -> Result<(), GraphError> {
+        self.measure(self.recent.take())
+    }
+
+    fn measure(&self, queries: Vec<Vec<f32>>) -> Result<(), GraphError> {
+        // It dies like any other row's: nobody is kept from taking rows out meanwhile, and some queries may miss one.
+        let view = View { era: Arc::default(), ..(*self.view()).clone() };
+        let Some(measured) = measured(&view, &self.settings, &queries, view.measured.as_deref())? else {
+            return Ok(());
+        };
+        // Nobody else publishes meanwhile.
+        let Ok(_writer) = self.writer.lock() else { return Ok(()) };
+        let mut next = (*self.view()).clone();
+        next.measured = Some(Arc::new(measured));
+        self.publish(next);
+        Ok(())
+    }
+}
+
+/// The same as [`measured`] by ads, unless `known` was measured by these settings of about as many ads.
+pub(super) fn known_or_measured(
+    view: &View,
+    settings: &IndexSettings,
+    known: Option<&Calibration>,
+) -> Result<Option<Measured>, GraphError> {
+    let known = known.filter(|known| view.graph.is_some() && fits(known, settings));
+    let known = known.filter(|known| known.ads.abs_diff(view.live.len()) <= BORN_MIN.max(known.ads / BORN_ONE_IN));
+    let Some(known) = known else { return measured(view, settings, &[], None) };
+    let sample = Sample::of(&view.vectors, &view.live);
+    Ok(Some(Measured { calibration: known.clone(), sample, born: view.counts.born }))
+}
+
+/// What is to be known of the graph of `view`, by `queries` or, where there are none, by its ads; absent without a graph.
+fn measured(
+    view: &View,
+    settings: &IndexSettings,
+    queries: &[Vec<f32>],
+    before: Option<&Measured>,
+) -> Result<Option<Measured>, GraphError> {
+    let Some(graph) = &view.graph else { return Ok(None) };
+    let linked = &*view.live - &*view.unlinked;
+    let every = queries.len().div_ceil(QUERIES_MAX).max(1);
+    let mut asked: Vec<&[f32]> = queries.iter().step_by(every).map(Vec::as_slice).collect();
+    let own = if asked.is_empty() { leaning(view, &linked) } else { Vec::new() };
+    let by_ads = asked.is_empty();
+    asked.extend(own.iter().map(Vec::as_slice));
+    let mut points = points(view, graph, &linked, settings, &asked)?;
+    if let Some(before) = before.filter(|before| by_ads && fits(&before.calibration, settings)) {
+        points.iter_mut().for_each(|point| keep_longer(point, &before.calibration));
+    }
+    let calibration = Calibration { ads: linked.len(), queries: asked.len() as u32, points, ..unmeasured(settings) };
+    Ok(Some(Measured { calibration, sample: Sample::of(&view.vectors, &linked), born: view.counts.born }))
+}
+
+/// Whether what was measured holds for a graph by these settings.
+fn fits(calibration: &Calibration, settings: &IndexSettings) -> bool {
+    let nothing = unmeasured(settings);
+    let by = |of: &Calibration| (of.target_recall, of.degree, of.build_list, of.alpha);
+    by(calibration) == by(&nothing) && calibration.check().is_ok()
+}
+
+fn unmeasured(settings: &IndexSettings) -> Calibration {
+    Calibration {
+        target_recall: settings.target_recall,
+        degree: settings.degree as u32,
+        build_list: settings.build_list as u32,
+        alpha: settings.alpha,
+        ads: 0,
+        queries: 0,
+        points: Vec::new(),
+    }
+}
+
+fn keep_longer(point: &mut ListPoint, before: &Calibration) {
+    let longer = before.points.iter().find(|other| other.k == point.k && other.list > point.list);
+    if let Some(longer) = longer {
+        point.distances = point.distances * u64::from(longer.list) / u64::from(point.list);
+        point.list = longer.list;
+    }
+}
+
+/// Some ads, each leaned half-way to another.
+fn leaning(view: &View, linked: &RoaringBitmap) -> Vec<Vec<f32>> {
+    let at = |query: usize, which: u8| -> Option<&[f32]> {
+        let hash = stable_hash(QUERY_SEED, &[query.to_le_bytes().as_slice(), &[which]].concat());
+        linked.select((hash % linked.len().max(1)) as u32).map(|row| view.vectors.row(row))
+    };
+    let query = |query| {
+        let (ad, other) = (at(query, 0)?, at(query, 1)?);
+        let leaned: Vec<f32> = ad.iter().zip(other).map(|(x, y)| x + LEAN * y).collect();
+        // Two that cancel out are no query.
+        UnitVector::normalize(leaned).ok().map(|vector| vector.as_slice().to_vec())
+    };
+    let queries = (linked.len() as usize / QUERY_ADS).clamp(QUERIES_MIN, QUERIES);
+    (0..queries).filter_map(query).collect()
+}
+
+/// The shortest list for each `k` that the shard has ads enough for.
+fn points(
+    view: &View,
+    graph: &Graph,
+    linked: &RoaringBitmap,
+    settings: &IndexSettings,
+    queries: &[&[f32]],
+) -> Result<Vec<ListPoint>, GraphError> {
+    let ks: Vec<usize> = KS.into_iter().filter(|k| 2 * k <= linked.len() as usize).collect();
+    let Some(most) = ks.last().filter(|_| !queries.is_empty()) else { return Ok(Vec::new()) };
+    let exact = view.scan(queries, Some(linked), *most, &|| false).best;
+    let mut points: Vec<ListPoint> = Vec::new();
+    for k in ks {
+        let from = points.last().map_or(LIST_MIN, |point| point.list as usize).max(k);
+        let lists = (0..LISTS).map(|at| (from as f64 * LONGER_BY.powi(at as i32)).ceil() as usize);
+        let lists: Vec<usize> = lists.filter(|list| *list <= LIST_MAX as usize).collect();
+        let try_list = |list: usize| -> Result<ListPoint, GraphError> {
+            let floors = exact.iter().map(|exact| exact.get(k - 1).map_or(f32::NEG_INFINITY, |last| last.score));
+            let found = queries.iter().zip(floors).map(|(query, floor)| {
+                let met = graph.search(query, list)?;
+                let is_best = |row: &&u32| linked.contains(**row) && dot(query, view.vectors.row(**row)) >= floor;
+                let best = met.rows.iter().filter(is_best).count().min(k);
+                Ok((best as f64 / k as f64, met.distances))
+            });
+            Ok(point(k, list, &found.collect::<Result<Vec<_>, GraphError>>()?))
+        };
+        // Of ascending lists the first that does, by halving: recall does not fall with the list, but for noise.
+        let (mut low, mut high, mut best) = (0, lists.len() - 1, None);
+        while low < high {
+            let middle = low.midpoint(high);
+            let tried = try_list(lists[middle])?;
+            if tried.recall_low >= settings.target_recall {
+                (high, best) = (middle, Some(tried));
+            } else {
+                low = middle + 1;
+            }
+        }
+        let mut best = match best.filter(|best| best.list as usize == lists[low]) {
+            Some(best) => best,
+            None => try_list(lists[low])?,
+        };
+        best.distances = best.distances.max(points.last().map_or(1, |point| point.distances));
+        points.push(best);
+    }
+    Ok(points)
+}
+
+fn point(k: usize, list: usize, found: &[(f64, u64)]) -> ListPoint {
+    let count = found.len() as f64;
+    let recall = found.iter().map(|(recall, _)| recall).sum::<f64>() / count;
+    let variance = found.iter().map(|(of, _)| (of - recall).powi(2)).sum::<f64>() / (count - 1.0).max(1.0);
+    let distances = found.iter().map(|(_, distances)| distances).sum::<u64>() / found.len() as u64;
+    ListPoint {
+        k: k as u32,
+        list: list as u32,
+        recall: recall.min(1.0),
+        recall_low: recall.min(1.0) - 2.0 * (variance / count).sqrt(),
+        distances,
+    }
+}

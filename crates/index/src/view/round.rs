@@ -1,0 +1,186 @@
+//! One round of a search: the best rows of those that pass, by the plan that is cheapest.
+
+use roaring::RoaringBitmap;
+
+use super::{TIES, View};
+use crate::exact::{ScoredRow, best};
+use crate::graph::{Graph, GraphError};
+use crate::planner::{Extent, Met, Next, Plan, Planner, Step, Walked};
+use crate::search::Search;
+
+/// How a search goes about it.
+#[derive(Clone, Copy)]
+pub(crate) struct Way<'a> {
+    pub(crate) planner: &'a Planner,
+    /// Whether time is up.
+    pub(crate) stop: &'a dyn Fn() -> bool,
+}
+
+/// What a round came to.
+pub(crate) struct Round {
+    /// The best, in the order of hits.
+    pub(crate) rows: Vec<ScoredRow>,
+    pub(crate) plan: Plan,
+    /// The longest list that the graph was walked with; 0 where it was not.
+    pub(crate) list: usize,
+    /// The share that was expected to pass near the query, where that was looked at.
+    pub(crate) near: Option<f64>,
+    pub(crate) distances: u64,
+    /// Where time was up before all was compared that had to be, the share of it that was, about.
+    pub(crate) stopped: Option<f64>,
+}
+
+/// What walks came to.
+#[derive(Default)]
+struct Walk {
+    /// Rows that pass, those that the graph does not have among them.
+    met: Vec<u32>,
+    list: usize,
+    walks: usize,
+    distances: u64,
+    end: End,
+}
+
+#[derive(Default)]
+enum End {
+    Enough,
+    /// Comparing all that pass is cheaper.
+    #[default]
+    Scan,
+    /// Time was up when so much of what is wanted was met.
+    Stopped(f64),
+}
+
+impl View {
+    /// The best `k` rows of `passing`, or of all that may be found.
+    ///
+    /// A walk meets `nearer` rows first that `passing` does not have.
+    pub(super) fn best(
+        &self,
+        way: Way<'_>,
+        search: &Search<'_>,
+        passing: Option<&RoaringBitmap>,
+        nearer: usize,
+    ) -> Result<Round, GraphError> {
+        let (query, k) = (search.vector.as_slice(), search.k);
+        let rows = passing.unwrap_or(&self.live);
+        let extent = self.extent(search, passing, nearer);
+        let mut near = None;
+        let step = way.planner.plan(&extent, || {
+            let sample = self.measured.as_ref().map(|measured| &measured.sample);
+            let met =
+                sample.map_or_else(Default::default, |sample| sample.near(query, rows, &self.live, &self.vectors));
+            near = Some(f64::from(met.passing) / f64::from(met.rows.max(1)));
+            met
+        });
+        let walk = match (step, &self.graph) {
+            (Step::Walk { list }, Some(graph)) => self.walk(graph, way, &extent, list, search, rows)?,
+            (Step::Walk { .. }, None) | (Step::Scan, _) => Walk::default(),
+        };
+        let Walk { met, list, walks, distances, end } = walk;
+        let stopped = match end {
+            End::Scan => return Ok(self.compare_all(way, search, passing, (met, list, near, distances))),
+            End::Enough => None,
+            End::Stopped(share) => Some(share),
+        };
+        let best = |k: usize| best(&self.vectors, query, met.iter().copied(), k);
+        let rows = self.ranked(k, best(k + TIES), |k| Some(best(k)));
+        let plan = match (passing, walks) {
+            (None, _) => Plan::Graph,
+            (Some(_), 1) => Plan::PostFilter,
+            (Some(_), _) => Plan::AdaptiveList,
+        };
+        Ok(Round { rows, plan, list, near, distances, stopped })
+    }
+
+    fn extent(&self, search: &Search<'_>, passing: Option<&RoaringBitmap>, nearer: usize) -> Extent<'_> {
+        let measured = self.measured.as_ref().filter(|_| !search.exact && self.graph.is_some());
+        let walked = |calibration| {
+            let (rows, unlinked) = (self.counts.linked, self.unlinked.len() as usize);
+            Walked { rows, unlinked, calibration }
+        };
+        let graph = measured.map(|measured| walked(&measured.calibration));
+        let passing = passing.map(|rows| rows.len() as usize);
+        Extent { ads: self.live.len() as usize, passing, k: search.k, nearer, graph }
+    }
+
+    /// Compares all that pass; of walks that were in vain, what they met is of use where time is up.
+    fn compare_all(
+        &self,
+        way: Way<'_>,
+        search: &Search<'_>,
+        passing: Option<&RoaringBitmap>,
+        (met, list, near, distances): (Vec<u32>, usize, Option<f64>, u64),
+    ) -> Round {
+        let (query, k) = (search.vector.as_slice(), search.k);
+        let plan = if passing.is_some() { Plan::ExactPostings } else { Plan::Exact };
+        let count = passing.unwrap_or(&self.live).len();
+        let mut scanned = self.scan(&[query], passing, k + TIES, way.stop);
+        let mut rows = scanned.best.pop().unwrap_or_default();
+        let Some(compared) = scanned.stopped_at else {
+            let again = |k: usize| {
+                let mut scanned = self.scan(&[query], passing, k, way.stop);
+                scanned.best.pop().filter(|_| scanned.stopped_at.is_none())
+            };
+            let rows = self.ranked(k, rows, again);
+            return Round { rows, plan, list, near, distances: distances + count, stopped: None };
+        };
+        rows.extend(best(&self.vectors, query, met.into_iter(), k));
+        rows.sort_by(|a, b| self.order(a, b));
+        rows.dedup_by_key(|row| row.row);
+        rows.truncate(k);
+        let share = compared as f64 / count.max(1) as f64;
+        Round { rows, plan, list, near, distances: distances + compared, stopped: Some(share) }
+    }
+
+    /// Walks the graph until the last hit wanted lies well inside the list, or comparing all that pass is cheaper.
+    fn walk(
+        &self,
+        graph: &Graph,
+        way: Way<'_>,
+        extent: &Extent<'_>,
+        list: usize,
+        search: &Search<'_>,
+        passing: &RoaringBitmap,
+    ) -> Result<Walk, GraphError> {
+        let unlinked = passing & &*self.unlinked;
+        let wanted = search.k.min((passing.len() - unlinked.len()) as usize);
+        let mut walk = Walk { list, distances: unlinked.len(), ..Walk::default() };
+        loop {
+            let met = graph.search(search.vector.as_slice(), walk.list)?;
+            walk.walks += 1;
+            walk.distances += met.distances;
+            walk.met.clear();
+            let mut rank = None;
+            for (at, row) in (1..).zip(met.rows) {
+                // The graph may be further than this view.
+                if passing.contains(row) && !unlinked.contains(row) {
+                    walk.met.push(row);
+                    if walk.met.len() == wanted {
+                        rank = Some(at);
+                    }
+                }
+            }
+            let passing = walk.met.len();
+            let met = Met { list: walk.list, distances: walk.distances, wanted, passing, rank };
+            let next = way.planner.after(extent, met);
+            walk.end = match next {
+                Next::Longer { .. } | Next::Scan if (way.stop)() => {
+                    End::Stopped((passing as f64 / wanted as f64).min(1.0))
+                }
+                Next::Longer { list } => {
+                    walk.list = list;
+                    continue;
+                }
+                Next::Enough => End::Enough,
+                Next::Scan => End::Scan,
+            };
+            match walk.end {
+                // They are compared with all others.
+                End::Scan => walk.distances -= unlinked.len(),
+                End::Enough | End::Stopped(_) => walk.met.extend(unlinked),
+            }
+            return Ok(walk);
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! How long the candidate list of a shard's graph must be, as it was measured.
+
+use serde::{Deserialize, Serialize};
+
+use crate::topk::K_MAX;
+
+/// The most points of a calibration.
+pub const POINTS_MAX: usize = 8;
+/// The longest list that a point may name.
+pub const LIST_MAX: u32 = 1 << 14;
+
+/// The lists with which the graph of one shard reaches a recall.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Calibration {
+    /// The recall that was asked for, in (0, 1].
+    pub target_recall: f64,
+    /// Edges kept for each ad of the graph.
+    pub degree: u32,
+    /// Length of the candidate list while the graph was built.
+    pub build_list: u32,
+    /// How much longer than the nearest way an edge of the graph may be.
+    pub alpha: f32,
+    /// Ads of the shard when it was measured.
+    pub ads: u64,
+    /// How many queries it was measured with.
+    pub queries: u32,
+    /// Ascending by `k`. Empty where the shard has too few ads to tell: it is scanned.
+    pub points: Vec<ListPoint>,
+}
+
+/// The shortest list that reaches the target for one `k`, of those tried.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListPoint {
+    /// How many ads were asked for.
+    pub k: u32,
+    /// The length of the list.
+    pub list: u32,
+    /// The share of an exact scan's ads that were found with it, in [0, 1], mean over the queries.
+    pub recall: f64,
+    /// `recall` less two standard errors of that mean.
+    pub recall_low: f64,
+    /// Ads compared by a walk with that list, mean over the queries.
+    pub distances: u64,
+}
+
+impl Calibration {
+    /// Checks what a reader relies on.
+    ///
+    /// # Errors
+    /// The rule that it broke.
+    pub fn check(&self) -> Result<(), &'static str> {
+        let is_share = |x: f64| (0.0..=1.0).contains(&x);
+        if !(is_share(self.target_recall) && self.target_recall > 0.0) {
+            return Err("must have a target_recall in (0, 1]");
+        }
+        if self.points.len() > POINTS_MAX {
+            return Err("must have at most 8 points");
+        }
+        if !self.points.is_sorted_by(|a, b| a.k < b.k && a.list <= b.list && a.distances <= b.distances) {
+            return Err("must have points of ascending k whose lists and distances do not fall");
+        }
+        let is_sound = |point: &ListPoint| {
+            (1..=K_MAX as u32).contains(&point.k)
+                && (point.k..=LIST_MAX).contains(&point.list)
+                && is_share(point.recall)
+                && (-1.0..=point.recall).contains(&point.recall_low)
+                && point.distances > 0
+                && point.distances <= u64::from(u32::MAX)
+        };
+        if !self.points.iter().all(is_sound) {
+            return Err("must have points with k in 1..=2000, a list from k to 16384 and a recall in 0..=1");
+        }
+        Ok(())
+    }
+
+    /// The list with which the best `k` reach the target; absent where none that was tried does. Between two points it is
+    /// interpolated, below the first it is that of the first, beyond the last it goes on in proportion.
+    pub fn list(&self, k: usize) -> Option<usize> {
+        let reaches = |point: &ListPoint| point.recall_low >= self.target_recall;
+        let at = self.points.iter().position(|point| point.k as usize >= k);
+        let (before, after) = match at {
+            Some(0) => return self.points.first().filter(|point| reaches(point)).map(|point| point.list as usize),
+            Some(at) => (self.points[at - 1], self.points[at]),
+            None => {
+                let last = self.points.last().filter(|point| reaches(point))?;
+                return Some(k.saturating_mul(last.list as usize).div_ceil(last.k as usize));
+            }
+        };
+        let share = (k - before.k as usize) as f64 / f64::from(after.k - before.k);
+        let list = f64::from(before.list) + share * f64::from(after.list - before.list);
+        (reaches(&before) && reaches(&after)).then_some(list.ceil() as usize)
+    }
+
+    /// How many ads a walk with a list of `list` compares, about; 0 where nothing was measured.
+    pub fn distances(&self, list: usize) -> u64 {
+        let list = list as f64;
+        let mut before = (0.0, 0.0);
+        for point in &self.points {
+            let (to, distances) = (f64::from(point.list), point.distances as f64);
+            if list <= to {
+                let share = (list - before.0) / (to - before.0).max(1.0);
+                return (before.1 + share * (distances - before.1)).ceil() as u64;
+            }
+            before = (to, distances);
+        }
+        // Longer lists meet less that is new for each entry, so this is too many rather than too few.
+        if before.0 == 0.0 { 0 } else { (list * before.1 / before.0).ceil() as u64 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn point(k: u32, list: u32, recall: f64) -> ListPoint {
+        ListPoint { k, list, recall, recall_low: recall - 0.01, distances: u64::from(list) * 20 }
+    }
+
+    fn calibration(points: Vec<ListPoint>) -> Calibration {
+        let (target_recall, degree, build_list, alpha) = (0.95, 32, 100, 1.2);
+        Calibration { target_recall, degree, build_list, alpha, ads: 5_000, queries: 64, points }
+    }
+
+    #[test]
+    fn lists_lie_between_those_that_were_measured() {
+        let three = calibration(vec![point(10, 20, 0.97), point(100, 110, 0.97), point(1_000, 1_100, 0.97)]);
+        three.check().unwrap();
+        let check = |k, list| assert_eq!(three.list(k), Some(list), "{k}");
+        check(1, 20);
+        check(10, 20);
+        check(55, 65);
+        check(100, 110);
+        check(101, 112);
+        check(2_000, 2_200);
+        assert_eq!(three.list(usize::MAX), Some((usize::MAX).div_ceil(1_000)));
+        assert_eq!((three.distances(10), three.distances(20), three.distances(2_200)), (200, 400, 44_000));
+        assert_eq!((calibration(vec![]).list(1), calibration(vec![]).distances(50)), (None, 0));
+    }
+
+    #[test]
+    fn where_the_target_was_not_reached_there_is_no_list() {
+        let two = calibration(vec![point(10, 20, 0.97), point(100, 800, 0.94)]);
+        assert_eq!((two.list(10), two.list(11), two.list(100), two.list(500)), (Some(20), None, None, None));
+        // The margin counts.
+        assert_eq!(calibration(vec![point(10, 20, 0.955)]).list(10), None);
+    }
+
+    #[test]
+    fn what_no_measurement_gives_is_refused() {
+        let good = calibration(vec![point(10, 20, 0.97), point(100, 110, 0.97)]);
+        let check = |change: fn(&mut Calibration), part: &str| {
+            let mut bad = good.clone();
+            change(&mut bad);
+            let rule = bad.check().unwrap_err();
+            assert!(rule.contains(part), "{rule}");
+        };
+        check(|c| c.target_recall = 0.0, "target_recall");
+        check(|c| c.target_recall = f64::NAN, "target_recall");
+        check(|c| c.points = vec![c.points[0]; 9], "8 points");
+        check(|c| c.points.reverse(), "ascending");
+        check(|c| c.points[1].k = 10, "ascending");
+        check(|c| c.points[1].list = 19, "do not fall");
+        check(|c| c.points[0].list = 9, "list from k");
+        check(|c| c.points[1].list = LIST_MAX + 1, "16384");
+        check(|c| c.points[1].recall = 1.5, "recall");
+        check(|c| c.points[1].recall_low = f64::NAN, "recall");
+        check(|c| c.points[0].distances = 0, "points");
+        check(|c| c.points[0].k = 0, "points");
+    }
+
+    proptest! {
+        #[test]
+        fn a_list_never_shrinks_with_k_and_holds_it(
+            steps in prop::collection::vec((1u32..300, 0u32..500), 1..6), ks in prop::collection::vec(1usize..4_000, 2..20),
+        ) {
+            let (mut k, mut list) = (0, 0);
+            let points = steps.iter().map(|(more, longer)| {
+                k += more;
+                list = k.max(list) + longer;
+                point(k, list, 0.99)
+            });
+            let calibration = calibration(points.collect());
+            calibration.check().unwrap();
+            let mut ks = ks;
+            ks.sort_unstable();
+            let lists: Vec<usize> = ks.iter().map(|k| calibration.list(*k).unwrap()).collect();
+            prop_assert!(lists.is_sorted() && lists.iter().zip(&ks).all(|(list, k)| list >= k), "{lists:?} of {ks:?}");
+            let distances: Vec<u64> = lists.iter().map(|list| calibration.distances(*list)).collect();
+            prop_assert!(distances.is_sorted(), "{distances:?}");
+        }
+    }
+}
