@@ -13,13 +13,14 @@ use turret_retrieval::vector::dot;
 
 use crate::attributes::Postings;
 use crate::blocks::Blocks;
-use crate::exact::{ScoredRow, best, scan};
-use crate::graph::{Graph, GraphError};
+use crate::exact::{ScoredRow, scan};
+use crate::graph::{Candidate, Graph, GraphError};
 use crate::planner::{Extent, Plan, Planner, Step};
 use crate::search::{Found, FoundAd, Search, SearchError};
 use crate::vectors::Vectors;
 
 mod crowded;
+mod walked;
 
 /// What an answer says of an ad.
 pub(crate) struct ListedAd {
@@ -124,8 +125,7 @@ impl View {
         };
         if let Some(met) = walked {
             let plan = if matches!(step, Step::InGraph { .. }) { Plan::InGraph } else { Plan::Graph };
-            let best = |k: usize| best(&self.vectors, query, met.iter().copied(), k);
-            return Ok((self.ranked(k, best(k + TIES), best), plan, distances));
+            return Ok((self.best_of(&met, search), plan, distances));
         }
         let plan = if passing.is_some() { Plan::ExactPostings } else { Plan::Exact };
         let scan = |k: usize| self.scan(&[query], passing, k).pop().unwrap_or_default();
@@ -158,7 +158,7 @@ impl View {
         mut list: usize,
         search: &Search<'_>,
         passing: &RoaringBitmap,
-    ) -> Result<(Option<Vec<u32>>, u64), GraphError> {
+    ) -> Result<(Option<Vec<Candidate>>, u64), GraphError> {
         let (visible, count) = (self.live.len() as usize, passing.len() as usize);
         let unlinked = passing & &*self.unlinked;
         let wanted = search.k.min(count - unlinked.len() as usize);
@@ -167,9 +167,9 @@ impl View {
             let mut met = graph.search(search.vector.as_slice(), list)?;
             distances += met.distances;
             // The graph may be further than this view.
-            met.rows.retain(|row| passing.contains(*row) && !unlinked.contains(*row));
+            met.rows.retain(|met| passing.contains(met.row) && !unlinked.contains(met.row));
             if met.rows.len() >= wanted {
-                met.rows.extend(unlinked);
+                met.rows.extend(unlinked.iter().map(Candidate::unscored));
                 return Ok((Some(met.rows), distances));
             }
             match planner.longer(list, visible, Some(count).filter(|count| *count < visible)) {
