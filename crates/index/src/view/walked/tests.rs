@@ -36,7 +36,7 @@ proptest! {
         let vectors: Vec<UnitVector> = rows.iter().map(|row| vector(row)).collect();
         let (index, query) = (index(Backend::Exact, &vectors), vector(&query));
         let score = |row: u32| dot(query.as_slice(), vectors[row as usize].as_slice());
-        let is_met = |row: &u32| row % 3 != 0;
+        let is_met = |row: &u32| !row.is_multiple_of(3);
         let is_unscored = |row: &u32| (*row as usize).is_multiple_of(unscored_one_in);
         let all = || (0..vectors.len() as u32).filter(is_met);
         let roughly = |row: u32| Candidate { row, score: score(row) + roundings[row as usize] * 2.0 * f32::EPSILON };
