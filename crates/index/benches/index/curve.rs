@@ -1,4 +1,4 @@
-//! Pure: what a library costs at a recall, from what it costs along its search parameter.
+//! What a library costs at a recall, from what it costs along its search parameter.
 
 /// One setting of a library, measured once or several times.
 #[derive(Clone, Debug)]
