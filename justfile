@@ -195,6 +195,25 @@ bench-scan:
 bench-partitioning: quickstart
     cargo bench --locked -p turret-index --bench partitioning -- "$PWD/.turret/quickstart/generations/$(cat .turret/quickstart/generations/CURRENT)"
 
+# What a search of a shard costs beside hnswlib, faiss and usearch at equal recall, one query a call: shards of so many ads, of so many
+# numbers each; rows of others in docs/results/index.json stay. Makes an environment for the libraries under target/
+bench-index sizes="20000,200000" dimensions="64,128":
+    python3 -m venv --system-site-packages target/peers
+    target/peers/bin/pip install --quiet numpy hnswlib faiss-cpu usearch
+    cargo bench --locked -p turret-index --bench index -- target/peers/bin/python {{ sizes }} {{ dimensions }}
+
+# How that cost grows with the ads of a shard, up to so many, and with the shards that the same ads lie in; into docs/results/index.json too
+bench-scaling ads="300000":
+    cargo bench --locked -p turret-index --bench index -- scaling {{ ads }}
+
+# The whole job beside Redis, onnxruntime, hnswlib and uvicorn doing the same, with so many ads, into docs/results/whole-job.json; needs
+# redis-server, and makes an environment for the rest under target/
+bench-whole-job ads="200000": build
+    python3 -m venv --system-site-packages target/peers
+    target/peers/bin/pip install --quiet numpy hnswlib onnxruntime onnx redis hiredis uvicorn uvloop httptools orjson
+    target/peers/bin/pip install --quiet torch safetensors xxhash pyarrow
+    target/peers/bin/python benches/whole_job.py {{ turret }} docs/results/whole-job.json {{ ads }}
+
 # What changes cost an index shard and its searches while all of its ads are replaced; into docs/results/churn.json
 bench-churn ads="200000":
     cargo bench --locked -p turret-index --bench churn -- {{ ads }}

@@ -23,9 +23,9 @@ class Program:
     def __call__(self, *arguments: object) -> str:
         return subprocess.run([self.path, *map(str, arguments)], check=True, capture_output=True, text=True).stdout
 
-    def load(self, rate: float, seconds: float, **more: object) -> subprocess.Popen:
+    def load(self, rate: float, seconds: float, http: str = HTTP, **more: object) -> subprocess.Popen:
         flags = [str(part) for key, value in more.items() for part in (f"--{key.replace('_', '-')}", value)]
-        command = [self.path, "load", "--url", f"http://{HTTP}", "--requests", self.requests, "--rate", str(rate)]
+        command = [self.path, "load", "--url", f"http://{http}", "--requests", self.requests, "--rate", str(rate)]
         return subprocess.Popen([*command, "--duration-s", str(seconds), "--json", *flags], stdout=subprocess.PIPE, text=True)
 
     def serve(self, config: pathlib.Path, log: pathlib.Path) -> subprocess.Popen:

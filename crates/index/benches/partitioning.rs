@@ -306,7 +306,14 @@ fn build(world: &World, shards: usize, shard: impl Fn(u32) -> u32) -> Vec<ShardI
         let ad = Ad { id, item: 1.into(), attributes: BTreeMap::new() };
         ads[shard(row) as usize].push(ShardAd { ad, embedding });
     }
-    let settings = IndexSettings {
+    let settings = scanned();
+    let build = |ads| ShardIndex::build(world.dimension, ads, &settings, &mut |_| ControlFlow::Continue(()));
+    ads.into_iter().map(|ads| build(ads).expect("ads are good")).collect()
+}
+
+/// Shards without a graph.
+fn scanned() -> IndexSettings {
+    IndexSettings {
         backend: Backend::Exact,
         exact_below_ads: 0,
         degree: 32,
@@ -314,9 +321,7 @@ fn build(world: &World, shards: usize, shard: impl Fn(u32) -> u32) -> Vec<ShardI
         alpha: 1.2,
         target_recall: 0.95,
         threads: 1,
-    };
-    let build = |ads| ShardIndex::build(world.dimension, ads, &settings, &mut |_| ControlFlow::Continue(()));
-    ads.into_iter().map(|ads| build(ads).expect("ads are good")).collect()
+    }
 }
 
 fn cpu_ns() -> f64 {

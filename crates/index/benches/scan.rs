@@ -31,6 +31,7 @@ const ROUNDS: usize = 5;
 const SIZES: [usize; 4] = [10_000, 50_000, 200_000, 1_000_000];
 const GRAPH_SIZES: [usize; 3] = [20_000, 50_000, 200_000];
 const DIMENSIONS: [usize; 2] = [64, 128];
+const QUERIES: usize = 64;
 const KS: [usize; 2] = [10, 100];
 /// Queries that are scanned for together.
 const TOGETHER: usize = 16;
@@ -64,7 +65,7 @@ fn main() -> ExitCode {
     }
     say("\n| ads | graph, L 100 | scan | recall@10 of the graph |\n|---|---|---|---|");
     for ads in GRAPH_SIZES.into_iter().filter(|ads| *ads <= rows_max) {
-        graph(&worlds::clustered(64, ads), &mut rows);
+        graph(&worlds::clustered(64, ads, QUERIES), &mut rows);
     }
     if rows_max < usize::MAX {
         return ExitCode::SUCCESS;
@@ -78,7 +79,7 @@ fn main() -> ExitCode {
 fn worlds(rows_max: usize) -> impl Iterator<Item = World> {
     let sizes = SIZES.into_iter().filter(move |ads| *ads <= rows_max);
     let made = DIMENSIONS.into_iter().flat_map(move |dimension| sizes.clone().map(move |ads| (dimension, ads)));
-    made.map(|(dimension, ads)| worlds::clustered(dimension, ads)).chain(worlds::real())
+    made.map(|(dimension, ads)| worlds::clustered(dimension, ads, QUERIES)).chain(worlds::real(QUERIES))
 }
 
 fn scans(world: &World, python: &str, rows: &mut Vec<Value>) {

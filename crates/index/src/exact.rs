@@ -1,4 +1,4 @@
-//! The exact scan, which is also what orders the answers of the graph.
+//! The exact scan.
 //!
 //! Rows are compared by their codes first, four bytes for sixteen; what may be among the best by that, however the rests of
 //! row and query lie, is scored in `f32`. So the answer is that of scoring every row, to the bit.
@@ -6,6 +6,7 @@
 use std::cmp::Ordering;
 
 use roaring::RoaringBitmap;
+#[cfg(test)]
 use turret_retrieval::topk::TopK;
 use turret_retrieval::vector::dot;
 
@@ -49,7 +50,8 @@ impl Eq for ScoredRow {}
 
 /// The best `k` of `rows`, best first, each scored in `f32`.
 ///
-/// `rows` are rows of `vectors`, without repetition, in any order.
+/// `rows` are rows of `vectors`, without repetition, in any order. What [`scan`] is measured against.
+#[cfg(test)]
 pub(crate) fn best(vectors: &Vectors, query: &[f32], rows: impl Iterator<Item = u32>, k: usize) -> Vec<ScoredRow> {
     let mut top = TopK::new(k);
     // Almost every row falls below the worst kept; this compare spares it the heap.

@@ -1,7 +1,7 @@
 //! The graph over the embeddings of a shard: the one place that names diskann.
 //!
-//! Its answers are candidates only. Their distances are thrown away; whoever asked scores them anew, so that a graph
-//! and a scan agree on every score to the bit.
+//! Its answers are candidates only. Their scores say which of them are worth a look; whoever asked scores those anew, so that a
+//! graph and a scan agree on every score to the bit.
 //!
 //! The filtered searches of the library are not used. They return what passes among all that they met, also far from
 //! the query, and there is no telling whether nearer ads were met at all: with filters that say where an ad lies, as
@@ -97,11 +97,26 @@ pub(crate) struct Graph {
     start: Box<[f32]>,
 }
 
-/// The rows nearest to a query that a walk met, and how many distances it computed.
+/// The rows nearest to a query that a walk met, best first, and how many distances it computed.
 #[derive(Debug, Default)]
 pub(crate) struct Candidates {
-    pub(crate) rows: Vec<u32>,
+    pub(crate) rows: Vec<Candidate>,
     pub(crate) distances: u64,
+}
+
+/// A row that may be among the best.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Candidate {
+    pub(crate) row: u32,
+    /// Its score, but for roundings: the library sums in an order of its own.
+    pub(crate) score: f32,
+}
+
+impl Candidate {
+    /// A row that no walk met: it may be anywhere.
+    pub(crate) fn unscored(row: u32) -> Self {
+        Self { row, score: f32::INFINITY }
+    }
 }
 
 /// Whether a row is in the graph now.
@@ -213,7 +228,9 @@ impl Graph {
         let mut found: Vec<Neighbor<u32>> = Vec::with_capacity(list);
         let search = self.nodes.search(knn(list)?, &Strategy, &Context, query, &mut found);
         let stats = settle(search)?;
-        Ok(Candidates { rows: found.iter().map(|neighbor| *neighbor.id()).collect(), distances: stats.cmps.into() })
+        // The library has the nearest first, by the negated inner product.
+        let candidate = |near: &Neighbor<u32>| Candidate { row: *near.id(), score: -near.distance() };
+        Ok(Candidates { rows: found.iter().map(candidate).collect(), distances: stats.cmps.into() })
     }
 
     /// How many rows it has room for.

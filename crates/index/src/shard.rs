@@ -159,6 +159,15 @@ impl ShardIndex {
         Ok(found)
     }
 
+    /// What [`search`](Self::search) finds, without filter and crowding, where it walks with a list of `list`, whatever it would choose:
+    /// for measuring what a list costs and finds. Absent where there is no graph, or where it has too few ads to answer.
+    ///
+    /// # Errors
+    /// When `search` breaks a rule; asking again will not help.
+    pub fn search_listed(&self, search: &Search<'_>, list: usize) -> Result<Option<Found>, SearchError> {
+        self.view().search_listed(search, list)
+    }
+
     /// Makes changes, in whatever order they come; what is known already changes nothing. From its return on, searches see
     /// them.
     ///
@@ -175,7 +184,7 @@ impl ShardIndex {
         Ok(())
     }
 
-    fn view(&self) -> Arc<View> {
+    pub(crate) fn view(&self) -> Arc<View> {
         self.now.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -201,6 +210,12 @@ impl ShardIndex {
     /// The length of an embedding.
     pub fn dimension(&self) -> usize {
         self.view().vectors.dimension()
+    }
+
+    /// The embeddings of all ads that may be found, `[ads, dimension]`, row-major, in no order: for measuring.
+    pub fn embeddings(&self) -> Vec<f32> {
+        let view = self.view();
+        view.live.iter().flat_map(|row| view.vectors.row(row)).copied().collect()
     }
 
     /// What searches; never [`Backend::Auto`].

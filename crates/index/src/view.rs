@@ -22,6 +22,7 @@ use crate::vectors::Vectors;
 
 mod crowded;
 mod round;
+mod walked;
 
 use round::Way;
 

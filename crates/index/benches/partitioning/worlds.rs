@@ -1,11 +1,12 @@
 //! Ads to cut into shards, and queries for them.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use turret_index::read_shard;
-use turret_retrieval::generation::Probes;
+use turret_index::{Origin, ShardIndex};
+use turret_retrieval::generation::{Manifest, Probes};
 use turret_retrieval::vector::UnitVector;
 
 /// The first half is for probes, as many as a publication has.
@@ -41,12 +42,16 @@ fn published(dir: &Path) -> World {
     let mut shards: Vec<PathBuf> =
         dir.join("shards").read_dir().expect("a generation has shards").flatten().map(|entry| entry.path()).collect();
     shards.sort();
-    let (mut flat, mut dimension) = (Vec::new(), 0);
-    for shard in shards {
-        let rows = read_shard(&shard).expect("the shard is sound");
-        dimension = rows.dimension();
-        flat.extend_from_slice(rows.vectors());
-    }
+    let text = std::fs::read(dir.join("manifest.json")).expect("a generation has a manifest");
+    let manifest: Manifest = serde_json::from_slice(&text).expect("the manifest is sound");
+    let dimension = manifest.dimension as usize;
+    let origin = Origin { generation: manifest.id.as_str(), dimension };
+    let settings = super::scanned();
+    let open = |shard: &PathBuf| {
+        ShardIndex::open(shard, &origin, &settings, None, &mut |_| ControlFlow::Continue(()))
+            .expect("the shard is sound")
+    };
+    let flat = shards.iter().flat_map(|shard| open(shard).index.embeddings()).collect();
     let text = std::fs::read(dir.join("probes.json")).expect("a generation has probes");
     let probes: Probes = serde_json::from_slice(&text).expect("the probes are sound");
     let queries = probes.probes.into_iter().map(|probe| probe.vector).collect();

@@ -6,8 +6,6 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use turret_retrieval::vector::UnitVector;
 
-/// Queries of every world.
-const QUERIES: usize = 64;
 const CLUSTERS: usize = 2_000;
 
 /// Embeddings of ads, and queries.
@@ -26,7 +24,7 @@ impl World {
 }
 
 /// Ads around random centres, in no order, and queries like them.
-pub(crate) fn clustered(dimension: usize, ads: usize) -> World {
+pub(crate) fn clustered(dimension: usize, ads: usize, queries: usize) -> World {
     let mut random = ChaCha8Rng::seed_from_u64(1);
     let centres: Vec<Vec<f32>> = (0..CLUSTERS).map(|_| normal(&mut random, dimension)).collect();
     let mut one = || {
@@ -35,7 +33,7 @@ pub(crate) fn clustered(dimension: usize, ads: usize) -> World {
         let vector = centre.iter().zip(noise).map(|(centre, x)| centre + 0.5 * x).collect();
         UnitVector::normalize(vector).expect("a direction")
     };
-    let queries = (0..QUERIES).map(|_| one()).collect();
+    let queries = (0..queries).map(|_| one()).collect();
     let mut flat = Vec::with_capacity(ads * dimension);
     (0..ads).for_each(|_| flat.extend_from_slice(one().as_slice()));
     World { name: format!("clustered, {dimension} d"), dimension, flat, queries }
@@ -46,20 +44,20 @@ fn normal(random: &mut ChaCha8Rng, dimension: usize) -> Vec<f32> {
     (0..dimension).map(|_| (0..12).map(|_| random.random::<f32>()).sum::<f32>() - 6.0).collect()
 }
 
-/// Those of the data sets that are there.
-pub(crate) fn real() -> Vec<World> {
+/// Those of the data sets that are there, with at most so many queries.
+pub(crate) fn real(queries: usize) -> Vec<World> {
     let Some(data) = std::env::var_os("TURRET_DATA") else { return Vec::new() };
     let ann = PathBuf::from(data).join("ann");
     let Ok(folders) = std::fs::read_dir(&ann) else { return Vec::new() };
     let mut folders: Vec<PathBuf> = folders.filter_map(|folder| Some(folder.ok()?.path())).collect();
     folders.sort();
-    folders.iter().filter_map(|folder| read(folder)).collect()
+    folders.iter().filter_map(|folder| read(folder, queries)).collect()
 }
 
-fn read(folder: &Path) -> Option<World> {
+fn read(folder: &Path, queries_max: usize) -> Option<World> {
     let (dimension, rows) = vectors(&folder.join("base.fbin"))?;
     let (_, mut queries) = vectors(&folder.join("query.fbin"))?;
-    queries.truncate(QUERIES);
+    queries.truncate(queries_max);
     let name = format!("{}, {dimension} d", folder.file_name()?.to_string_lossy());
     let flat = rows.iter().flat_map(|row| row.as_slice().to_vec()).collect();
     Some(World { name, dimension, flat, queries })

@@ -28,7 +28,8 @@ fn one_thread_builds_the_same_graph_every_time() {
     let (first, second) = (build(&vectors, &settings).unwrap(), build(&vectors, &settings).unwrap());
     for query in clustered(2, 50, 16, 10) {
         let (a, b) = (first.search(query.as_slice(), 30).unwrap(), second.search(query.as_slice(), 30).unwrap());
-        assert_eq!((a.rows, a.distances), (b.rows, b.distances));
+        let rows = |found: &Candidates| found.rows.iter().map(|met| met.row).collect::<Vec<_>>();
+        assert_eq!((rows(&a), a.distances), (rows(&b), b.distances));
     }
 }
 
@@ -40,7 +41,7 @@ fn every_row_is_found_by_its_own_vector() {
     let lost = vectors.chunks_exact(16).zip(0u32..).filter(|(vector, row)| {
         let candidates = graph.search(vector, 50).unwrap();
         assert!(candidates.distances >= candidates.rows.len() as u64);
-        !candidates.rows.contains(row)
+        !candidates.rows.iter().any(|met| met.row == *row)
     });
     assert_eq!(lost.count(), 0);
 }
@@ -77,7 +78,7 @@ fn building_can_be_broken_off() {
 #[test]
 fn vectors_that_cancel_out_still_have_a_start() {
     let graph = build_of(&[1.0, 0.0, -1.0, 0.0], 2, &settings(Backend::DiskAnn), &mut |_| ControlFlow::Continue(()));
-    assert_eq!(graph.unwrap().search(&[1.0, 0.0], 2).unwrap().rows.first(), Some(&0));
+    assert_eq!(graph.unwrap().search(&[1.0, 0.0], 2).unwrap().rows.first().map(|met| met.row), Some(0));
     let vectors = Vectors::from_rows(2, &[1.0, 0.0, -1.0, 0.0]);
     assert_eq!(*middle(&vectors, &(0..2).collect()), [1.0, 0.0]);
 }
@@ -112,7 +113,7 @@ fn rows_come_and_go_and_what_is_gone_is_not_met() {
     }
     let mut lost = 0;
     for row in 2_000..3_000 {
-        let met = graph.search(vectors.row(row), 50).unwrap().rows;
+        let met: Vec<u32> = graph.search(vectors.row(row), 50).unwrap().rows.iter().map(|met| met.row).collect();
         assert!(met.iter().all(|met| (2_000..3_000).contains(met)), "{met:?}");
         lost += usize::from(!met.contains(&row));
     }
@@ -127,8 +128,8 @@ fn a_full_graph_says_so_and_goes_on() {
     let graph = Graph::build(&vectors, &first, 20, &settings(Backend::DiskAnn), &mut |_| ControlFlow::Continue(()));
     let graph = graph.unwrap();
     assert_eq!(graph.insert(20, vectors.row(20), 3).unwrap(), Linked::NoRoom);
-    assert_eq!(graph.search(vectors.row(7), 20).unwrap().rows[0], 7);
+    assert_eq!(graph.search(vectors.row(7), 20).unwrap().rows[0].row, 7);
     graph.remove(7).unwrap();
     assert_eq!(graph.insert(20, vectors.row(20), 1_000).unwrap(), Linked::Yes);
-    assert_eq!(graph.search(vectors.row(20), 20).unwrap().rows[0], 20);
+    assert_eq!(graph.search(vectors.row(20), 20).unwrap().rows[0].row, 20);
 }

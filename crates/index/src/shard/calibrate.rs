@@ -8,7 +8,7 @@ use turret_retrieval::hashing::stable_hash;
 use turret_retrieval::vector::{UnitVector, dot};
 
 use super::{SearchError, ShardIndex};
-use crate::graph::{Graph, GraphError};
+use crate::graph::{Candidate, Graph, GraphError};
 use crate::near::{Measured, Sample};
 use crate::rows::check_unit;
 use crate::settings::IndexSettings;
@@ -182,7 +182,8 @@ fn points(
             let floors = exact.iter().map(|exact| exact.get(k - 1).map_or(f32::NEG_INFINITY, |last| last.score));
             let found = queries.iter().zip(floors).map(|(query, floor)| {
                 let met = graph.search(query, list)?;
-                let is_best = |row: &&u32| linked.contains(**row) && dot(query, view.vectors.row(**row)) >= floor;
+                let is_best =
+                    |met: &&Candidate| linked.contains(met.row) && dot(query, view.vectors.row(met.row)) >= floor;
                 let best = met.rows.iter().filter(is_best).count().min(k);
                 Ok((best as f64 / k as f64, met.distances))
             });

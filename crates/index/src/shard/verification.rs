@@ -90,7 +90,11 @@ fn met<'a>(
     for (query, best) in probes {
         let candidates = graph.search(query, LIST)?.rows;
         // The graph may be further than the view.
-        let rows = candidates.into_iter().filter(|row| view.live.contains(*row)).chain(view.unlinked.iter());
+        let rows = candidates
+            .into_iter()
+            .map(|met| met.row)
+            .filter(|row| view.live.contains(*row))
+            .chain(view.unlinked.iter());
         let ids: HashSet<&AdId> = rows.map(|row| &view.ads.get(row).id).collect();
         met += best.iter().filter(|hit| ids.contains(&hit.ad)).count() as u32;
     }

@@ -3,8 +3,8 @@
 use roaring::RoaringBitmap;
 
 use super::{TIES, View};
-use crate::exact::{ScoredRow, best};
-use crate::graph::{Graph, GraphError};
+use crate::exact::ScoredRow;
+use crate::graph::{Candidate, Graph, GraphError};
 use crate::planner::{Extent, Met, Next, Plan, Planner, Step, Walked};
 use crate::search::Search;
 
@@ -34,7 +34,7 @@ pub(crate) struct Round {
 #[derive(Default)]
 struct Walk {
     /// Rows that pass, those that the graph does not have among them.
-    met: Vec<u32>,
+    met: Vec<Candidate>,
     list: usize,
     walks: usize,
     distances: u64,
@@ -62,7 +62,7 @@ impl View {
         passing: Option<&RoaringBitmap>,
         nearer: usize,
     ) -> Result<Round, GraphError> {
-        let (query, k) = (search.vector.as_slice(), search.k);
+        let query = search.vector.as_slice();
         let rows = passing.unwrap_or(&self.live);
         let extent = self.extent(search, passing, nearer);
         let mut near = None;
@@ -83,8 +83,7 @@ impl View {
             End::Enough => None,
             End::Stopped(share) => Some(share),
         };
-        let best = |k: usize| best(&self.vectors, query, met.iter().copied(), k);
-        let rows = self.ranked(k, best(k + TIES), |k| Some(best(k)));
+        let rows = self.best_of(&met, search);
         let plan = match (passing, walks) {
             (None, _) => Plan::Graph,
             (Some(_), 1) => Plan::PostFilter,
@@ -110,7 +109,7 @@ impl View {
         way: Way<'_>,
         search: &Search<'_>,
         passing: Option<&RoaringBitmap>,
-        (met, list, near, distances): (Vec<u32>, usize, Option<f64>, u64),
+        (met, list, near, distances): (Vec<Candidate>, usize, Option<f64>, u64),
     ) -> Round {
         let (query, k) = (search.vector.as_slice(), search.k);
         let plan = if passing.is_some() { Plan::ExactPostings } else { Plan::Exact };
@@ -125,7 +124,7 @@ impl View {
             let rows = self.ranked(k, rows, again);
             return Round { rows, plan, list, near, distances: distances + count, stopped: None };
         };
-        rows.extend(best(&self.vectors, query, met.into_iter(), k));
+        rows.extend(self.best_of(&met, search));
         rows.sort_by(|a, b| self.order(a, b));
         rows.dedup_by_key(|row| row.row);
         rows.truncate(k);
@@ -152,10 +151,10 @@ impl View {
             walk.distances += met.distances;
             walk.met.clear();
             let mut rank = None;
-            for (at, row) in (1..).zip(met.rows) {
+            for (at, candidate) in (1..).zip(met.rows) {
                 // The graph may be further than this view.
-                if passing.contains(row) && !unlinked.contains(row) {
-                    walk.met.push(row);
+                if passing.contains(candidate.row) && !unlinked.contains(candidate.row) {
+                    walk.met.push(candidate);
                     if walk.met.len() == wanted {
                         rank = Some(at);
                     }
@@ -178,7 +177,7 @@ impl View {
             match walk.end {
                 // They are compared with all others.
                 End::Scan => walk.distances -= unlinked.len(),
-                End::Enough | End::Stopped(_) => walk.met.extend(unlinked),
+                End::Enough | End::Stopped(_) => walk.met.extend(unlinked.iter().map(Candidate::unscored)),
             }
             return Ok(walk);
         }

@@ -1,5 +1,6 @@
 //! How much the graph finds of what a scan finds.
 
+use roaring::RoaringBitmap;
 use turret_retrieval::calibration::Calibration;
 
 use turret_retrieval::revision::Revision;

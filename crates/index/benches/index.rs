@@ -1,0 +1,322 @@
+//! What a search of a shard costs at a recall, beside hnswlib, faiss and usearch: `just bench-index [SIZES] [DIMENSIONS]`.
+//!
+//! Everyone has the same vectors, from one file, and is asked one query a call on one thread. Each library's search parameter
+//! is swept once; where its curve reaches a recall, the points around it are measured again in [`ROUNDS`] turns, one library after the
+//! other, and the cost at the recall lies between them. Prints tables, and puts its rows into docs/results/index.json in place of
+//! those of the same vectors. Real embeddings are read where `TURRET_DATA` names the data sets.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use turret_index::ShardIndex;
+
+use self::curve::{Cost, Point, Reach, reach};
+use self::figures::Row;
+use self::peer::{Built, Files, Peer};
+use self::worlds::World;
+
+#[path = "index/curve.rs"]
+mod curve;
+#[path = "index/figures.rs"]
+mod figures;
+#[path = "index/measured.rs"]
+mod measured;
+#[path = "index/ours.rs"]
+mod ours;
+#[path = "index/peer.rs"]
+mod peer;
+#[path = "index/scaling.rs"]
+mod scaling;
+#[path = "index/table.rs"]
+mod table;
+#[path = "scan/worlds.rs"]
+mod worlds;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Turns of each point; the median counts.
+const ROUNDS: usize = 5;
+const QUERIES: usize = 1_000;
+const KS: [usize; 2] = [10, 100];
+const TRUTH_K: usize = 100;
+const TARGETS: [f64; 2] = [0.95, 0.99];
+/// A sweep ends where it has found so much.
+const ENOUGH: f64 = 0.997;
+const DEGREE: usize = 32;
+const BUILD_LIST: usize = 100;
+const THREADS: usize = 2;
+/// A turn takes so long, about: the system counts the CPU time of a thread by milliseconds.
+const TURN_US: f64 = 300_000.0;
+/// Lists of a graph's walk; those shorter than `k` are left out.
+const LISTS: [usize; 22] =
+    [10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 64, 80, 100, 110, 125, 150, 200, 250, 300, 400, 600, 1_000];
+const PROBES: [usize; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
+/// So many more than wanted are ranked anew by faiss's IVF-PQ.
+const REFINED: [[usize; 3]; 2] = [[4, 16, 64], [2, 4, 16]];
+
+/// Who searches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Library {
+    Turret,
+    TurretScan,
+    Hnswlib,
+    FaissHnsw,
+    Usearch,
+    FaissIvfPq,
+    FaissFlat,
+}
+
+impl Library {
+    const ALL: [Self; 7] = [
+        Self::Turret,
+        Self::TurretScan,
+        Self::Hnswlib,
+        Self::FaissHnsw,
+        Self::Usearch,
+        Self::FaissIvfPq,
+        Self::FaissFlat,
+    ];
+
+    /// As rows and the worker name it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Turret => "turret",
+            Self::TurretScan => "turret-scan",
+            Self::Hnswlib => "hnswlib",
+            Self::FaissHnsw => "faiss-hnsw",
+            Self::Usearch => "usearch",
+            Self::FaissIvfPq => "faiss-ivfpq",
+            Self::FaissFlat => "faiss-flat",
+        }
+    }
+
+    /// Those that Turret's graph is to be as cheap as.
+    const GRAPHS: [Self; 3] = [Self::Hnswlib, Self::FaissHnsw, Self::Usearch];
+
+    /// What it is built with: a degree, or a number of lists; nobody's where it is ours.
+    fn builds(self, rows: usize) -> Vec<usize> {
+        match self {
+            Self::Turret | Self::TurretScan => Vec::new(),
+            // Both have twice the degree in their lowest layer, where the walk is: 32, as ours has, and 64.
+            Self::Hnswlib | Self::FaissHnsw => vec![16, 32],
+            Self::Usearch => vec![16],
+            Self::FaissIvfPq => {
+                let lists = (4.0 * (rows as f64).sqrt()) as usize;
+                vec![(lists / 2).next_power_of_two(), lists.next_power_of_two()]
+            }
+            Self::FaissFlat => vec![0],
+        }
+    }
+
+    /// Its curves for the best `k`, each a list of parameters in their order.
+    fn sweeps(self, k: usize) -> Vec<Vec<usize>> {
+        match self {
+            Self::Turret | Self::Hnswlib | Self::FaissHnsw | Self::Usearch => {
+                vec![LISTS.into_iter().filter(|list| *list >= k).collect()]
+            }
+            Self::TurretScan | Self::FaissFlat => vec![vec![ours::SCAN]],
+            Self::FaissIvfPq => {
+                let refined = REFINED[KS.iter().position(|own| *own == k).unwrap_or(0)];
+                // Two numbers in one, see benches/peers/index.py.
+                refined.iter().map(|factor| PROBES.map(|probes| factor * 100_000 + probes).to_vec()).collect()
+            }
+        }
+    }
+}
+
+/// A library that can be asked.
+struct Contender {
+    library: Library,
+    /// What it was built with.
+    build: usize,
+    built: Built,
+    /// Nobody where it is ours.
+    peer: Option<Peer>,
+}
+
+/// Where a library reaches a recall at the least cost.
+struct Best {
+    contender: usize,
+    reach: Reach,
+    cost: Cost,
+}
+
+fn main() -> ExitCode {
+    // `cargo bench` adds an argument of its own.
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let numbers = |text: &str| text.split(',').map(|number| number.parse().expect("SIZES are numbers")).collect();
+    let texts: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let (python, sizes, dimensions, trial): (&str, Vec<usize>, Vec<usize>, Option<&str>) = match texts[..] {
+        ["scaling", ads_max] => {
+            scaling::run(ads_max.parse().expect("ADS is a number"));
+            return ExitCode::SUCCESS;
+        }
+        [python, sizes, dimensions] => (python, numbers(sizes), numbers(dimensions), None),
+        // To try something: one round, nothing is written, and beside Turret only the libraries that are named.
+        [python, sizes, dimensions, "trial", libraries] => {
+            (python, numbers(sizes), numbers(dimensions), Some(libraries))
+        }
+        _ => {
+            say("error: run `just bench-index`, which knows a Python with the libraries");
+            return ExitCode::FAILURE;
+        }
+    };
+    let made = dimensions.iter().flat_map(|dimension| sizes.iter().map(move |ads| (*dimension, *ads)));
+    let made = made.map(|(dimension, ads)| worlds::clustered(dimension, ads, QUERIES));
+    let real = trial.is_none().then(|| worlds::real(QUERIES)).into_iter().flatten();
+    let is_asked =
+        |library: &Library| trial.is_none_or(|libraries| libraries.split(',').any(|name| name == library.name()));
+    let libraries: Vec<Library> = Library::ALL.into_iter().filter(is_asked).collect();
+    for world in made.chain(real) {
+        let rows = measure(&world, python, &libraries, if trial.is_some() { 1 } else { ROUNDS });
+        if trial.is_none() {
+            figures::put("just bench-index", &group(&world), rows);
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// How the rows of a world are named.
+fn group(world: &World) -> String {
+    format!("{}, {} ads", world.name, world.rows())
+}
+
+fn measure(world: &World, python: &str, libraries: &[Library], rounds: usize) -> Vec<Row> {
+    progress(&format!("{}: building", group(world)));
+    let (index, built) = measured::build(world);
+    let truth = truth(world, &index);
+    let files = Files::write(&figures::repository().join("target/tmp"), world, &truth);
+    let ours = [Library::Turret, Library::TurretScan];
+    let mut contenders: Vec<Contender> =
+        ours.map(|library| Contender { library, build: DEGREE, built: built.clone(), peer: None }).into();
+    for library in libraries.iter().copied() {
+        for build in library.builds(world.rows()) {
+            progress(&format!("{}: building {} {build}", group(world), library.name()));
+            let peer = Peer::start(python, library.name(), build, &files);
+            contenders.push(Contender { library, build, built: peer.built.clone(), peer: Some(peer) });
+        }
+    }
+    drop(files);
+    let mut world = Measured { world, index, truth, contenders };
+    let mut rows = table::builds(&world);
+    for k in KS {
+        let curves = world.sweep(k);
+        rows.extend(table::sweeps(&world, k, &curves));
+        for target in TARGETS {
+            progress(&format!("{}: recall@{k} of {target}", group(world.world)));
+            let bests: BTreeMap<Library, Best> = Library::ALL
+                .into_iter()
+                .filter_map(|library| Some((library, world.best(library, target, &curves)?)))
+                .collect();
+            let costs: Vec<BTreeMap<Library, Cost>> = (0..rounds).map(|_| world.turn(k, &bests)).collect();
+            let twice: Vec<BTreeMap<Library, Cost>> = (0..rounds.div_ceil(2)).map(|_| world.two(k, &bests)).collect();
+            rows.push(table::at_recall(&world, (k, target), &bests, &costs, &twice));
+        }
+    }
+    rows
+}
+
+/// A world with all who search it.
+struct Measured<'a> {
+    world: &'a World,
+    index: ShardIndex,
+    truth: Vec<Vec<u32>>,
+    contenders: Vec<Contender>,
+}
+
+/// By contender, the curves of one `k`.
+type Curves = Vec<Vec<Vec<Point>>>;
+
+impl Measured<'_> {
+    fn run(&mut self, contender: usize, k: usize, parameter: usize, turns: usize) -> Point {
+        match &mut self.contenders[contender].peer {
+            Some(peer) => peer.run(k, parameter, turns),
+            None => measured::run(&self.index, self.world, &self.truth, k, parameter, turns),
+        }
+    }
+
+    /// Every parameter once, until enough is found.
+    fn sweep(&mut self, k: usize) -> Curves {
+        let mut curves = Vec::new();
+        for contender in 0..self.contenders.len() {
+            let library = self.contenders[contender].library;
+            progress(&format!("{}: sweeping {} for the best {k}", group(self.world), library.name()));
+            let mut own = Vec::new();
+            for parameters in library.sweeps(k) {
+                let mut points: Vec<Point> = Vec::new();
+                for parameter in parameters {
+                    if points.is_empty() {
+                        // For the caches.
+                        self.run(contender, k, parameter, 1);
+                    }
+                    points.push(self.run(contender, k, parameter, 1));
+                    if points.last().is_some_and(|point| point.recall >= ENOUGH) {
+                        break;
+                    }
+                }
+                own.push(points);
+            }
+            curves.push(own);
+        }
+        curves
+    }
+
+    /// The cheapest curve of a library that reaches `target`.
+    fn best(&self, library: Library, target: f64, curves: &Curves) -> Option<Best> {
+        let own = (0..self.contenders.len()).filter(|at| self.contenders[*at].library == library);
+        let reached = own.flat_map(|contender| curves[contender].iter().map(move |points| (contender, points)));
+        let bests = reached.filter_map(|(contender, points)| {
+            let reach = reach(points, target)?;
+            Some(Best { contender, reach, cost: reach.cost_of(points) })
+        });
+        bests.min_by(|a, b| a.cost.cpu_us.total_cmp(&b.cost.cpu_us))
+    }
+
+    /// One library after the other.
+    fn turn(&mut self, k: usize, bests: &BTreeMap<Library, Best>) -> BTreeMap<Library, Cost> {
+        let mut costs = BTreeMap::new();
+        for (library, best) in bests {
+            let turns = self.turns(best);
+            let below = best.reach.below.map(|below| self.run(best.contender, k, below, turns).cost);
+            let from = self.run(best.contender, k, best.reach.from, turns).cost;
+            costs.insert(*library, best.reach.cost(below, from));
+        }
+        costs
+    }
+
+    /// The same with two at once, at the parameter that reaches the recall.
+    fn two(&mut self, k: usize, bests: &BTreeMap<Library, Best>) -> BTreeMap<Library, Cost> {
+        let mut costs = BTreeMap::new();
+        for (library, best) in bests {
+            let (turns, parameter) = (self.turns(best), best.reach.from);
+            let cost = match &mut self.contenders[best.contender].peer {
+                Some(peer) => peer.run_twice(k, parameter, turns),
+                None => measured::run_twice(&self.index, self.world, k, parameter, turns),
+            };
+            costs.insert(*library, cost);
+        }
+        costs
+    }
+
+    fn turns(&self, best: &Best) -> usize {
+        (TURN_US / best.cost.cpu_us / self.world.queries.len() as f64).ceil() as usize
+    }
+}
+
+/// The best rows of every query, best first.
+fn truth(world: &World, index: &ShardIndex) -> Vec<Vec<u32>> {
+    let found =
+        world.queries.chunks(16).flat_map(|queries| index.scan_many(queries, TRUTH_K).expect("queries are good"));
+    found.map(|hits| hits.iter().map(|hit| ours::number(&hit.ad)).collect()).collect()
+}
+
+fn say(line: &str) {
+    // Whoever closed the output wants the file.
+    drop(writeln!(std::io::stdout(), "{line}"));
+}
+
+fn progress(line: &str) {
+    drop(writeln!(std::io::stderr(), "{line}"));
+}
