@@ -120,7 +120,7 @@ fn measure(world: &World, rows: &mut Vec<Value>) {
                 mean.insert(format!("filter_{percent}_percent_recall@100"), waves);
                 mean.insert(format!("filter_{percent}_percent_shards_asked_share"), share);
             }
-            rows.push(json!({ "name": format!("{}, {shards} shards, target {target}", world.name), "mean": mean }));
+            rows.push(json!({ "name": format!("{}, {shards} shards, target {target}", world.name), "mean": mean, "seeds": [] }));
         }
     }
     say(
@@ -142,7 +142,7 @@ fn measure(world: &World, rows: &mut Vec<Value>) {
             ("recall@100_of_01_shards", one),
             ("ads_compared_share", compared),
         ]);
-        rows.push(json!({ "name": format!("{}, 8 shards, bound {fullness}", world.name), "mean": mean }));
+        rows.push(json!({ "name": format!("{}, 8 shards, bound {fullness}", world.name), "mean": mean, "seeds": [] }));
     }
 }
 
