@@ -345,6 +345,7 @@ fn report(rows: Vec<Value>) -> Value {
         "command": "just bench-partitioning",
         "commit": commit.map_or_else(String::new, |done| String::from_utf8_lossy(&done.stdout).trim().to_owned()),
         "machine": format!("{cores} cores of {}, {}", model.map_or("", |(_, name)| name), std::env::consts::ARCH),
+        "seeds": [],
         "rows": rows,
     })
 }
