@@ -120,7 +120,7 @@ fn measure(world: &World, rows: &mut Vec<Value>) {
                 mean.insert(format!("filter_{percent}_percent_recall@100"), waves);
                 mean.insert(format!("filter_{percent}_percent_shards_asked_share"), share);
             }
-            rows.push(json!({ "name": format!("{}, {shards} shards, target {target}", world.name), "mean": mean }));
+            rows.push(json!({ "name": format!("{}, {shards} shards, target {target}", world.name), "mean": mean, "seeds": [] }));
         }
     }
     say(
@@ -142,7 +142,7 @@ fn measure(world: &World, rows: &mut Vec<Value>) {
             ("recall@100_of_01_shards", one),
             ("ads_compared_share", compared),
         ]);
-        rows.push(json!({ "name": format!("{}, 8 shards, bound {fullness}", world.name), "mean": mean }));
+        rows.push(json!({ "name": format!("{}, 8 shards, bound {fullness}", world.name), "mean": mean, "seeds": [] }));
     }
 }
 
@@ -350,6 +350,7 @@ fn report(rows: Vec<Value>) -> Value {
         "command": "just bench-partitioning",
         "commit": commit.map_or_else(String::new, |done| String::from_utf8_lossy(&done.stdout).trim().to_owned()),
         "machine": format!("{cores} cores of {}, {}", model.map_or("", |(_, name)| name), std::env::consts::ARCH),
+        "seeds": [],
         "rows": rows,
     })
 }

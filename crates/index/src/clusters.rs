@@ -30,7 +30,7 @@ pub struct Clustering {
     pub centroids: Vec<UnitVector>,
 }
 
-/// Embeddings that centroids are sought with, at most; of more it is every so-manieth.
+/// Embeddings that centroids are sought with, at most; of more, some that are spread evenly over all.
 const SAMPLE_MAX: usize = 65_536;
 /// Rounds of assigning and averaging, at most.
 const ROUNDS_MAX: usize = 25;
