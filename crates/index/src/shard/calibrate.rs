@@ -34,7 +34,7 @@ const QUERY_SEED: u64 = 11;
 const LEAN: f32 = 0.5;
 /// Ads that come into a shard, for each that it had, before it is measured again; and the fewest.
 const BORN_ONE_IN: u64 = 4;
-const BORN_MIN: u64 = 1_024;
+const BORN_MIN: u64 = 4_096;
 
 impl ShardIndex {
     /// Measures with `queries`, unit vectors of this index, how long candidate lists must be, and uses what it finds from then
