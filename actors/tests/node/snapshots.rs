@@ -17,6 +17,9 @@ use turret_retrieval::live_ad::{AdChange, Promoted};
 use crate::world::published::{ADS, DATASET};
 use crate::world::{World, ask, depot, until, with_node_set};
 
+/// What becomes of a file.
+type Spoil<'a> = &'a dyn Fn(&mut Vec<u8>);
+
 const INTERVAL: Duration = Duration::from_millis(50);
 
 /// Each shard is written after three changes, and has a graph, which the published file has not.
@@ -111,7 +114,7 @@ fn a_snapshot_that_is_damaged_or_of_another_generation_is_passed_over() {
         written(world).await;
         let expected = shown(world).await;
         let sound = fs::read(file(world, 0)).unwrap();
-        let spoil: [&dyn Fn(&mut Vec<u8>); 3] = [
+        let spoil: [Spoil<'_>; 3] = [
             &|bytes| bytes.truncate(bytes.len() / 2),
             &|bytes| {
                 let middle = bytes.len() / 2;

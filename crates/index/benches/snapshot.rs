@@ -1,8 +1,10 @@
 //! What opening a shard costs beside building it, and what writing it costs those who change it: `just bench-snapshot [ADS...]`.
 //!
 //! Random unit vectors with a few attributes. A shard is built, written while a thread pauses, resumes and replaces its ads one by one
-//! with a step of upkeep after each, and opened three times, from files that the system has in memory. Prints a table, and writes docs/results/snapshot.json.
+//! with a step of upkeep after each, and opened three times, from files that the system has in memory. Prints a table, and writes docs/results/snapshot.json, with the
+//! load of the machine.
 
+use std::fmt;
 use std::io::Write as _;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -31,57 +33,60 @@ fn main() {
     // `cargo bench` adds an argument of its own.
     let sizes: Vec<usize> = std::env::args().skip(1).filter_map(|argument| argument.parse().ok()).collect();
     let sizes = if sizes.is_empty() { SIZES.to_vec() } else { sizes };
-    say(
-        "| ads | build s | write s | changes meanwhile, worst ms | file MB | open s | s per million | build / open | load |",
-    );
-    say("|---|---|---|---|---|---|---|---|---|");
-    let rows: Vec<(usize, Value)> = sizes.iter().map(|ads| (*ads, measure(*ads))).collect();
-    if sizes == SIZES {
-        let rows: Vec<Value> = rows
-            .iter()
-            .map(|(ads, mean)| json!({ "name": format!("{ads} ads"), "mean": mean, "seeds": [mean] }))
-            .collect();
-        let report = json!({
-            "command": "just bench-snapshot", "commit": told("git", &["rev-parse", "--short", "HEAD"]),
-            "machine": told("sh", &["-c", "grep -m1 'model name' /proc/cpuinfo | cut -d: -f2"]), "rows": rows,
-        });
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/results/snapshot.json");
-        let text = serde_json::to_string_pretty(&report).expect("figures are JSON");
-        std::fs::write(path, text + "\n").expect("the results can be written");
-    }
+    say("| ads | build s (CPU) | write s | change, upkeep, worst ms | the same without | MB | open s (CPU) | load |");
+    say("|---|---|---|---|---|---|---|---|");
+    let rows: Vec<Value> = sizes
+        .iter()
+        .map(|ads| {
+            let mean = measure(*ads);
+            json!({ "name": format!("{ads} ads"), "mean": mean, "seeds": [mean] })
+        })
+        .collect();
+    let report = json!({
+        "command": "just bench-snapshot", "commit": told("git", &["rev-parse", "--short", "HEAD"]),
+        "machine": told("sh", &["-c", "echo $(nproc) cores of $(grep -m1 'model name' /proc/cpuinfo | cut -d: -f2)"]),
+        "rows": rows,
+    });
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/results/snapshot.json");
+    let text = serde_json::to_string_pretty(&report).expect("figures are JSON");
+    std::fs::write(path, text + "\n").expect("the results can be written");
 }
 
 fn measure(ads: usize) -> Value {
     let settings = settings();
-    let (index, build_s) = timed(|| {
+    let (index, [build_s, build_cpu_s]) = timed(|| {
         ShardIndex::build(DIMENSION, world(ads), &settings, &mut |_| ControlFlow::Continue(())).expect("sound")
     });
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("0.shard");
-    let ((write_s, bytes), changes) = beside_changes(&index, ads, || {
-        let (written, write_s) = timed(|| index.snapshot(&path, GENERATION, Revision::NONE).expect("it is written"));
+    let ((write_s, bytes), beside) = beside_changes(&index, ads, 1, || {
+        let (written, [write_s, _]) =
+            timed(|| index.snapshot(&path, GENERATION, Revision::NONE).expect("it is written"));
         (write_s, written.bytes)
     });
+    let ((), alone) = beside_changes(&index, ads, 1 << 32, || std::thread::sleep(Duration::from_secs_f64(write_s)));
     let count = index.len();
     drop(index);
-    let mut opens: Vec<f64> = (0..OPENS).map(|_| open(&path, &settings, count)).collect();
-    opens.sort_by(f64::total_cmp);
-    let (open_s, load) = (opens[OPENS / 2], load());
-    let worst_ms = changes.iter().max().map_or(0.0, |worst| worst.as_secs_f64() * 1e3);
-    let per_million = open_s * 1e6 / ads as f64;
+    let mut opens: Vec<[f64; 2]> = (0..OPENS).map(|_| open(&path, &settings, count)).collect();
+    opens.sort_by(|a, b| a[0].total_cmp(&b[0]));
+    let ([open_s, open_cpu_s], load) = (opens[OPENS / 2], load());
+    let megabytes = bytes as f64 / 1e6;
     say(&format!(
-        "| {ads} | {build_s:.1} | {write_s:.2} | {worst_ms:.2} of {} | {:.0} | {open_s:.2} | {per_million:.2} | {:.0} | {load:.1} |",
-        changes.len(),
-        bytes as f64 / 1e6,
-        build_s / open_s,
+        "| {ads} | {build_s:.1} ({build_cpu_s:.1}) | {write_s:.2} | {beside} | {alone} | {megabytes:.0} | \
+         {open_s:.2} ({open_cpu_s:.2}) | {load:.1} |"
     ));
+    let per_million = 1e6 / ads as f64;
     json!({
-        "build_s": build_s, "write_s": write_s, "changes": changes.len(), "change_ms_max": worst_ms, "bytes": bytes,
-        "open_s": open_s, "open_s_per_million": per_million, "build_over_open": build_s / open_s, "load": load,
+        "build_s": build_s, "build_cpu_s": build_cpu_s, "write_s": write_s, "bytes": bytes,
+        "changes": beside.count, "change_ms_max": beside.apply_ms, "upkeep_ms_max": beside.upkeep_ms,
+        "changes_alone": alone.count, "change_alone_ms_max": alone.apply_ms, "upkeep_alone_ms_max": alone.upkeep_ms,
+        "open_s": open_s, "open_cpu_s": open_cpu_s, "open_s_per_million": open_s * per_million,
+        "open_cpu_s_per_million": open_cpu_s * per_million, "build_over_open": build_s / open_s,
+        "build_cpu_over_open": build_cpu_s / open_cpu_s, "load": load,
     })
 }
 
-fn open(path: &Path, settings: &IndexSettings, ads: usize) -> f64 {
+fn open(path: &Path, settings: &IndexSettings, ads: usize) -> [f64; 2] {
     let origin = Origin { generation: GENERATION, dimension: DIMENSION };
     let (opened, open_s) = timed(|| {
         ShardIndex::open(path, &origin, settings, None, &mut |_| ControlFlow::Continue(())).expect("it opens")
@@ -90,16 +95,30 @@ fn open(path: &Path, settings: &IndexSettings, ads: usize) -> f64 {
     open_s
 }
 
-/// Does `work` while another thread changes ads; how long each change took.
-fn beside_changes<T>(index: &ShardIndex, ads: usize, work: impl FnOnce() -> T) -> (T, Vec<Duration>) {
+/// What changes took: how many there were, and the longest of them and of the steps of upkeep behind them.
+#[derive(Default)]
+struct Changes {
+    count: u64,
+    apply_ms: f64,
+    upkeep_ms: f64,
+}
+
+impl fmt::Display for Changes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.2}, {:.2} of {}", self.apply_ms, self.upkeep_ms, self.count)
+    }
+}
+
+/// Does `work` while another thread changes ads, by revisions from `first` on.
+fn beside_changes<T>(index: &ShardIndex, ads: usize, first: u64, work: impl FnOnce() -> T) -> (T, Changes) {
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
-            let mut took = Vec::new();
-            let mut random = ChaCha8Rng::seed_from_u64(2);
+            let mut changes = Changes::default();
+            let mut random = ChaCha8Rng::seed_from_u64(first);
             while !done.load(Ordering::Relaxed) {
                 let ad = random.random_range(0..ads);
-                let at = Revision::from_bits(1 + took.len() as u64);
+                let at = Revision::from_bits(first + changes.count);
                 let content = match ad % 4 {
                     0 => ShardContent::Is(Box::new(row(&mut random, ad))),
                     _ => ShardContent::AsBuilt,
@@ -108,11 +127,14 @@ fn beside_changes<T>(index: &ShardIndex, ads: usize, work: impl FnOnce() -> T) -
                 let change = ShardChange { id, content, content_at: at, paused: ad.is_multiple_of(2), paused_at: at };
                 let begun = Instant::now();
                 index.apply(vec![change]).expect("sound");
+                let applied = Instant::now();
                 index.maintain().expect("the graph takes all");
-                took.push(begun.elapsed());
+                changes.apply_ms = changes.apply_ms.max((applied - begun).as_secs_f64() * 1e3);
+                changes.upkeep_ms = changes.upkeep_ms.max(applied.elapsed().as_secs_f64() * 1e3);
+                changes.count += 1;
                 std::thread::sleep(Duration::from_micros(200));
             }
-            took
+            changes
         });
         let result = work();
         done.store(true, Ordering::Relaxed);
@@ -155,10 +177,18 @@ fn row(random: &mut ChaCha8Rng, ad: usize) -> ShardAd {
     }
 }
 
-fn timed<T>(work: impl FnOnce() -> T) -> (T, f64) {
-    let begun = Instant::now();
+/// What `work` gives, its seconds, and those that the process had a processor.
+fn timed<T>(work: impl FnOnce() -> T) -> (T, [f64; 2]) {
+    let (begun, before) = (Instant::now(), cpu_s());
     let result = work();
-    (result, begun.elapsed().as_secs_f64())
+    (result, [begun.elapsed().as_secs_f64(), cpu_s() - before])
+}
+
+/// Of the process, all threads: user and system time are the 12th and 13th fields behind the name, in hundredths.
+fn cpu_s() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux tells");
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
 }
 
 /// Of the last minute.
