@@ -5,9 +5,9 @@ Starts a node of its own over the quickstart's marketplace and models, asks it a
 Prints ratios and writes them as JSON. Usage: benches/publish.py TURRET OUT.json [ROUNDS]
 """
 
-import json, os, pathlib, platform, statistics, sys, tempfile
+import json, pathlib, statistics, sys, tempfile
 
-from serving import Program, await_, commit, config, report, status
+from serving import Program, await_, commit, config, machine, report, rows, status
 
 OUT = pathlib.Path(sys.argv[2])
 ROUNDS = int(sys.argv[3]) if len(sys.argv) > 3 else 3
@@ -60,11 +60,12 @@ ratios = {"publish": of("publish", "quiet"), "roll_back": of("roll_back", "quiet
 lost = {name: sum(one["sent"] - one["answered"] for one in rounds) for name, rounds in figures.items()}
 result = {
     "command": f"benches/publish.py {' '.join(sys.argv[1:])}", "commit": commit(),
-    "machine": {"cores": os.cpu_count(), "system": platform.platform()},
+    "machine": machine(),
     "rate": RATE, "seconds": SECONDS,
     "p99_us": p99, "p99_ratio": ratios,
     "p99_ratio_median": {name: statistics.median(values) for name, values in ratios.items()},
     "unanswered": lost,
+    "rows": rows({name: [{"p99_ratio": value} for value in values] for name, values in ratios.items()}),
 }
 OUT.write_text(json.dumps(result, indent=1) + "\n")
 for name, values in ratios.items():

@@ -6,9 +6,9 @@ market of its own, the rate of `turret encode`, then a node with a new event of 
 requests come at half of the rate that it can bear. Prints ratios and writes them as JSON. Usage: benches/refresh.py TURRET OUT.json [ROUNDS]
 """
 
-import json, os, pathlib, platform, random, statistics, sys, tempfile, time, urllib.request
+import json, pathlib, random, statistics, sys, tempfile, time, urllib.request
 
-from serving import HTTP, Program, ADMIN, commit, config, report
+from serving import HTTP, Program, ADMIN, commit, config, machine, report, rows
 
 OUT, ROUNDS = pathlib.Path(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 3
 RATES = [100, 250, 500, 750, 1000, 1500, 2000, 3000, 4000, 6000, 8000]
@@ -100,7 +100,7 @@ def measure(scratch: pathlib.Path, users: int, days: int, model: dict) -> dict:
 
 result = {
     "command": f"benches/refresh.py {' '.join(sys.argv[1:])}", "commit": commit(),
-    "machine": {"cores": os.cpu_count(), "system": platform.platform()}, "encoders": {},
+    "machine": machine(), "encoders": {},
 }
 for name, (users, days, model) in SETTINGS.items():
     with tempfile.TemporaryDirectory() as scratch:
@@ -110,4 +110,9 @@ for name, (users, days, model) in SETTINGS.items():
           f"refresh {shown(one['idle_over_encode'])} of that idle, {shown(one['busy_over_encode'])} at {one['rate']:.0f} requests/s "
           f"(half of {one['rate_borne']}); p99 {shown(one['p99_ratio'])} times that of quiet, over windows of which the refresh took {shown([busy['share_of_window'] for busy in one['busy']])}; "
           f"unanswered {sum(busy['unanswered'] for busy in one['busy'])}", flush=True)
+RATIOS = ["idle_over_encode", "busy_over_encode", "p99_ratio"]
+result["rows"] = rows({
+    f"{name} encoder": [dict(zip(RATIOS, values)) for values in zip(*(one[key] for key in RATIOS))]
+    for name, one in result["encoders"].items()
+})
 OUT.write_text(json.dumps(result, indent=1) + "\n")

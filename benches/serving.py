@@ -1,6 +1,6 @@
 """What the benchmarks of a serving node share: a configuration of their own, the program, its load, and waiting."""
 
-import json, pathlib, subprocess, time, urllib.request
+import json, os, pathlib, platform, statistics, subprocess, time, urllib.request
 
 HTTP, ADMIN = "127.0.0.1:7141", "127.0.0.1:7241"
 
@@ -54,6 +54,16 @@ def await_(what: str, holds) -> None:
             pass
         assert time.monotonic() < ends, what
         time.sleep(0.05)
+
+
+def rows(rounds_of: dict[str, list[dict]]) -> list[dict]:
+    """What each name came to, a round each, as `turret report` reads it."""
+    mean = lambda rounds: {key: statistics.mean(one[key] for one in rounds) for key in rounds[0]}
+    return [{"name": name, "mean": mean(rounds), "seeds": rounds} for name, rounds in rounds_of.items()]
+
+
+def machine() -> str:
+    return f"{os.cpu_count()} cores, {platform.platform()}"
 
 
 def commit() -> str:

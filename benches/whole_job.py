@@ -7,13 +7,13 @@ is asked at fixed rates, and at rising ones until it bears no more. Prints a tab
 the peer's packages. Usage: benches/whole_job.py TURRET OUT.json [ADS [SECONDS [ROUNDS]]]
 """
 
-import json, os, pathlib, platform, statistics, subprocess, sys, tempfile, time, urllib.request
+import json, os, pathlib, statistics, subprocess, sys, tempfile, time, urllib.request
 
 import numpy as np
 import pyarrow.parquet as pq
 import redis
 
-from serving import HTTP, Program, await_, commit, config, report
+from serving import HTTP, Program, await_, commit, config, machine, report, rows
 
 OUT = pathlib.Path(sys.argv[2])
 ADS, SECONDS, ROUNDS = (int(sys.argv[at]) if len(sys.argv) > at else default for at, default in ((3, 200_000), (4, 8), (5, 3)))
@@ -176,8 +176,11 @@ def main() -> None:
                 process.terminate()
                 process.wait()
     head = {"command": f"benches/whole_job.py {' '.join(sys.argv[1:])}", "commit": commit(),
-            "machine": {"cores": os.cpu_count(), "system": platform.platform()}, "users": USERS, "k": K, "seconds": SECONDS}
-    OUT.write_text(json.dumps(head | figures, indent=1) + "\n")
+            "machine": machine(), "users": USERS, "k": K, "seconds": SECONDS}
+    of_round = lambda one: {"cpu_us": one["cpu_us"], "p50_us": one["latency_us"]["p50"], "p99_us": one["latency_us"]["p99"]}
+    at_rate = {f"{name} at {rate} requests/s": [of_round(one) for one in figures[name]["fixed"][rate]]
+               for name in ("turret", "peer") for rate in FIXED}
+    OUT.write_text(json.dumps(head | figures | {"rows": rows(at_rate)}, indent=1) + "\n")
     median = lambda rounds, of: statistics.median(of(one) for one in rounds)
     print("| | recall@100 | requests/s borne, each round | memory, MB |\n|---|---|---|---|")
     for name in ("turret", "peer"):

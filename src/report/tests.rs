@@ -214,3 +214,13 @@ fn a_file_that_is_no_figures_is_told_with_its_key() {
     assert_eq!(source.name, "x.json");
     assert!(matches!(source.content, Content::Figures(read) if read == figures));
 }
+
+#[test]
+fn every_file_of_the_results_is_read() {
+    let results = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/results");
+    let files: Vec<_> = results.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(files.len() > 20, "{files:?}");
+    for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "json")) {
+        Source::read(file).unwrap();
+    }
+}

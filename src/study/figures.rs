@@ -26,7 +26,8 @@ pub struct Figures {
     /// The question, in one sentence.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub title: String,
-    /// The seeds that were asked for; each row lists those that it has.
+    /// The seeds that were asked for, where it is a study; each row lists those that it has.
+    #[serde(default)]
     pub seeds: Vec<u64>,
     /// What models were judged by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
