@@ -194,10 +194,13 @@ impl Config {
         let split = learning::split(root.section("split"));
         let (inference, inference_device) = inference(root.section("inference"));
         let (index, publish) = (index(root.section("index")), upkeep::publish(root.section("publish")));
-        if let Spread::Clustered { target_recall } = index.spread
-            && target_recall < publish.probe_recall_min
+        let (spread, target) = (index.spread, index.settings.target_recall);
+        if target < publish.probe_recall_min {
+            faults.add("index.target_recall", "is below publish.probe_recall_min, by which the generation is judged");
+        } else if let Spread::Clustered { target_recall } = spread
+            && target_recall * target < publish.probe_recall_min
         {
-            let rule = "is below publish.probe_recall_min, by which the generation is judged";
+            let rule = "times index.target_recall is below publish.probe_recall_min, by which the generation is judged";
             faults.add("index.partition_recall", rule);
         }
         Self {

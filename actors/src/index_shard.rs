@@ -13,6 +13,7 @@ use turret_index::{ChangeError, Due, Found, IndexSettings, Refused, Search, Shar
 use turret_retrieval::ids::{GenerationId, ShardId};
 use turret_retrieval::revision::Revision;
 
+use crate::asked::Asked;
 use crate::generation::Generation;
 use crate::metrics::Metrics;
 use crate::offload::{Offload, Panicked};
@@ -107,6 +108,8 @@ pub struct IndexShard {
     pub loads: Offload,
     /// Where changes and small steps of upkeep are made, one after the other.
     pub changes: Offload,
+    /// Told of searches.
+    pub asked: Asked,
     /// The node's metrics.
     pub metrics: Metrics,
 }
@@ -225,6 +228,7 @@ impl IndexShard {
 
     fn search(&self, ask: Wire<SearchAsk>, reply: Reply<SearchReply>, myself: &ActorRef<Msg>, state: &State) {
         let arrived = Instant::now();
+        self.asked.note();
         let verified = state.verified;
         let (ask, index) = match self.admit(ask, state) {
             Ok(admitted) => admitted,

@@ -20,6 +20,7 @@ use turret_retrieval::item::check_interests;
 use turret_retrieval::state::{Precision, SequenceState, StateError};
 use turret_retrieval::vector::{UnitVector, dot};
 
+use crate::asked::Asked;
 use crate::groups;
 use crate::metrics::Metrics;
 use crate::offload::{Offload, Panicked};
@@ -65,9 +66,6 @@ pub enum Note {
 /// How like the answer that is known the model's answer to its own question must be, as a cosine: GPUs round in their way.
 const ALIKE_MIN: f32 = 0.999;
 
-/// How long after a request others are expected.
-const ASKED_FOR: Duration = Duration::from_secs(1);
-
 /// What the worker serves.
 #[derive(Clone)]
 pub struct InferenceWorker {
@@ -83,8 +81,10 @@ pub struct InferenceWorker {
     pub thread: Offload,
     /// The threads on which histories are encoded while no requests come.
     pub encoders: Offload,
-    /// Those on which they are while some do: they leave the cores to all others.
+    /// Those on which they are while some do: they leave the cores to all others. Nobody waits for what they hold: they compute only.
     pub idle_encoders: Offload,
+    /// Whether some do.
+    pub asked: Asked,
     /// The node's metrics.
     pub metrics: Metrics,
 }
@@ -95,8 +95,6 @@ pub struct State {
     busy: bool,
     encoding: bool,
     started: Instant,
-    /// When the last request came.
-    asked_at: Option<Instant>,
 }
 
 impl Actor for InferenceWorker {
@@ -108,7 +106,7 @@ impl Actor for InferenceWorker {
         let (model, known, rows_max) = (self.model.clone(), self.known.clone(), self.settings.batch_rows_max);
         start(&myself, &self.thread, 0, Note::Proven, move || prove(&model, &known, rows_max))?;
         let batcher = Batcher::new(self.settings);
-        Ok(State { batcher, busy: true, encoding: false, started: Instant::now(), asked_at: None })
+        Ok(State { batcher, busy: true, encoding: false, started: Instant::now() })
     }
 
     async fn handle(&self, myself: ActorRef<Msg>, message: Msg, state: &mut State) -> Result<(), ActorProcessingErr> {
@@ -144,7 +142,7 @@ impl InferenceWorker {
             Err(refusal) => return refuse(&self.metrics, reply, refusal),
         };
         let ends = state.started.elapsed() + Duration::from_micros(ask.remaining_us);
-        state.asked_at = Some(Instant::now());
+        self.asked.note();
         if let Err((_, reply)) = state.batcher.push_online((ask, reply), ends) {
             refuse(&self.metrics, reply, Refusal::Overloaded);
         }
@@ -234,15 +232,14 @@ impl InferenceWorker {
             }
         }
         if !state.encoding
-            && let Some(job) = state.batcher.next_refresh()
+            && let Some(job) = next_wanted(state)
         {
             let length = self.counted(Lane::Refresh, job.0.histories.len());
             let (model, metrics) = (self.model.clone(), self.metrics.clone());
-            let is_asked = state.asked_at.is_some_and(|at| at.elapsed() < ASKED_FOR);
+            let idle = self.asked.is_lately().then(|| self.idle_encoders.clone());
             state.encoding = true;
-            let work = move || encode_histories(job, &model, &metrics);
-            let threads = if is_asked { &self.idle_encoders } else { &self.encoders };
-            start(myself, threads, length, Note::EncodeDone, work)?;
+            let work = move || encode_histories(job, &model, idle.as_ref(), &metrics);
+            start(myself, &self.encoders, length, Note::EncodeDone, work)?;
         }
         for lane in [Lane::Online, Lane::Ads, Lane::Refresh] {
             self.metrics.queue_rows.with_label_values(&[lane.name()]).set(state.batcher.waiting(lane) as i64);
@@ -255,6 +252,11 @@ impl InferenceWorker {
         self.metrics.batch_rows.with_label_values(&[lane.name()]).observe(rows as f64);
         rows
     }
+}
+
+/// The next histories for which somebody still waits.
+fn next_wanted(state: &mut State) -> Option<EncodeJob> {
+    std::iter::from_fn(|| state.batcher.next_refresh()).find(|(_, reply)| !reply.is_closed())
 }
 
 /// Has `threads` do `work` of so many rows; `done` is the news of its end, where all went well.

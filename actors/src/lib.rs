@@ -5,6 +5,7 @@
 //! could. Policy (restarts, batches, gather, cursor, membership, placement) is pure and stands in files of its own.
 
 pub mod admin;
+pub mod asked;
 pub mod clock;
 pub mod depot;
 pub mod durable;

@@ -13,8 +13,8 @@ use std::time::Duration;
 use ractor::{Actor, ActorProcessingErr, ActorRef, BytesConvertable, RpcReplyPort};
 use tokio::sync::{Notify, watch};
 use turret_retrieval::attribute_schema;
-use turret_retrieval::ids::GenerationId;
-use turret_retrieval::live_ad::{AdChange, Content, patch_attributes};
+use turret_retrieval::ids::{AdId, GenerationId};
+use turret_retrieval::live_ad::{AdChange, Content, LiveAd};
 use turret_retrieval::revision::Revision;
 use turret_store::AdJournal;
 
@@ -31,6 +31,7 @@ use crate::wire::{Inbox, Wire, note};
 mod client;
 mod hand_over;
 mod homes;
+mod known;
 
 pub use client::{Ads, AdsUnavailable};
 use hand_over::HandOver;
@@ -39,6 +40,8 @@ use hand_over::HandOver;
 pub const CHANGED_ADS_MAX: usize = 20_000;
 /// Of these, kept for ads that are deleted or paused and were never changed before: that must not wait.
 const HIDDEN_ADS_MIN: usize = 4_000;
+/// The largest ad that patches may make, in bytes: a page of them fits a message between nodes.
+pub const AD_BYTES_MAX: usize = 16 << 10;
 /// How long the answer to a change waits for searches to see it.
 const VISIBLE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -166,13 +169,14 @@ impl LiveAds {
         };
         let (journal, news, visible) = (open.journal.clone(), open.news.clone(), open.visible.clone());
         let routing = self.routing.clone();
-        let work = move || -> Result<Revision, Refusal> {
+        let hand_over = open.hand_over.clone();
+        let work = move || -> Result<Vec<(AdId, Revision, Revision)>, Refusal> {
             check_room(&journal, &writes)?;
             check_patches(&journal, &writes)?;
             let writes = writes.into_iter().map(|write| (write.id, write.change)).collect();
             let changed = journal.apply(writes, now_ms()).map_err(|error| Refusal::Failed(error.to_string()))?;
             news.notify_one();
-            Ok(changed.iter().map(turret_retrieval::live_ad::LiveAd::at).max().unwrap_or_default())
+            Ok(changed.into_iter().map(|ad| (ad.id.clone(), ad.content_at, ad.at())).collect())
         };
         let runtime = tokio::runtime::Handle::current();
         slot.run(work, move |done| {
@@ -180,7 +184,14 @@ impl LiveAds {
             // Ends by its timeout.
             runtime.spawn(async move {
                 let outcome = match written {
-                    Ok(revision) => Ok(AdsChanged { revision, visible: is_visible(visible, &routing, revision).await }),
+                    Ok(ads) => {
+                        let revision = ads.iter().map(|(_, _, at)| *at).max().unwrap_or_default();
+                        let known = is_visible(visible, &routing, revision).await;
+                        let serving = &routing.table().manifest.id;
+                        let is_taken =
+                            |(ad, at, _): &(AdId, Revision, Revision)| !hand_over.is_refused(serving, ad, *at);
+                        Ok(AdsChanged { revision, visible: known && ads.iter().all(is_taken) })
+                    }
                     Err(refusal) => Err(refusal),
                 };
                 answer(reply, outcome);
@@ -242,19 +253,25 @@ fn check_room(journal: &AdJournal, writes: &[AdWrite]) -> Result<(), Refusal> {
     Err(Refusal::Conflict(format!("{known} ads are not as in the data set, the limit is {room}")))
 }
 
-/// What is not there cannot be patched, and what a patch makes of an ad must be one.
+/// What is deleted cannot be patched, and what patches make of an ad must be one, and no larger than one may be.
 fn check_patches(journal: &AdJournal, writes: &[AdWrite]) -> Result<(), Refusal> {
-    for AdWrite { id, change } in writes {
-        let AdChange::Patch(patch) = change else { continue };
+    for AdWrite { id, change } in writes.iter().filter(|write| matches!(write.change, AdChange::Patch(_))) {
+        let refuse = |why: &dyn std::fmt::Display| Err(Refusal::Conflict(format!("ad {id}, as patched: {why}")));
         let known = journal.get(id).map_err(|error| Refusal::Failed(error.to_string()))?;
-        match known.map(|ad| ad.content) {
-            None | Some(Content::AsBuilt | Content::Patched(_)) => {}
-            Some(Content::Deleted) => return Err(Refusal::Conflict(format!("ad {id} is deleted"))),
-            Some(Content::Is(mut promoted)) => {
-                patch_attributes(&mut promoted.ad.attributes, patch);
-                attribute_schema::check(&promoted.ad.attributes)
-                    .map_err(|error| Refusal::Conflict(format!("ad {id}, as patched: {error}")))?;
+        let mut ad = known.unwrap_or_else(|| LiveAd::untouched(id.clone()));
+        ad.apply(change.clone(), Revision::NONE);
+        match &ad.content {
+            Content::Deleted => return Err(Refusal::Conflict(format!("ad {id} is deleted"))),
+            Content::Is(promoted) => {
+                if let Err(error) = attribute_schema::check(&promoted.ad.attributes) {
+                    return refuse(&error);
+                }
             }
+            Content::AsBuilt | Content::Patched(_) => {}
+        }
+        let bytes = postcard::experimental::serialized_size(&ad).unwrap_or(usize::MAX);
+        if bytes > AD_BYTES_MAX {
+            return refuse(&format!("{bytes} bytes, the limit is {AD_BYTES_MAX}"));
         }
     }
     Ok(())

@@ -14,6 +14,7 @@ use turret_retrieval::ids::{GenerationId, NodeName, PartitionId};
 use turret_retrieval::state::StateError;
 
 use crate::admin::{self, Admin};
+use crate::asked::Asked;
 use crate::depot::{Depot, DepotError};
 use crate::generation::{Generation, GenerationError};
 use crate::groups;
@@ -147,6 +148,7 @@ impl Node {
             searches,
             loads: loads.clone(),
             changes: Offload::new("changes", 1, CHANGES_QUEUE)?,
+            asked: Asked::default(),
             metrics: metrics.clone(),
         });
         // First, so that a model that is refused leaves no actor behind.

@@ -56,6 +56,8 @@ pub struct RetrieveRequest {
     pub max_state_age_ms: Option<i64>,
     /// Whether each candidate is scored without the context as well.
     pub compares_without_context: bool,
+    /// The least recall that is to be expected; less is of no use to the caller.
+    pub min_coverage: Option<f64>,
 }
 
 /// What is answered.
@@ -217,6 +219,7 @@ impl Retriever {
         let answer = self.answer(&pinned.table, &request, true).await;
         pinned.end = Some(match &answer {
             Ok(answer) if !answer.coverage.is_full() => End::Failed,
+            Ok(answer) if request.min_coverage.is_some_and(|min| answer.coverage.estimated_recall < min) => End::Failed,
             Ok(answer) if answer.candidates.is_empty() => End::Empty,
             Ok(_) => End::Answered,
             Err(_) => End::Failed,
@@ -224,7 +227,8 @@ impl Retriever {
         answer
     }
 
-    /// The ads nearest to `query` in the generation of `table`, best first; of all shards, or none.
+    /// The ads nearest to `query` in the generation of `table`, best first, as a request for the best `wanted` goes to its shards; of
+    /// all of them, or none.
     ///
     /// # Errors
     /// When a shard does not answer within `budget`.
@@ -232,7 +236,7 @@ impl Retriever {
         &self,
         table: &RoutingTable,
         query: QueryEmbedding,
-        k: usize,
+        (k, wanted): (usize, usize),
         budget: Duration,
     ) -> Result<Vec<AdId>, String> {
         let request = RetrieveRequest {
@@ -245,8 +249,10 @@ impl Retriever {
             budget: Budget::new(Instant::now().into_std(), budget),
             max_state_age_ms: None,
             compares_without_context: false,
+            min_coverage: None,
         };
-        let gather = scatter::scatter(table, &request, query, false).await.map_err(|error| error.to_string())?;
+        let gather =
+            scatter::scatter(table, &request, query, (wanted, false)).await.map_err(|error| error.to_string())?;
         let gathered = gather.finish(k, &table.manifest.shard_ads);
         if !gathered.coverage.is_full() {
             return Err(gathered.coverage.reasons.join(", "));
@@ -295,7 +301,7 @@ impl Retriever {
 
         let started = Instant::now();
         let due = if is_live { self.shadow.due().map(|permit| (permit, query.clone())) } else { None };
-        let gather = scatter::scatter(table, request, query, false).await?;
+        let gather = scatter::scatter(table, request, query, (request.k, false)).await?;
         timings.scatter = self.observe("scatter", started);
 
         let started = Instant::now();

@@ -15,6 +15,7 @@ use turret_model::{DeviceName, Model};
 use turret_retrieval::ids::{GenerationId, NodeName};
 use turret_retrieval::state::Precision;
 
+use crate::asked::Asked;
 use crate::generation::{Generation, MODEL_DIR};
 use crate::groups;
 use crate::index_shard::{IndexShard, Snapshots};
@@ -56,6 +57,8 @@ pub struct ServingSettings {
     pub loads: Offload,
     /// Where ads are changed.
     pub changes: Offload,
+    /// Whether requests come.
+    pub asked: Asked,
     /// The node's metrics.
     pub metrics: Metrics,
 }
@@ -177,6 +180,7 @@ impl ServingSettings {
             thread: Offload::new("inference", 1, 1)?,
             encoders: Offload::new("encode", cores, 0)?,
             idle_encoders: Offload::idle("encode-idle", cores, 0)?,
+            asked: self.asked.clone(),
             metrics: self.metrics.clone(),
         };
         Ok(Some(Loaded { worker, head }))
@@ -202,6 +206,7 @@ impl ServingSettings {
                 searches: self.searches.clone(),
                 loads: self.loads.clone(),
                 changes: self.changes.clone(),
+                asked: self.asked.clone(),
                 metrics: self.metrics.clone(),
             };
             Child::new(self.actor(&format!("index-{shard}"), id), move || (actor.clone(), ()))

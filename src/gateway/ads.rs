@@ -13,7 +13,7 @@ use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use turret_actors::live_ads::AdsUnavailable;
+use turret_actors::live_ads::{AD_BYTES_MAX, AdsUnavailable};
 use turret_actors::protocol::Refusal;
 use turret_retrieval::attribute_schema::{
     AttributeError, AttributeRule, STATUS, check_together, check_value, ordered_pairs,
@@ -27,8 +27,6 @@ use super::Gateway;
 use super::body::{bytes, read};
 use super::problem::Problem;
 
-/// The largest body of an ad, in bytes: a page of them fits a message between nodes.
-const AD_BYTES_MAX: usize = 16 << 10;
 /// The longest title, in bytes.
 const TITLE_BYTES_MAX: usize = 1_024;
 
@@ -149,7 +147,7 @@ pub(super) struct Known {
     promoted: Option<Box<Promoted>>,
     /// With `patched`: the attributes that are not as built; `null` for one that was taken away.
     #[serde(skip_serializing_if = "Option::is_none")]
-    attributes: Option<AttributePatch>,
+    attributes: Option<BTreeMap<Box<str>, Value>>,
     content_revision: Revision,
     paused: bool,
     paused_revision: Revision,
@@ -161,7 +159,7 @@ pub(super) async fn get(State(gateway): State<Arc<Gateway>>, AdPath(id): AdPath)
         Content::AsBuilt => ("as_built", None, None),
         Content::Is(promoted) => ("changed", Some(promoted), None),
         Content::Deleted => ("deleted", None, None),
-        Content::Patched(patch) => ("patched", None, Some(patch)),
+        Content::Patched(patch) => ("patched", None, Some(patch.into_iter().map(shown).collect())),
     };
     Ok(Json(Known {
         ad_id: ad.id,
@@ -281,6 +279,16 @@ fn attribute_of(name: &str, value: Value, kinds: &BTreeMap<Box<str>, AttributeKi
 
 fn broken(error: AttributeError) -> Problem {
     Problem::invalid(format!("attributes.{}", error.name), error.rule.to_string())
+}
+
+fn shown((name, value): (Box<str>, Option<Attribute>)) -> (Box<str>, Value) {
+    let value = match value {
+        None => Value::Null,
+        Some(Attribute::Keyword(word)) => word.to_string().into(),
+        Some(Attribute::Keywords(words)) => words.iter().map(|word| word.to_string()).collect(),
+        Some(Attribute::Number(number)) => number.into(),
+    };
+    (name, value)
 }
 
 /// Checks an attribute of a generation where the name has values of `expected`.

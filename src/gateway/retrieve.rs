@@ -133,5 +133,6 @@ fn validate(
         budget: Budget::new(arrival, Duration::from_millis(deadline_ms)),
         max_state_age_ms,
         compares_without_context: body.explain.contains(&Explain::Scores),
+        min_coverage: body.min_coverage,
     })
 }

@@ -1,6 +1,7 @@
 //! What a shard begins with: its file or its snapshot, and the changes since.
 
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use ractor::ActorRef;
@@ -35,7 +36,8 @@ impl IndexShard {
         let snapshot = self.snapshot_file();
         let mut from = "published";
         if snapshot.exists() {
-            match self.open(&snapshot, &self.lineage()) {
+            let opened = catch_unwind(AssertUnwindSafe(|| self.open(&snapshot, &self.lineage())));
+            match opened.unwrap_or_else(|_| Err("opening it panicked".to_owned())) {
                 Ok(opened) => {
                     opens("snapshot");
                     return Ok(self.opened_from(opened));

@@ -8,6 +8,7 @@ use turret_retrieval::item::Item;
 use super::embedding::Soundness;
 use super::{AdsReply, EncodeError, EncodeReply, encode, refuse, send};
 use crate::metrics::Metrics;
+use crate::offload::Offload;
 use crate::protocol::{EmbedAdsAsk, EncodeAsk, Encoded, Refusal};
 
 /// Ads to embed, and who waits for them.
@@ -30,11 +31,17 @@ pub(super) fn embed_ads((ask, reply): AdsJob, model: &Model, metrics: &Metrics) 
     }
 }
 
-/// Encodes and answers; says whether the model may go on.
-pub(super) fn encode_histories((ask, reply): EncodeJob, model: &Model, metrics: &Metrics) -> Soundness {
+/// Encodes, on `idle` threads where there are some, and answers; says whether the model may go on.
+pub(super) fn encode_histories(
+    (ask, reply): EncodeJob,
+    model: &Model,
+    idle: Option<&Offload>,
+    metrics: &Metrics,
+) -> Soundness {
     let histories: Vec<&[Event]> = ask.histories.iter().map(Vec::as_slice).collect();
     let started = Instant::now();
-    let error = match encode(model, &histories, ask.precision) {
+    let encode = || encode(model, &histories, ask.precision);
+    let error = match idle.map_or_else(encode, |idle| idle.spread(encode)) {
         Ok(states) => {
             let took_us = started.elapsed().as_micros() as u64;
             send(reply, Ok(Encoded { states, took_us }));

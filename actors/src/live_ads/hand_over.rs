@@ -9,13 +9,14 @@ use ractor::rpc::CallResult;
 use tokio::sync::{Notify, watch};
 use turret_index::{ShardAd, ShardChange, ShardContent};
 use turret_retrieval::generation::Manifest;
-use turret_retrieval::ids::GenerationId;
+use turret_retrieval::ids::{AdId, GenerationId};
 use turret_retrieval::live_ad::{Content, LiveAd};
 use turret_retrieval::revision::Revision;
 use turret_retrieval::vector::UnitVector;
 use turret_store::AdJournal;
 
 use super::homes::{as_told, is_told, told};
+use super::known::Known;
 use crate::depot::Depot;
 use crate::offload::{Offload, Panicked};
 use crate::protocol::{
@@ -43,11 +44,12 @@ pub(super) struct HandOver {
     thread: Offload,
     /// Those that were asked for: a manifest never changes.
     manifests: Arc<Mutex<HashMap<GenerationId, Arc<Manifest>>>>,
+    known: Known,
 }
 
 impl HandOver {
     pub(super) fn new(journal: Arc<AdJournal>, depot: Depot, routing: RoutingReader, thread: Offload) -> Self {
-        Self { journal, depot, routing, thread, manifests: Arc::default() }
+        Self { journal, depot, routing, thread, manifests: Arc::default(), known: Known::default() }
     }
 
     /// Hands over for ever, and tells how far each generation is.
@@ -133,42 +135,52 @@ impl HandOver {
         let page = self.page(ask.after).await?;
         let (until, is_last) = (page.last().map_or(ask.after, LiveAd::at), page.len() < CHANGES_MAX);
         let of_shard = |ad: &LiveAd| is_told(&manifest, &ad.id, ask.shard) && ad.is_news_after(manifest.ads_until);
-        let changes = self.embedded(&manifest, page.into_iter().filter(of_shard).collect()).await?;
+        let mut changes = self.embedded(&manifest, page.into_iter().filter(of_shard).collect()).await?;
+        changes.iter_mut().for_each(|change| self.spare(&manifest, change));
         let changes = changes.iter().map(|change| as_told(&manifest, change, ask.shard)).collect();
         Ok(ReplayPage { changes, until, is_last })
     }
 
     async fn hand_over(&self, manifest: &Arc<Manifest>, page: Vec<LiveAd>) -> Result<(), Refusal> {
-        for (shard, changes) in told(manifest, self.embedded(manifest, page).await?) {
+        for (shard, mut changes) in told(manifest, self.embedded(manifest, page).await?) {
+            for change in &mut changes {
+                self.spare(manifest, change);
+            }
             // One that starts meanwhile asks for what it missed.
             for replica in ractor::pg::get_members(&groups::index(shard, &manifest.id)) {
-                apply(&replica.into(), &manifest.id, changes.clone()).await?;
+                for (ad, at) in apply(&replica.into(), &manifest.id, changes.clone()).await? {
+                    self.known.refused(&manifest.id, &ad, at);
+                }
             }
         }
         Ok(())
     }
 
+    /// Leaves an ad as it is where the index will not have it otherwise: in other shards too, which would be told that it is not
+    /// theirs.
+    fn spare(&self, manifest: &Manifest, change: &mut ShardChange) {
+        if self.known.is_refused(&manifest.id, &change.id, change.content_at) {
+            change.content = ShardContent::AsBuilt;
+        }
+    }
+
+    /// Whether the index of a generation will never have an ad as it is since `at`.
+    pub(super) fn is_refused(&self, generation: &GenerationId, ad: &AdId, at: Revision) -> bool {
+        self.known.is_refused(generation, ad, at)
+    }
+
     /// The changes as the shards of a generation take them.
     async fn embedded(&self, manifest: &Manifest, ads: Vec<LiveAd>) -> Result<Vec<ShardChange>, Refusal> {
-        // What the index was built with is as built, unless it changed since.
-        let is_shown = |ad: &LiveAd| match &ad.content {
-            Content::Is(promoted) => ad.content_at > manifest.ads_until && promoted.ad.is_active(),
-            Content::AsBuilt | Content::Deleted | Content::Patched(_) => false,
-        };
-        let items = ads.iter().filter(|ad| is_shown(ad)).filter_map(|ad| match &ad.content {
-            Content::Is(promoted) => Some(promoted.item.clone()),
-            Content::AsBuilt | Content::Deleted | Content::Patched(_) => None,
-        });
-        let mut embeddings = embed(&manifest.id, items.collect()).await?.into_iter();
         let mut changes = Vec::with_capacity(ads.len());
+        let mut embeddings = self.embeddings(manifest, &ads).await?;
         for ad in ads {
-            let is_shown = is_shown(&ad);
+            let is_shown = is_shown(manifest, &ad);
             let content = match ad.content {
                 _ if ad.content_at <= manifest.ads_until => ShardContent::AsBuilt,
                 Content::AsBuilt => ShardContent::AsBuilt,
                 Content::Is(promoted) if is_shown => {
                     let missing = || Refusal::Failed("the worker embedded fewer ads than it was given".to_owned());
-                    let embedding = embeddings.next().ok_or_else(missing)?;
+                    let embedding = embeddings.remove(&ad.id).ok_or_else(missing)?;
                     ShardContent::Is(Box::new(ShardAd { ad: promoted.ad, embedding }))
                 }
                 Content::Is(_) | Content::Deleted => ShardContent::Nothing,
@@ -178,6 +190,34 @@ impl HandOver {
             changes.push(ShardChange { id, content, content_at, paused, paused_at });
         }
         Ok(changes)
+    }
+
+    /// What the ad tower of a generation makes of those of `ads` that it shows as they were changed.
+    async fn embeddings(&self, manifest: &Manifest, ads: &[LiveAd]) -> Result<HashMap<AdId, UnitVector>, Refusal> {
+        let (mut embeddings, mut unknown, mut items) = (HashMap::new(), Vec::new(), Vec::new());
+        for ad in ads.iter().filter(|ad| is_shown(manifest, ad)) {
+            let Content::Is(promoted) = &ad.content else { continue };
+            match self.known.embedding(&manifest.id, &ad.id, ad.content_at) {
+                Some(embedding) => drop(embeddings.insert(ad.id.clone(), embedding)),
+                None => {
+                    unknown.push(ad);
+                    items.push(promoted.item.clone());
+                }
+            }
+        }
+        for (ad, embedding) in unknown.into_iter().zip(embed(&manifest.id, items).await?) {
+            self.known.embedded(&manifest.id, &ad.id, ad.content_at, &embedding);
+            embeddings.insert(ad.id.clone(), embedding);
+        }
+        Ok(embeddings)
+    }
+}
+
+/// Whether a generation shows an ad as it was changed: what the index was built with is as built, unless it changed since.
+fn is_shown(manifest: &Manifest, ad: &LiveAd) -> bool {
+    match &ad.content {
+        Content::Is(promoted) => ad.content_at > manifest.ads_until && promoted.ad.is_active(),
+        Content::AsBuilt | Content::Deleted | Content::Patched(_) => false,
     }
 }
 
@@ -202,26 +242,29 @@ async fn embed(
     }
 }
 
-/// Has a shard take changes over. One that it will never take is left out and told of, so that it holds up no other.
+/// Has a shard take changes over. Those that it will never take, and since when the ads are so, are left out, so that they hold up
+/// no other.
 async fn apply(
     shard: &ActorRef<index_shard::Msg>,
     generation: &GenerationId,
     changes: Vec<ShardChange>,
-) -> Result<(), Refusal> {
+) -> Result<Vec<(AdId, Revision)>, Refusal> {
     match call(shard, generation, changes.clone()).await {
         Err(Refusal::Conflict(_)) => {}
-        other => return other,
+        other => return other.map(|()| Vec::new()),
     }
+    let mut refused = Vec::new();
     for change in changes {
-        let ad = change.id.clone();
+        let (ad, at) = (change.id.clone(), change.content_at);
         match call(shard, generation, vec![change]).await {
             Err(Refusal::Conflict(why)) => {
-                tracing::error!(%ad, %generation, why, "an ad cannot be changed in this index")
+                tracing::error!(%ad, %generation, why, "an ad cannot be changed in this index");
+                refused.push((ad, at));
             }
             other => other?,
         }
     }
-    Ok(())
+    Ok(refused)
 }
 
 async fn call(

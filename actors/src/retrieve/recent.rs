@@ -91,6 +91,7 @@ mod tests {
             budget: Budget::new(Instant::now().into_std(), Duration::from_secs(1)),
             max_state_age_ms: None,
             compares_without_context: false,
+            min_coverage: None,
         }
     }
 

@@ -22,7 +22,7 @@ use crate::wire::{Inbox, Wire};
 const RESERVE: Duration = Duration::from_micros(500);
 
 /// Asks one replica of each shard that the query goes to, and gathers until all have answered or the budget, less a reserve, is
-/// gone. Where it is `exact`, every ad of every shard that passes is compared.
+/// gone. Of clusters, so many are asked as the best `wanted` ads need; where it is `exact`, every ad of every shard that passes is compared.
 ///
 /// Shards that are clusters are asked in two waves at most. The nearest come first; where they say that the filter passes little, or
 /// hold too few ads, the best that pass lie further away: then others are asked with the time that is left.
@@ -33,7 +33,7 @@ pub(super) async fn scatter(
     table: &RoutingTable,
     request: &RetrieveRequest,
     query: QueryEmbedding,
-    exact: bool,
+    (wanted, exact): (usize, bool),
 ) -> Result<Gather, Rejection> {
     let patience = || request.budget.remaining(Instant::now().into_std()).saturating_sub(RESERVE);
     let first = patience();
@@ -51,12 +51,15 @@ pub(super) async fn scatter(
         remaining_us: 0,
     };
     let mut gather = Gather::of_few(manifest.shards(), request.crowding.as_ref());
-    wave(table, route.next(request.k as f64), &mut ask, first, &mut gather).await;
-    let reach = gather.reach(request.k);
+    wave(table, route.next(wanted as f64), &mut ask, first, &mut gather).await;
+    let reach = gather.reach(wanted);
     if !route.is_at_end() {
         let more = if gather.has(request.k) { route.next(reach) } else { route.rest() };
         let left = patience();
-        if !left.is_zero() {
+        if left.is_zero() {
+            // They would have been asked: they are missing.
+            more.iter().for_each(|shard| gather.ask(*shard));
+        } else {
             wave(table, more, &mut ask, left, &mut gather).await;
         }
     }

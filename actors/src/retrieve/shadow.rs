@@ -68,7 +68,7 @@ impl Shadow {
         let own = self.clone();
         tokio::spawn(async move {
             let request = RetrieveRequest { budget: Budget::new(Instant::now().into_std(), BUDGET), ..request };
-            let scanned = scatter::scatter(&table, &request, query, true).await;
+            let scanned = scatter::scatter(&table, &request, query, (request.k, true)).await;
             let Ok(scanned) = scanned.map(|gather| gather.finish(request.k, &table.manifest.shard_ads)) else { return };
             if scanned.coverage.is_full() && !scanned.candidates.is_empty() {
                 let kept = scanned.candidates.iter().filter(|candidate| ads.contains(&candidate.hit.ad)).count();

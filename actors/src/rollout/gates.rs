@@ -110,7 +110,7 @@ impl Candidate<'_> {
                 without_context: None,
             };
             let answer = loop {
-                match self.own.retriever.search(table, query.clone(), k, BUDGET).await {
+                match self.own.retriever.search(table, query.clone(), (k, probes.k as usize), BUDGET).await {
                     // A shard still asks for what changed before it started.
                     Err(why) if why.contains(UNVERIFIED) && Instant::now() < ends => {
                         tokio::time::sleep(LOOK_EVERY).await

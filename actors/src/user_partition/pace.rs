@@ -16,6 +16,8 @@ use crate::protocol::ENCODE_ROWS_MAX;
 const AIM: Duration = Duration::from_millis(2);
 /// Users times events of the first chunk.
 const SIZE_FIRST: usize = 1_024;
+/// One that was held up, for others wanted the cores, says nothing of the next: below this, messages and flushes cost more.
+const SIZE_MIN: usize = 64;
 const SIZE_MAX: usize = 1 << 20;
 /// Of the histories of a chunk, and of its states: half of what a message holds.
 const BYTES_MAX: usize = 512 << 10;
@@ -67,7 +69,7 @@ impl Pace {
         let size = chunk.users * chunk.longest;
         let wanted = size as f64 * AIM.as_secs_f64() / took.as_secs_f64().max(1e-6);
         // One chunk that was held up says little of the next.
-        let size = (wanted as usize).clamp(before / 2, 2 * before).clamp(1, SIZE_MAX);
+        let size = (wanted as usize).clamp(before / 2, 2 * before).clamp(SIZE_MIN, SIZE_MAX);
         self.0.size.store(size, Ordering::Relaxed);
         self.0.state_bytes.fetch_max(largest_state.div_ceil(chunk.longest), Ordering::Relaxed);
     }
@@ -138,7 +140,7 @@ mod tests {
         assert!(sizes.iter().rev().skip(1).all(is_full), "{sizes:?}");
         let fast = chunks(users(std::iter::repeat_n(2, 4_000), 6), 10, 1);
         assert!(fast.iter().any(|size| size.users == ENCODE_ROWS_MAX), "never more than a worker takes: {fast:?}");
-        assert!(chunks(users(std::iter::repeat_n(9, 900), 6), 10_000_000, 1).last().unwrap().users == 1, "never none");
+        assert!(chunks(users(std::iter::repeat_n(99, 900), 6), 10_000_000, 1).last().unwrap().users == 1, "never none");
     }
 
     #[test]

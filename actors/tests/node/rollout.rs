@@ -228,7 +228,8 @@ fn an_index_that_finds_other_ads_than_it_was_built_with_is_refused() {
     with_node(async |world| {
         let mixed = next(world, "g-mixed");
         // The ads of the first model with the head of the next: every file is what it says it is.
-        let first = &world.generation;
+        let elsewhere = tempfile::tempdir().unwrap();
+        let first = publish(elsewhere.path(), "g-mixed", &MODEL);
         let mut manifest = (*mixed.manifest).clone();
         for file in manifest.files.iter_mut().filter(|file| file.path.starts_with("shards/")) {
             fs::copy(first.dir.join(&file.path), mixed.dir.join(&file.path)).unwrap();

@@ -3,6 +3,7 @@
 use prometheus::Registry;
 use ractor::Actor;
 use tempfile::TempDir;
+use turret_actors::asked::Asked;
 use turret_actors::groups;
 use turret_actors::inference_worker::batcher::BatcherSettings;
 use turret_actors::inference_worker::{InferenceWorker, Note};
@@ -94,6 +95,7 @@ fn a_worker_that_does_not_answer_as_when_it_was_loaded_never_serves() {
             settings: BatcherSettings { batch_rows_max: 4, online_queue_rows_max: 4, refresh_queue_jobs_max: 4 },
             encoders: Offload::new("encode", 1, 0).unwrap(),
             idle_encoders: Offload::idle("encode-idle", 1, 0).unwrap(),
+            asked: Asked::default(),
             thread: Offload::new("inference", 1, 1).unwrap(),
             metrics: Metrics::new(&Registry::new()).unwrap(),
         };

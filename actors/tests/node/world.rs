@@ -152,6 +152,7 @@ pub(crate) fn ask(user: Option<u64>, k: usize) -> RetrieveRequest {
         budget: Budget::new(Instant::now().into_std(), DEADLINE),
         max_state_age_ms: None,
         compares_without_context: false,
+        min_coverage: None,
     }
 }
 

@@ -95,8 +95,9 @@ fn what_one_key_alone_cannot_show_is_a_fault_too() {
     check("[inference]\ndevice = \"gpu\"\n", &["1 fault", "inference.device: `gpu` is neither `cpu` nor `cuda:`"]);
     check(
         "[index]\npartitioning = \"clustered\"\npartition_recall = 0.8\n",
-        &["1 fault", "index.partition_recall: is below publish.probe_recall_min"],
+        &["1 fault", "index.partition_recall: times index.target_recall is below publish.probe_recall_min"],
     );
+    check("[index]\ntarget_recall = 0.8\n", &["1 fault", "index.target_recall: is below publish.probe_recall_min"]);
     check("[index]\nshards = 10_000\nalpha = nan\n", &["2 faults", "index.shards: 10000", "index.alpha: NaN"]);
 }
 

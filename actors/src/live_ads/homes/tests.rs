@@ -47,6 +47,7 @@ fn generation() -> (Manifest, Vec<Vec<ShardAd>>) {
         dimension: DIMENSION as u32,
         shard_ads: shards.iter().map(|ads| ads.len() as u64).collect(),
         partitioning: Partitioning::Clustered(clusters),
+        calibrations: vec![None; SHARDS],
         ..manifest()
     };
     built.check().unwrap();
