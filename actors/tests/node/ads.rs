@@ -151,10 +151,15 @@ fn an_ad_that_cannot_stand_in_the_index_holds_up_no_other() {
     with_node(async |world| {
         let mut odd = like("odd", 3);
         odd.ad.attributes.insert("advertiser_id".into(), turret_retrieval::item::Attribute::Number(1.0));
-        upsert(world, odd).await;
+        let changed = world.node.ads.change(id("odd"), AdChange::Upsert(Box::new(odd.clone()))).await.unwrap();
+        assert!(!changed.visible, "it will never be");
+        // One that is there stays as it was.
+        odd.ad.id = id("ad7");
+        assert!(!world.node.ads.change(id("ad7"), AdChange::Upsert(Box::new(odd))).await.unwrap().visible);
         upsert(world, like("fresh", 3)).await;
         let now = shown(world).await;
-        assert_eq!((score(&now, "odd"), score(&now, "fresh").is_some()), (None, true));
+        let is_shown = ["odd", "ad7", "fresh"].map(|ad| score(&now, ad).is_some());
+        assert_eq!(is_shown, [false, true, true]);
         assert_eq!(world.metrics.restarts(), 0);
     });
 }
