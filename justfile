@@ -113,8 +113,8 @@ bench-publish: quickstart
     python3 benches/publish.py {{ turret }} docs/results/publish.json
 
 # Measure how fast a refresh is beside `turret encode`, and what it costs requests, into docs/results/refresh.json
-bench-refresh: quickstart
-    python3 benches/refresh.py {{ turret }} docs/results/refresh.json
+bench-refresh rounds="5": quickstart
+    python3 benches/refresh.py {{ turret }} docs/results/refresh.json {{ rounds }}
 
 # Measure a plan of studies/ by its name, such as `just study globo`; what is measured already is kept
 study name *arguments: build

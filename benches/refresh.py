@@ -77,7 +77,8 @@ def measure(scratch: pathlib.Path, users: int, days: int, model: dict) -> dict:
         for _ in range(ROUNDS):
             make_dirty(users)
             figures["idle"].append(json.loads(turret("refresh", "--admin", f"http://{ADMIN}", "--json")))
-            seconds = max(4, 6 * figures["idle"][-1]["seconds"])
+            # So that the refresh goes on for the whole of it.
+            seconds = max(2, 2 * figures["idle"][-1]["seconds"])
             quiet = report(turret.load(rate / 2, seconds))
             make_dirty(users)
             asking = turret.load(rate / 2, seconds)

@@ -44,7 +44,7 @@ pub(super) fn encode_histories(
     let error = match idle.map_or_else(encode, |idle| idle.spread(encode)) {
         Ok(states) => {
             let took_us = started.elapsed().as_micros() as u64;
-            send(reply, Ok(Encoded { states, took_us }));
+            send(reply, Ok(Encoded { states, took_us, is_asked: idle.is_some() }));
             return Soundness::Sound;
         }
         Err(error) => error,

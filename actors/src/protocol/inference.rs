@@ -85,4 +85,6 @@ pub struct Encoded {
     pub states: Vec<Option<SequenceState>>,
     /// Microseconds of encoding, without the wait for it.
     pub took_us: u64,
+    /// Whether requests come where it was done.
+    pub is_asked: bool,
 }

@@ -92,9 +92,15 @@ async fn encode_and_put(
         let chunk = own.pace.take(&mut users);
         let written = if chunk.is_empty() { progress.take() } else { None };
         let put = put(own, store, std::mem::take(&mut unwritten), written);
+        let began = Instant::now();
         let (encoded, stored) = tokio::join!(encode_chunk(own, by, chunk), put);
         refreshed += stored?;
-        unwritten = encoded?;
+        let is_asked;
+        (unwritten, is_asked) = encoded?;
+        if is_asked {
+            // Encoding takes no core that a request wants; reading, writing and messages do.
+            tokio::time::sleep(began.elapsed()).await;
+        }
     }
     Ok((refreshed, is_whole))
 }
@@ -111,20 +117,20 @@ async fn put(
     on_store(own, store, move |store| store.put_states(&states, progress.as_ref())).await
 }
 
-/// The states of users, as they are kept.
+/// The states of users, as they are kept, and whether requests come where they were made.
 async fn encode_chunk(
     own: &UserPartition,
     by: &EncoderOf,
     mut users: Vec<Dirty>,
-) -> Result<Vec<(UserId, StoredState)>, Refusal> {
+) -> Result<(Vec<(UserId, StoredState)>, bool), Refusal> {
     if users.is_empty() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), false));
     }
     let size = Size::of(&users);
     let covered: Vec<i64> = users.iter().map(|user| user.events.last().map_or(0, |event| event.timestamp_ms)).collect();
     let histories = users.iter_mut().map(|user| std::mem::take(&mut user.events)).collect();
     let ask = EncodeAsk { encoder: by.encoder.clone(), histories, precision: own.state_precision };
-    let Encoded { states, took_us } = encode(by, ask).await?;
+    let Encoded { states, took_us, is_asked } = encode(by, ask).await?;
     if states.len() != users.len() {
         return Err(Refusal::Failed(format!("{} states for {} users", states.len(), users.len())));
     }
@@ -135,7 +141,7 @@ async fn encode_chunk(
         let (encoder, sequence) = (by.encoder.clone(), sequence?);
         Some((user.user, StoredState { encoder, made_at_ms, covers_until_ms, covers: user.log_at, sequence }))
     });
-    Ok(kept.collect())
+    Ok((kept.collect(), is_asked))
 }
 
 /// Runs `work` where users are written.

@@ -220,8 +220,8 @@ fn messages_of_the_inference_workers() {
         EncodeAsk { encoder: encoder(), histories: vec![events(), vec![]], precision: Precision::Int8 },
         "0706656e632d343102040269310080e0a0b7f166010265310269320101000269330200000269340302000002",
     );
-    let encoded = Encoded { states: vec![Some(sequence(Precision::Int8)), None], took_us: 300 };
-    golden(Ok::<_, Refusal>(encoded), "070002010202060402813c208100ac02");
+    let encoded = Encoded { states: vec![Some(sequence(Precision::Int8)), None], took_us: 300, is_asked: true };
+    golden(Ok::<_, Refusal>(encoded), "070002010202060402813c208100ac0201");
 }
 
 #[test]
