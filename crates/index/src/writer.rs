@@ -15,7 +15,7 @@ use turret_retrieval::live_ad::{AttributePatch, patch_attributes};
 use crate::attributes::Segment;
 use crate::blocks::Blocks;
 use crate::change::{Absent, ChangeError, Registers, ShardChange, ShardContent};
-use crate::rows::{ADS_MAX, RowsError, ShardAd, check_attributes, check_unit};
+use crate::rows::{ADS_MAX, RowsError, ShardAd, check_attributes, check_unit, first_rows};
 use crate::view::{ListedAd, View};
 
 /// Segments are merged at once up to so many rows; the rest is left to upkeep.
@@ -87,10 +87,7 @@ impl Writer {
     /// The first row whose ad stands in one before it.
     pub(crate) fn new(ads: &Blocks<Arc<ListedAd>>, registers: Blocks<Registers>, absent: Absent) -> Result<Self, u32> {
         let rows = registers.len() as u32;
-        let mut writer = Self { registers, absent, ..Self::default() };
-        writer.present.insert_range(0..rows);
-        // As in the set of live rows: runs would stay.
-        writer.present.remove_run_compression();
+        let mut writer = Self { registers, absent, present: first_rows(rows), ..Self::default() };
         writer.by_id.reserve(rows as usize, |row| hash(&ads.get(*row).id));
         for row in 0..rows {
             let id = &ads.get(row).id;
@@ -137,6 +134,9 @@ impl Writer {
                     self.absent.insert(id, ad.registers);
                 }
                 (Content::Is(content), row) => {
+                    // What was measured still holds of an ad that stays where it is.
+                    let has_moved = row.is_none_or(|row| *view.vectors.row(row) != *content.embedding);
+                    next.counts.born += u64::from(has_moved);
                     died.extend(row.inspect(|row| self.bury(*row, &mut next)));
                     self.absent.remove(&id);
                     born.push((self.give_birth(id, &content, ad.registers, &mut next), content));
@@ -226,7 +226,6 @@ impl Writer {
             next.counts.name_bytes -= name_bytes(next.ads.get(row));
         }
         self.registers.set(row, registers);
-        next.counts.born += 1;
         let listed = ListedAd { id, advertiser: advertiser_of(&content.attributes).map(Into::into) };
         next.counts.name_bytes += name_bytes(&listed);
         Arc::make_mut(&mut next.vectors).set(row, &content.embedding);
