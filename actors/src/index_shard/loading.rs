@@ -56,8 +56,7 @@ impl IndexShard {
     fn open(&self, path: &std::path::Path, generation: &str) -> Result<Opened, String> {
         let origin = Origin { generation, dimension: self.generation.manifest.dimension as usize };
         let mut go_on = |_: _| ControlFlow::Continue(());
-        let known = self.generation.manifest.calibrations.get(self.shard.0 as usize).and_then(Option::as_ref);
-        ShardIndex::open(path, &origin, &self.settings, known, &mut go_on).map_err(|error| error.to_string())
+        ShardIndex::open(path, &origin, &self.settings, &mut go_on).map_err(|error| error.to_string())
     }
 
     fn opened_from(&self, opened: Opened) -> Loaded {

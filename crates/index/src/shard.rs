@@ -10,7 +10,6 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use turret_retrieval::calibration::Calibration;
 use turret_retrieval::item::AttributeKind;
 
 use crate::attributes::{Postings, Segment};
@@ -116,13 +115,12 @@ impl ShardIndex {
         settings: &IndexSettings,
         observe: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Self, BuildError> {
-        Ok(Self::index(ShardRows::new(dimension, ads)?, settings, None, observe)?)
+        Ok(Self::index(ShardRows::new(dimension, ads)?, settings, observe)?)
     }
 
     fn index(
         rows: ShardRows,
         settings: &IndexSettings,
-        calibration: Option<&Calibration>,
         observe: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Self, GraphError> {
         let ShardRows { dimension, vectors, ads, kinds } = rows;
@@ -133,7 +131,7 @@ impl ShardIndex {
         let listed = ads.into_iter().map(|ad| ListedAd { advertiser: ad.advertiser().map(Into::into), id: ad.id });
         let ads = listed.map(Arc::new).collect();
         let writer = Writer::new(&ads, registers, Absent::default()).expect("ids are unique, by ShardRows::new");
-        Self::of(Parts { vectors, ads, postings, kinds, graph, writer }, settings, calibration)
+        Self::of(Parts { vectors, ads, postings, kinds, graph, writer }, settings, None)
     }
 
     /// The best `k` ads of now that pass the filter.
