@@ -23,7 +23,7 @@ use crate::settings::{Backend, IndexSettings};
 use crate::stats::IndexStats;
 use crate::vectors::Vectors;
 use crate::view::{ListedAd, View};
-use crate::writer::Writer;
+use crate::writer::{Patched, Writer};
 
 mod calibrate;
 mod opening;
@@ -172,14 +172,29 @@ impl ShardIndex {
     /// # Errors
     /// When one of the ads cannot stand in this shard; then nothing is changed.
     pub fn apply(&self, changes: Vec<ShardChange>) -> Result<(), ChangeError> {
+        let patched = self.patched(&changes)?;
         {
             let mut writer = self.writer.lock().map_err(|_| ChangeError::Broken)?;
-            if let Some(next) = writer.apply(&self.view(), changes)? {
+            if let Some(next) = writer.apply(&self.view(), changes, patched)? {
                 self.publish(next);
             }
         }
         self.catch_up();
         Ok(())
+    }
+
+    /// What ads that are patched have now: all postings are read for it, and nobody is to wait for that.
+    fn patched(&self, changes: &[ShardChange]) -> Result<Patched, ChangeError> {
+        if !changes.iter().any(ShardChange::is_patch) {
+            return Ok(Patched::default());
+        }
+        let (view, rows) = {
+            let writer = self.writer.lock().map_err(|_| ChangeError::Broken)?;
+            let view = self.view();
+            let rows = writer.rows_of_patches(&view, changes);
+            (view, rows)
+        };
+        Ok(Patched::read(&view, rows))
     }
 
     pub(crate) fn view(&self) -> Arc<View> {
