@@ -58,8 +58,7 @@ impl IndexShard {
     fn open(&self, path: &std::path::Path, generation: &str) -> Result<Opened, String> {
         let origin = Origin { generation, dimension: self.generation.manifest.dimension as usize };
         let mut go_on = |_: _| ControlFlow::Continue(());
-        let known = self.generation.manifest.calibrations.get(self.shard.0 as usize).and_then(Option::as_ref);
-        ShardIndex::open(path, &origin, &self.settings, known, &mut go_on).map_err(|error| error.to_string())
+        ShardIndex::open(path, &origin, &self.settings, &mut go_on).map_err(|error| error.to_string())
     }
 
     fn opened_from(&self, opened: Opened) -> Loaded {
@@ -151,34 +150,27 @@ impl IndexShard {
         }
     }
 
-    /// Makes changes; whether all were made.
+    /// Makes changes; whether all were made. One that cannot be made costs no other: what is refused together is made in halves.
     async fn make_all(&self, index: &Arc<ShardIndex>, step: Vec<ShardChange>, myself: &ActorRef<Msg>) -> bool {
-        let (own, changes) = (index.clone(), step.clone());
-        match self.changes.run(move || own.apply(changes)).await {
-            Ok(Ok(())) => true,
-            Ok(Err(ChangeError::Broken)) | Err(Panicked) => {
-                note(myself, Note::Panicked);
-                false
-            }
-            // One that cannot be made costs no other.
-            Ok(Err(ChangeError::Kind { .. } | ChangeError::Rows(_) | ChangeError::Patched { .. })) => {
-                self.make_each(index, step, myself).await
-            }
-        }
-    }
-
-    async fn make_each(&self, index: &Arc<ShardIndex>, changes: Vec<ShardChange>, myself: &ActorRef<Msg>) -> bool {
-        let mut all_made = true;
-        for change in changes {
-            let (own, ad) = (index.clone(), change.id.clone());
-            match self.changes.run(move || own.apply(vec![change])).await {
-                Ok(Ok(())) => continue,
-                Ok(Err(ChangeError::Broken)) | Err(Panicked) => note(myself, Note::Panicked),
+        let (mut left, mut all_made) = (vec![step], true);
+        while let Some(mut step) = left.pop() {
+            let (own, changes) = (index.clone(), step.clone());
+            match self.changes.run(move || own.apply(changes)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(ChangeError::Broken)) | Err(Panicked) => {
+                    note(myself, Note::Panicked);
+                    return false;
+                }
                 Ok(Err(error @ (ChangeError::Kind { .. } | ChangeError::Rows(_) | ChangeError::Patched { .. }))) => {
-                    tracing::error!(shard = %self.shard, %ad, %error, "an ad cannot be changed here");
+                    if let [change] = &step[..] {
+                        tracing::error!(shard = %self.shard, ad = %change.id, %error, "an ad cannot be changed here");
+                        all_made = false;
+                        continue;
+                    }
+                    let later = step.split_off(step.len() / 2);
+                    left.extend([later, step]);
                 }
             }
-            all_made = false;
         }
         all_made
     }

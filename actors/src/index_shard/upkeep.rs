@@ -71,8 +71,9 @@ impl IndexShard {
         state.overhauling = false;
         match outcome {
             Ok(()) => self.maintain(myself, state),
+            // Steps that are due wait for nobody; another try at once would fail as this one did, so that it waits for the next step.
             Err(error) => {
-                tracing::error!(shard = %self.shard, error, "no new graph could be made; the shard goes on without");
+                tracing::error!(shard = %self.shard, error, "a graph could not be made or measured; the shard goes on as it was");
             }
         }
     }

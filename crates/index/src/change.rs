@@ -43,6 +43,12 @@ pub struct ShardChange {
     pub paused_at: Revision,
 }
 
+impl ShardChange {
+    pub(crate) fn is_patch(&self) -> bool {
+        matches!(self.content, ShardContent::Patched(_))
+    }
+}
+
 /// Why changes were not made; none of them was.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeError {

@@ -26,10 +26,11 @@
 //! | 6 | absent | the registers of ads that are not there, deleted ones above all, and what is forgotten of them |
 //! | 7 | graph | optional: what made it, its start, and the edges of each row |
 //! | 8 | probes | queries with their exact answers, and a digest of what must come out of the file |
+//! | 9 | calibration | optional: what was measured of that graph, and how many ads have come since |
 //!
-//! Rows are the ads that are there, live or paused, without a hole. Numbers are little-endian, checksums 64 bits of XXH3. The
-//! length of the file bounds every length in it, nothing is allocated before that is checked, and nothing of a section is
-//! decoded before its checksum is.
+//! Rows are the ads that are there, live or paused, without a hole. Numbers are little-endian, checksums 64 bits of XXH3. All
+//! sections that are not optional must be there, so that the length of the file bounds the rows and every length in it; nothing
+//! is allocated before that is checked, and nothing of a section is decoded before its checksum is.
 
 use std::fs::{self, File};
 use std::io;
@@ -38,6 +39,7 @@ use std::path::{Path, PathBuf};
 use crate::search::SearchError;
 
 pub(crate) mod absent;
+pub(crate) mod calibration;
 pub(crate) mod columns;
 mod decode;
 pub(crate) mod edges;
@@ -75,10 +77,11 @@ pub(crate) enum Kind {
     Absent,
     Graph,
     Probes,
+    Calibration,
 }
 
 impl Kind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Position,
         Self::Vectors,
         Self::Ids,
@@ -87,6 +90,7 @@ impl Kind {
         Self::Absent,
         Self::Graph,
         Self::Probes,
+        Self::Calibration,
     ];
 
     fn number(self) -> u32 {
@@ -98,7 +102,7 @@ impl Kind {
     }
 
     fn is_optional(self) -> bool {
-        self == Self::Graph
+        matches!(self, Self::Graph | Self::Calibration)
     }
 
     fn name(self) -> &'static str {
@@ -111,6 +115,7 @@ impl Kind {
             Self::Absent => "absent",
             Self::Graph => "graph",
             Self::Probes => "probes",
+            Self::Calibration => "calibration",
         }
     }
 }

@@ -267,11 +267,15 @@ fn knn(list: usize) -> Result<Knn, GraphError> {
     Knn::new(list, None).map_err(|error| GraphError::Search { reason: error.to_string() })
 }
 
-fn settle<T>(search: impl Future<Output = Result<T, ANNError>>) -> Result<T, GraphError> {
-    match ready(search) {
-        Some(result) => result.map_err(|error| GraphError::Search { reason: reason(&error) }),
+fn settle<T>(future: impl Future<Output = Result<T, ANNError>>) -> Result<T, GraphError> {
+    match ready(future) {
+        Some(result) => result.map_err(|error| refused(&error)),
         None => Err(GraphError::Search { reason: WAITS.to_owned() }),
     }
+}
+
+fn refused(error: &ANNError) -> GraphError {
+    GraphError::Search { reason: reason(error) }
 }
 
 /// The result of a future that waits for nothing; absent where it does wait.

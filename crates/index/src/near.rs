@@ -22,7 +22,7 @@ const FOUND_ROWS: usize = 48;
 pub(crate) struct Measured {
     pub(crate) calibration: Calibration,
     pub(crate) sample: Sample,
-    /// Ads that had come into the shard then, replaced ones too.
+    /// Ads that had come into the shard then, as [`Counts`](crate::view::Counts) counts them.
     pub(crate) born: u64,
 }
 

@@ -4,7 +4,7 @@
 //! cost less than comparing all that passes, and lengthened only while all of it together does.
 
 use serde::{Deserialize, Serialize};
-use turret_retrieval::calibration::Calibration;
+use turret_retrieval::calibration::{Calibration, LIST_MAX};
 
 use crate::settings::{Backend, IndexSettings};
 
@@ -186,20 +186,22 @@ impl Planner {
         // Where nothing was measured for this rank, or it was for fewer, it grows all the same.
         let list = list.max(met.list + met.list / 8 + 1);
         let spent = met.distances as f64 * self.costs.distance;
-        if list < graph.rows && spent + self.cost(graph, list) <= self.budget(extent) {
+        if list < graph.rows && list <= LIST_MAX as usize && spent + self.cost(graph, list) <= self.budget(extent) {
             Next::Longer { list }
         } else {
             Next::Scan
         }
     }
 
-    /// The list for the hits wanted where `rate` of what is met passes; absent where that is all there is.
+    /// The list for the hits wanted where `rate` of what is met passes; absent where that is all there is, or more than any walk takes.
     fn list(&self, extent: &Extent<'_>, graph: Walked<'_>, rate: f64) -> Option<usize> {
         let k = extent.k as f64;
         let spread = if rate < 1.0 { SPREAD * (k * (1.0 - rate)).sqrt() } else { 0.0 };
         let rank = ((k + spread) / rate).ceil().min(1e9) as usize;
         let list = graph.calibration.list(rank + extent.nearer)?;
-        (list < graph.rows && list < extent.passing.unwrap_or(extent.ads)).then_some(list)
+        let rows = graph.rows.min(extent.passing.unwrap_or(extent.ads));
+        // Nobody can stop a walk, and of longer lists nothing was measured.
+        (list < rows && list <= LIST_MAX as usize).then_some(list)
     }
 
     /// What a walk costs.
@@ -207,7 +209,7 @@ impl Planner {
         graph.calibration.distances(list) as f64 * self.costs.distance + graph.unlinked as f64 * self.costs.posting
     }
 
-    /// What all walks together may cost. Whoever asks for the graph gets it.
+    /// What all walks together may cost. Whoever asks for the graph gets it, up to the longest list.
     fn budget(&self, extent: &Extent<'_>) -> f64 {
         let is_asked_for = extent.passing.is_none() && self.backend == Backend::DiskAnn;
         if is_asked_for { f64::INFINITY } else { self.scan(extent) }

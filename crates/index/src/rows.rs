@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 use turret_retrieval::ids::AdId;
 use turret_retrieval::item::{Ad, Attribute, AttributeKind, Attributes};
@@ -22,6 +23,15 @@ pub struct ShardAd {
     pub ad: Ad,
     /// Where it lies in the space of the generation.
     pub embedding: UnitVector,
+}
+
+/// Rows `0..count`.
+pub(crate) fn first_rows(count: u32) -> RoaringBitmap {
+    let mut rows = RoaringBitmap::new();
+    rows.insert_range(0..count);
+    // Runs would stay, and most work on runs is slow.
+    rows.remove_run_compression();
+    rows
 }
 
 /// The ads of one shard, in ascending order of their ids; a position in this order is a *row*.

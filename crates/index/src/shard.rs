@@ -10,7 +10,6 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use turret_retrieval::calibration::Calibration;
 use turret_retrieval::item::AttributeKind;
 
 use crate::attributes::{Postings, Segment};
@@ -24,7 +23,7 @@ use crate::settings::{Backend, IndexSettings};
 use crate::stats::IndexStats;
 use crate::vectors::Vectors;
 use crate::view::{ListedAd, View};
-use crate::writer::Writer;
+use crate::writer::{Patched, Writer};
 
 mod calibrate;
 mod opening;
@@ -116,13 +115,12 @@ impl ShardIndex {
         settings: &IndexSettings,
         observe: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Self, BuildError> {
-        Ok(Self::index(ShardRows::new(dimension, ads)?, settings, None, observe)?)
+        Ok(Self::index(ShardRows::new(dimension, ads)?, settings, observe)?)
     }
 
     fn index(
         rows: ShardRows,
         settings: &IndexSettings,
-        calibration: Option<&Calibration>,
         observe: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Self, GraphError> {
         let ShardRows { dimension, vectors, ads, kinds } = rows;
@@ -133,7 +131,7 @@ impl ShardIndex {
         let listed = ads.into_iter().map(|ad| ListedAd { advertiser: ad.advertiser().map(Into::into), id: ad.id });
         let ads = listed.map(Arc::new).collect();
         let writer = Writer::new(&ads, registers, Absent::default()).expect("ids are unique, by ShardRows::new");
-        Self::of(Parts { vectors, ads, postings, kinds, graph, writer }, settings, calibration)
+        Self::of(Parts { vectors, ads, postings, kinds, graph, writer }, settings, None)
     }
 
     /// The best `k` ads of now that pass the filter.
@@ -174,14 +172,29 @@ impl ShardIndex {
     /// # Errors
     /// When one of the ads cannot stand in this shard; then nothing is changed.
     pub fn apply(&self, changes: Vec<ShardChange>) -> Result<(), ChangeError> {
+        let patched = self.patched(&changes)?;
         {
             let mut writer = self.writer.lock().map_err(|_| ChangeError::Broken)?;
-            if let Some(next) = writer.apply(&self.view(), changes)? {
+            if let Some(next) = writer.apply(&self.view(), changes, patched)? {
                 self.publish(next);
             }
         }
         self.catch_up();
         Ok(())
+    }
+
+    /// What ads that are patched have now: all postings are read for it, and nobody is to wait for that.
+    fn patched(&self, changes: &[ShardChange]) -> Result<Patched, ChangeError> {
+        if !changes.iter().any(ShardChange::is_patch) {
+            return Ok(Patched::default());
+        }
+        let (view, rows) = {
+            let writer = self.writer.lock().map_err(|_| ChangeError::Broken)?;
+            let view = self.view();
+            let rows = writer.rows_of_patches(&view, changes);
+            (view, rows)
+        };
+        Ok(Patched::read(&view, rows))
     }
 
     pub(crate) fn view(&self) -> Arc<View> {

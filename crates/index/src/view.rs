@@ -60,7 +60,7 @@ pub(crate) struct Counts {
     pub(crate) ads: usize,
     /// Rows that the graph has, about.
     pub(crate) linked: usize,
-    /// Ads that have come into the shard since it was opened, replaced ones too.
+    /// Ads that have come into the shard, replaced ones with another embedding too, since its graph was measured as it was opened.
     pub(crate) born: u64,
     /// Rows that may be taken for a new ad.
     pub(crate) free: usize,
@@ -119,7 +119,7 @@ impl View {
     pub(crate) fn scan_many(&self, queries: &[&[f32]], k: usize) -> Vec<Vec<Hit>> {
         let scan = |queries: &[&[f32]], k| self.scan(queries, None, k, &|| false).best;
         let found = scan(queries, k + TIES).into_iter().zip(queries);
-        let ranked = found.map(|(rows, query)| self.ranked(k, rows, |k| scan(&[query], k).pop()));
+        let ranked = found.map(|(rows, query)| self.ranked(k, rows, |k| scan(&[query], k).pop()).0);
         ranked.map(|rows| rows.iter().map(|row| self.hit(row)).collect()).collect()
     }
 
@@ -137,25 +137,28 @@ impl View {
     }
 
     /// The best `k` rows in the order of hits: of one score, those of the smallest ids, wherever their rows are. `rows` are the
-    /// best `k` and [`TIES`] more, and `best` tells so many as it is asked for, unless there is no time.
+    /// best `k` and [`TIES`] more, and `best` tells so many as it is asked for, unless there is no time: whether there was.
     fn ranked(
         &self,
         k: usize,
         mut rows: Vec<ScoredRow>,
         best: impl Fn(usize) -> Option<Vec<ScoredRow>>,
-    ) -> Vec<ScoredRow> {
-        let mut wide = k + TIES;
+    ) -> (Vec<ScoredRow>, bool) {
+        let (mut wide, mut is_whole) = (k + TIES, true);
         // Where the last is as good as the worst wanted, more may be.
         while rows.len() >= wide && rows.last().is_some_and(|last| last.score >= rows[k - 1].score) {
             wide *= MORE_TIES;
             match best(wide) {
                 Some(more) => rows = more,
-                None => break,
+                None => {
+                    is_whole = false;
+                    break;
+                }
             }
         }
         rows.sort_by(|a, b| self.order(a, b));
         rows.truncate(k);
-        rows
+        (rows, is_whole)
     }
 
     /// The order of hits.

@@ -6,17 +6,21 @@ use std::sync::{Arc, Weak};
 
 use hashbrown::HashTable;
 use roaring::RoaringBitmap;
-use turret_retrieval::attribute_schema;
 use turret_retrieval::hashing::stable_hash;
 use turret_retrieval::ids::AdId;
 use turret_retrieval::item::{AttributeKind, Attributes, advertiser_of};
 use turret_retrieval::live_ad::{AttributePatch, patch_attributes};
+use turret_retrieval::revision::Revision;
 
 use crate::attributes::Segment;
 use crate::blocks::Blocks;
 use crate::change::{Absent, ChangeError, Registers, ShardChange, ShardContent};
-use crate::rows::{ADS_MAX, RowsError, ShardAd, check_attributes, check_unit};
+use crate::rows::{ADS_MAX, RowsError, ShardAd, check_attributes, check_unit, first_rows};
 use crate::view::{ListedAd, View};
+
+mod patched;
+
+pub(crate) use patched::Patched;
 
 /// Segments are merged at once up to so many rows; the rest is left to upkeep.
 const MERGED_ROWS_MAX: u64 = 256;
@@ -87,10 +91,7 @@ impl Writer {
     /// The first row whose ad stands in one before it.
     pub(crate) fn new(ads: &Blocks<Arc<ListedAd>>, registers: Blocks<Registers>, absent: Absent) -> Result<Self, u32> {
         let rows = registers.len() as u32;
-        let mut writer = Self { registers, absent, ..Self::default() };
-        writer.present.insert_range(0..rows);
-        // As in the set of live rows: runs would stay.
-        writer.present.remove_run_compression();
+        let mut writer = Self { registers, absent, present: first_rows(rows), ..Self::default() };
         writer.by_id.reserve(rows as usize, |row| hash(&ads.get(*row).id));
         for row in 0..rows {
             let id = &ads.get(row).id;
@@ -112,13 +113,18 @@ impl Writer {
         (self.registers.clone(), self.absent.clone())
     }
 
-    /// The next view; absent where there is no news in `changes`.
-    pub(crate) fn apply(&mut self, view: &View, changes: Vec<ShardChange>) -> Result<Option<View>, ChangeError> {
+    /// The next view; absent where there is no news in `changes`. What `patched` does not have, or was changed since, is read here.
+    pub(crate) fn apply(
+        &mut self,
+        view: &View,
+        changes: Vec<ShardChange>,
+        patched: Patched,
+    ) -> Result<Option<View>, ChangeError> {
         let mut ads = self.gathered(view, changes);
         if ads.is_empty() {
             return Ok(None);
         }
-        patch(view, &mut ads)?;
+        patched.make(view, &mut ads)?;
         let kinds = self.checked(view, &ads)?;
         let mut next = view.clone();
         if kinds.len() > view.kinds.len() {
@@ -137,6 +143,9 @@ impl Writer {
                     self.absent.insert(id, ad.registers);
                 }
                 (Content::Is(content), row) => {
+                    // What was measured still holds of an ad that stays where it is.
+                    let has_moved = row.is_none_or(|row| *view.vectors.row(row) != *content.embedding);
+                    next.counts.born += u64::from(has_moved);
                     died.extend(row.inspect(|row| self.bury(*row, &mut next)));
                     self.absent.remove(&id);
                     born.push((self.give_birth(id, &content, ad.registers, &mut next), content));
@@ -156,6 +165,17 @@ impl Writer {
         next.counts.ads = self.present.len() as usize;
         next.counts.free = self.free.len() as usize;
         Ok(Some(next))
+    }
+
+    /// Where the ads lie that `changes` patch, where that is news, and when what they have was made.
+    pub(crate) fn rows_of_patches(&self, view: &View, changes: &[ShardChange]) -> Vec<(AdId, u32, Revision)> {
+        let patches = changes.iter().filter(|change| change.is_patch());
+        let of = |change: &ShardChange| {
+            let row = self.row_of(&change.id, view)?;
+            let at = self.registers.get(row).content_at;
+            (change.content_at > at).then(|| (change.id.clone(), row, at))
+        };
+        patches.filter_map(of).collect()
     }
 
     /// What the changes make of each ad, in the order of ids, where that is news.
@@ -226,7 +246,6 @@ impl Writer {
             next.counts.name_bytes -= name_bytes(next.ads.get(row));
         }
         self.registers.set(row, registers);
-        next.counts.born += 1;
         let listed = ListedAd { id, advertiser: advertiser_of(&content.attributes).map(Into::into) };
         next.counts.name_bytes += name_bytes(&listed);
         Arc::make_mut(&mut next.vectors).set(row, &content.embedding);
@@ -294,26 +313,6 @@ impl Writer {
             self.dying.push_back((Weak::new(), rows));
         }
     }
-}
-
-/// Makes of the patches of ads that are there what these come to be: a row of its own each, for its attributes are where others look
-/// for it. All rows together, as every word of the shard is looked at for the attributes of one.
-fn patch(view: &View, ads: &mut BTreeMap<AdId, Next>) -> Result<(), ChangeError> {
-    let is_patched = |next: &Next| matches!(next.content, Content::Patched(_));
-    let rows: RoaringBitmap = ads.values().filter(|next| is_patched(next)).filter_map(|next| next.row).collect();
-    if rows.is_empty() {
-        return Ok(());
-    }
-    let mut of_rows = view.postings.attributes(&rows, &view.kinds);
-    for (id, next) in ads {
-        let (Content::Patched(patch), Some(row)) = (&next.content, next.row) else { continue };
-        let mut attributes = of_rows.remove(&row).unwrap_or_default();
-        patch_attributes(&mut attributes, patch);
-        attribute_schema::check(&attributes)
-            .map_err(|source| ChangeError::Patched { ad: id.as_str().into(), source })?;
-        next.content = Content::Is(Row { attributes, embedding: view.vectors.row(row).into() });
-    }
-    Ok(())
 }
 
 fn show(next: &mut View, row: u32, is_live: bool) {

@@ -76,7 +76,7 @@ impl Calibration {
     }
 
     /// The list with which the best `k` reach the target; absent where none that was tried does. Between two points it is
-    /// interpolated, below the first it is that of the first, beyond the last it goes on in proportion.
+    /// interpolated, below the first it is that of the first, beyond the last it goes on in proportion, above [`LIST_MAX`] too.
     pub fn list(&self, k: usize) -> Option<usize> {
         let reaches = |point: &ListPoint| point.recall_low >= self.target_recall;
         let at = self.points.iter().position(|point| point.k as usize >= k);
@@ -89,7 +89,7 @@ impl Calibration {
             }
         };
         let share = (k - before.k as usize) as f64 / f64::from(after.k - before.k);
-        let list = f64::from(before.list) + share * f64::from(after.list - before.list);
+        let list = f64::from(before.list) + share * (f64::from(after.list) - f64::from(before.list));
         (reaches(&before) && reaches(&after)).then_some(list.ceil() as usize)
     }
 
@@ -139,6 +139,13 @@ mod tests {
         assert_eq!(three.list(usize::MAX), Some((usize::MAX).div_ceil(1_000)));
         assert_eq!((three.distances(10), three.distances(20), three.distances(2_200)), (200, 400, 44_000));
         assert_eq!((calibration(vec![]).list(1), calibration(vec![]).distances(50)), (None, 0));
+    }
+
+    #[test]
+    fn lists_that_fall_are_not_sound_and_do_no_harm() {
+        let two = calibration(vec![point(100, 1_066, 0.97), point(1_000, 1_000, 0.97)]);
+        assert!(two.check().is_err());
+        assert_eq!(two.list(1_000), Some(1_000));
     }
 
     #[test]

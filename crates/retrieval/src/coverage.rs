@@ -107,8 +107,6 @@ impl Coverage {
     /// Tells of shards that answered with the best of what they had come to: with each, the share of it, in [0, 1]. `shares[s]` of the
     /// best ads are expected in shard `s`.
     pub fn tell_of_stopped(&mut self, stopped: &[(ShardId, f64)], shares: &[f64]) {
-        let mut stopped = stopped.to_vec();
-        stopped.sort_by_key(|(shard, _)| *shard);
         for (shard, compared) in stopped {
             let held = shares.get(shard.0 as usize).copied().unwrap_or(0.0);
             let missed = if compared.is_finite() { 1.0 - compared.clamp(0.0, 1.0) } else { 1.0 };
@@ -116,6 +114,8 @@ impl Coverage {
             self.shards.early_stopped += 1;
             self.reasons.push(format!("{EARLY_STOPPED}:{shard}"));
         }
+        let shard = |reason: &String| reason.rsplit_once(':').and_then(|(_, shard)| shard.parse::<u32>().ok());
+        self.reasons.sort_by_key(shard);
     }
 
     /// Whether every shard that was asked answered as it should.
@@ -170,7 +170,7 @@ mod tests {
         let mut coverage = Coverage::of(&outcomes, &[70, 30]);
         coverage.tell_of_stopped(&[(ShardId(1), f64::NAN), (ShardId(0), 0.5)], &[0.7, 0.3]);
         assert_eq!(coverage.shards, ShardCounts { asked: 2, answered: 2, early_stopped: 2 });
-        assert_eq!(coverage.reasons, ["unverified:1", "early_stopped:0", "early_stopped:1"]);
+        assert_eq!(coverage.reasons, ["early_stopped:0", "unverified:1", "early_stopped:1"]);
         assert!((coverage.estimated_recall - 0.35).abs() < 1e-12 && coverage.documents == 1.0);
         assert!(!coverage.is_full());
     }

@@ -42,7 +42,8 @@ pub struct Manifest {
     pub attributes: BTreeMap<Box<str>, AttributeKind>,
     /// What its index finds of its probes.
     pub recall: BuiltRecall,
-    /// How long the candidate lists of each shard's graph must be; absent where a shard has none.
+    /// How long the candidate lists of each shard's graph must be, by the publisher's queries; absent where a shard has none. To be read:
+    /// a node takes what stands in the shard's file.
     pub calibrations: Vec<Option<Calibration>>,
     /// The position in the journal of live ads up to which they are in the index.
     pub ads_until: Revision,

@@ -101,7 +101,8 @@ impl LiveAd {
         }
     }
 
-    /// Takes over what `other` knows better; in whatever order accounts are joined, the result is one.
+    /// Takes over what `other` knows better; in whatever order accounts are joined, the result is one. What is known of the content is
+    /// taken as a whole: where each has a patch that the other lacks, the later one's patches are kept, and those of the other lost.
     pub fn join(&mut self, other: Self) {
         if other.content_at > self.content_at {
             (self.content, self.content_at) = (other.content, other.content_at);

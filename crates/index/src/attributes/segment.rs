@@ -8,6 +8,7 @@ use turret_retrieval::filter::NumberRange;
 use turret_retrieval::item::{Attribute, Attributes};
 
 use super::numbers::Numbers;
+use crate::rows::first_rows;
 
 /// See the module above. Never changes.
 #[derive(Default)]
@@ -60,15 +61,11 @@ impl Segment {
         words: BTreeMap<Box<str>, HashMap<Box<str>, RoaringBitmap>>,
         numbers: BTreeMap<Box<str>, Vec<(f64, u32)>>,
     ) -> Self {
-        let mut all = RoaringBitmap::new();
-        all.insert_range(0..rows);
-        // Most work on runs is slow.
-        all.remove_run_compression();
         let column = |rows| Column { rows, of_rows: OnceLock::new() };
         let segment = Self {
             words: words.into_iter().map(|(name, rows)| (name, column(rows))).collect(),
             numbers: numbers.into_iter().map(|(name, column)| (name, Numbers::new(column.into_iter()))).collect(),
-            rows: all,
+            rows: first_rows(rows),
             bytes: 0,
         };
         segment.weighed()

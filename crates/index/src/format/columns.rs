@@ -110,10 +110,11 @@ fn read_numbers(bytes: &mut Bytes<'_>, rows: usize) -> Result<Vec<(f64, u32)>, S
 fn read_words(bytes: &mut Bytes<'_>, rows: usize) -> Result<HashMap<Box<str>, RoaringBitmap>, String> {
     let mut column = HashMap::new();
     while let Some((word, bitmap)) = bytes.value::<Option<(&str, &[u8])>>("a word")? {
-        let mut of_word =
-            RoaringBitmap::deserialize_from(bitmap).map_err(|error| format!("rows of a word: {error}"))?;
-        // Most work on runs is slow.
-        of_word.remove_run_compression();
+        let of_word = RoaringBitmap::deserialize_from(bitmap).map_err(|error| format!("rows of a word: {error}"))?;
+        // Nobody writes them. Most work on runs is slow, and without them it takes a thousand times the memory of the file.
+        if of_word.statistics().n_run_containers > 0 {
+            return Err(format!("word {word} has its rows in runs"));
+        }
         if of_word.max().is_some_and(|row| row as usize >= rows) {
             return Err(format!("word {word} is of a row beyond {rows}"));
         }
@@ -122,4 +123,27 @@ fn read_words(bytes: &mut Bytes<'_>, rows: usize) -> Result<HashMap<Box<str>, Ro
         }
     }
     Ok(column)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_in_runs_are_refused_before_they_take_memory() {
+        let mut rows: RoaringBitmap = (0..1 << 20).collect();
+        let of = |rows: &RoaringBitmap| {
+            let mut bitmap = Vec::new();
+            rows.serialize_into(&mut bitmap).unwrap();
+            let mut bytes = postcard::to_stdvec(&("half", AttributeKind::Keyword)).unwrap();
+            bytes.extend(postcard::to_stdvec(&Some(("yes", &*bitmap))).unwrap());
+            bytes.push(0);
+            (bytes.len(), read(&bytes, 1 << 20).map(|_| ()))
+        };
+        assert_eq!(of(&rows).1, Ok(()));
+        rows.optimize();
+        let (length, outcome) = of(&rows);
+        assert_eq!(outcome.unwrap_err(), "attribute half: word yes has its rows in runs");
+        assert!(length < 1_000);
+    }
 }

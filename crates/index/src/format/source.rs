@@ -10,6 +10,7 @@ use turret_retrieval::item::AttributeKind;
 use turret_retrieval::revision::Revision;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
+use super::calibration::{self, Known};
 use super::edges::Usable;
 use super::probes::Probes;
 use super::{
@@ -51,6 +52,7 @@ pub(crate) struct Contents {
     pub(crate) absent: Absent,
     pub(crate) graph: StoredGraph,
     pub(crate) probes: Probes,
+    pub(crate) known: Option<Known>,
 }
 
 /// A section, by the table.
@@ -129,6 +131,7 @@ pub(crate) fn read(
         absent: parts.absent.ok_or_else(missing(Kind::Absent))?,
         graph: parts.graph.map_or(StoredGraph::Missing, StoredGraph::Found),
         probes: parts.probes.ok_or_else(missing(Kind::Probes))?,
+        known: parts.known,
     })
 }
 
@@ -143,6 +146,7 @@ struct Parts {
     absent: Option<Absent>,
     graph: Option<Usable>,
     probes: Option<Probes>,
+    known: Option<Known>,
 }
 
 impl Parts {
@@ -167,6 +171,7 @@ impl Parts {
             Kind::Registers => self.registers = Some(listed::read_registers(bytes, rows)?),
             Kind::Absent => self.absent = Some(absent::read(bytes)?),
             Kind::Probes => self.probes = Some(probes::read(bytes, rows, dimension)?),
+            Kind::Calibration => self.known = Some(calibration::read(bytes)?),
             Kind::Vectors | Kind::Graph => {}
         }
         Ok(())
@@ -263,6 +268,11 @@ impl Source<'_> {
         // An empty table ends with its header.
         if end != self.bytes {
             return Err(format!("the sections end at {end} of {}", self.bytes));
+        }
+        // Before any of them is read: the number of rows is bounded by the length of their vectors.
+        let is_missing = |kind: &Kind| !kind.is_optional() && entries.iter().all(|entry| entry.kind != Some(*kind));
+        if let Some(kind) = Kind::ALL.into_iter().find(is_missing) {
+            return Err(format!("section {} is missing", kind.name()));
         }
         Ok(entries)
     }

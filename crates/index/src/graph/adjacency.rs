@@ -5,7 +5,6 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use diskann::ANNError;
 use diskann::graph::AdjacencyList;
 use diskann::graph::glue::{PruneAccessor as _, PruneStrategy as _};
 use diskann::provider::{DataProvider as _, Guard as _, NeighborAccessor as _, NeighborAccessorMut as _, SetElement};
@@ -13,7 +12,7 @@ use diskann_inmem::provider::PruneAccessor;
 use diskann_inmem::{Context, Strategy};
 use roaring::RoaringBitmap;
 
-use super::{DEGREE_SLACK, Graph, GraphError, WAITS, ready, reason};
+use super::{DEGREE_SLACK, Graph, GraphError, refused, settle};
 use crate::settings::IndexSettings;
 use crate::vectors::Vectors;
 
@@ -101,7 +100,7 @@ impl Graph {
             let at = words.len();
             words.push(NOT_LINKED);
             let Ok(slot) = provider.to_internal_id(&Context, row) else { continue };
-            settled(accessor.neighbors().get_neighbors(slot, &mut list))?;
+            settle(accessor.neighbors().get_neighbors(slot, &mut list))?;
             words.extend(list.iter().filter_map(|slot| place(provider.to_external_id(&Context, *slot).ok()?)));
             words[at] = (words.len() - at - 1) as u32;
         }
@@ -113,7 +112,7 @@ impl Graph {
         let provider = self.nodes.provider();
         let mut accessor = self.accessor()?;
         let mut list = AdjacencyList::new();
-        settled(accessor.neighbors().get_neighbors(self.capacity as u32, &mut list))?;
+        settle(accessor.neighbors().get_neighbors(self.capacity as u32, &mut list))?;
         Ok(list.iter().filter_map(|slot| place(provider.to_external_id(&Context, *slot).ok()?)).collect())
     }
 
@@ -129,7 +128,7 @@ impl Graph {
         graph.connect_all(adjacency, &slots, settings.threads)?;
         let mut accessor = graph.accessor()?;
         let start: Vec<u32> = slots_of(adjacency.of_start(), &slots).collect();
-        settled(accessor.neighbors().set_neighbors(capacity as u32, &start))?;
+        settle(accessor.neighbors().set_neighbors(capacity as u32, &start))?;
         drop(accessor);
         Ok(graph)
     }
@@ -146,7 +145,7 @@ impl Graph {
             for (row, slot) in (first_row(chunk)..).zip(slots.iter_mut()) {
                 if adjacency.of(row).is_some() {
                     let set = self.nodes.provider().set_element(&Context, &row, vectors.row(row));
-                    *slot = settled(set).map_err(|error| error.of_row(row))?.id();
+                    *slot = settle(set).map_err(|error| error.of_row(row))?.id();
                 }
             }
             Ok(())
@@ -162,7 +161,7 @@ impl Graph {
                 let Some(of_row) = adjacency.of(row) else { continue };
                 edges.clear();
                 edges.extend(slots_of(of_row, slots));
-                settled(accessor.neighbors().set_neighbors(*slot, &edges)).map_err(|error| error.of_row(row))?;
+                settle(accessor.neighbors().set_neighbors(*slot, &edges)).map_err(|error| error.of_row(row))?;
             }
             Ok(())
         })
@@ -213,15 +212,4 @@ fn in_parallel<T: Send>(
         let results: Vec<_> = workers.into_iter().map(|worker| worker.join()).collect();
         results.into_iter().try_for_each(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })
-}
-
-fn settled<T>(future: impl Future<Output = Result<T, ANNError>>) -> Result<T, GraphError> {
-    match ready(future) {
-        Some(result) => result.map_err(|error| refused(&error)),
-        None => Err(GraphError::Search { reason: WAITS.to_owned() }),
-    }
-}
-
-fn refused(error: &ANNError) -> GraphError {
-    GraphError::Search { reason: reason(error) }
 }

@@ -56,6 +56,18 @@ fn without_a_filter_the_graph_is_walked_while_it_costs_less_than_a_scan() {
 }
 
 #[test]
+fn no_walk_takes_a_list_longer_than_any_that_is_measured() {
+    let calibration = calibration();
+    let plan = |k| planner(Backend::DiskAnn).plan(&extent(&calibration, 1_000_000, None, k), NOBODY);
+    assert_eq!((plan(14_894), plan(14_895)), (Step::Walk { list: 16_384 }, Step::Scan));
+    let after = |list| {
+        let met = Met { list, distances: 1, wanted: 1_000, passing: 1, rank: None };
+        planner(Backend::DiskAnn).after(&extent(&calibration, 1_000_000, None, 1_000), met)
+    };
+    assert_eq!((after(14), after(15)), (Next::Longer { list: 15_400 }, Next::Scan));
+}
+
+#[test]
 fn what_the_graph_cannot_reach_is_scanned() {
     let mut short = calibration();
     short.points[1].recall_low = 0.9;

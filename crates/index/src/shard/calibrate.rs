@@ -8,6 +8,7 @@ use turret_retrieval::hashing::stable_hash;
 use turret_retrieval::vector::{UnitVector, dot};
 
 use super::{SearchError, ShardIndex};
+use crate::format::calibration::Known;
 use crate::graph::{Candidate, Graph, GraphError};
 use crate::near::{Measured, Sample};
 use crate::rows::check_unit;
@@ -60,7 +61,7 @@ impl ShardIndex {
     /// Whether so many ads came since it was measured that it must be again.
     pub(super) fn is_measure_due(&self, view: &View) -> bool {
         let Some(measured) = &view.measured else { return view.graph.is_some() };
-        view.counts.born - measured.born > BORN_MIN.max(measured.calibration.ads / BORN_ONE_IN)
+        view.counts.born.saturating_sub(measured.born) > BORN_MIN.max(measured.calibration.ads / BORN_ONE_IN)
     }
 
     /// Measures with the latest searches. Where these are few, with ads: those are easier to find than what is asked for, so
@@ -70,39 +71,48 @@ impl ShardIndex {
     }
 
     fn measure(&self, queries: Vec<Vec<f32>>) -> Result<(), GraphError> {
-        // It dies like any other row's: nobody is kept from taking rows out meanwhile, and some queries may miss one.
+        // It dies like any other row's: nobody is kept from taking rows out meanwhile.
         let view = View { era: Arc::default(), ..(*self.view()).clone() };
-        let Some(measured) = measured(&view, &self.settings, &queries, view.measured.as_deref())? else {
+        let live = || self.view().live.clone();
+        let Some(measured) = measured(&view, &self.settings, &queries, view.measured.as_deref(), &live)? else {
             return Ok(());
         };
         // Nobody else publishes meanwhile.
         let Ok(_writer) = self.writer.lock() else { return Ok(()) };
         let mut next = (*self.view()).clone();
-        next.measured = Some(Arc::new(measured));
-        self.publish(next);
+        // Of another graph, which came meanwhile and was measured too, it says nothing.
+        let is_same = |(now, then): (&Arc<Graph>, &Arc<Graph>)| Arc::ptr_eq(now, then);
+        if next.graph.as_ref().zip(view.graph.as_ref()).is_some_and(is_same) {
+            next.measured = Some(Arc::new(measured));
+            self.publish(next);
+        }
         Ok(())
     }
 }
 
-/// The same as [`measured`] by ads, unless `known` was measured by these settings of about as many ads.
+/// The same as [`measured`] by ads, unless `known` was measured of this graph by these settings; with how many ads came since.
 pub(super) fn known_or_measured(
     view: &View,
     settings: &IndexSettings,
-    known: Option<&Calibration>,
-) -> Result<Option<Measured>, GraphError> {
-    let known = known.filter(|known| view.graph.is_some() && fits(known, settings));
-    let known = known.filter(|known| known.ads.abs_diff(view.live.len()) <= BORN_MIN.max(known.ads / BORN_ONE_IN));
-    let Some(known) = known else { return measured(view, settings, &[], None) };
-    let sample = Sample::of(&view.vectors, &view.live);
-    Ok(Some(Measured { calibration: known.clone(), sample, born: view.counts.born }))
+    known: Option<Known>,
+) -> Result<Option<(Measured, u64)>, GraphError> {
+    let known = known.filter(|known| view.graph.is_some() && fits(&known.calibration, settings));
+    let Some(Known { calibration, born }) = known else {
+        let measured = measured(view, settings, &[], None, &|| view.live.clone())?;
+        return Ok(measured.map(|measured| (measured, 0)));
+    };
+    let sample = Sample::of(&view.vectors, &(&*view.live - &*view.unlinked));
+    Ok(Some((Measured { calibration, sample, born: 0 }, u64::from(born))))
 }
 
-/// What is to be known of the graph of `view`, by `queries` or, where there are none, by its ads; absent without a graph.
-fn measured(
+/// What is to be known of the graph of `view`, by `queries` or, where there are none, by its ads; absent without a graph. `live`
+/// tells the rows of now, where others take rows out of the graph meanwhile.
+pub(super) fn measured(
     view: &View,
     settings: &IndexSettings,
     queries: &[Vec<f32>],
     before: Option<&Measured>,
+    live: &dyn Fn() -> Arc<RoaringBitmap>,
 ) -> Result<Option<Measured>, GraphError> {
     let Some(graph) = &view.graph else { return Ok(None) };
     let linked = &*view.live - &*view.unlinked;
@@ -111,9 +121,9 @@ fn measured(
     let own = if asked.is_empty() { leaning(view, &linked) } else { Vec::new() };
     let by_ads = asked.is_empty();
     asked.extend(own.iter().map(Vec::as_slice));
-    let mut points = points(view, graph, &linked, settings, &asked)?;
+    let mut points = points(view, graph, (&linked, live), settings, &asked)?;
     if let Some(before) = before.filter(|before| by_ads && fits(&before.calibration, settings)) {
-        points.iter_mut().for_each(|point| keep_longer(point, &before.calibration));
+        keep_longer(&mut points, &before.calibration);
     }
     let calibration = Calibration { ads: linked.len(), queries: asked.len() as u32, points, ..unmeasured(settings) };
     Ok(Some(Measured { calibration, sample: Sample::of(&view.vectors, &linked), born: view.counts.born }))
@@ -138,11 +148,15 @@ fn unmeasured(settings: &IndexSettings) -> Calibration {
     }
 }
 
-fn keep_longer(point: &mut ListPoint, before: &Calibration) {
-    let longer = before.points.iter().find(|other| other.k == point.k && other.list > point.list);
-    if let Some(longer) = longer {
-        point.distances = point.distances * u64::from(longer.list) / u64::from(point.list);
-        point.list = longer.list;
+/// Lengthens lists to those of before; what a longer list costs is taken in proportion. Neither falls with `k` then.
+pub(super) fn keep_longer(points: &mut [ListPoint], before: &Calibration) {
+    let (mut list, mut distances) = (0, 0);
+    for point in points {
+        let of_before = before.points.iter().find(|other| other.k == point.k).map_or(0, |other| other.list);
+        list = point.list.max(of_before).max(list);
+        let scaled = point.distances.saturating_mul(u64::from(list)) / u64::from(point.list);
+        distances = scaled.min(u64::from(u32::MAX)).max(distances);
+        (point.list, point.distances) = (list, distances);
     }
 }
 
@@ -166,7 +180,7 @@ fn leaning(view: &View, linked: &RoaringBitmap) -> Vec<Vec<f32>> {
 fn points(
     view: &View,
     graph: &Graph,
-    linked: &RoaringBitmap,
+    (linked, live): (&RoaringBitmap, &dyn Fn() -> Arc<RoaringBitmap>),
     settings: &IndexSettings,
     queries: &[&[f32]],
 ) -> Result<Vec<ListPoint>, GraphError> {
@@ -179,13 +193,20 @@ fn points(
         let lists = (0..LISTS).map(|at| (from as f64 * LONGER_BY.powi(at as i32)).ceil() as usize);
         let lists: Vec<usize> = lists.filter(|list| *list <= LIST_MAX as usize).collect();
         let try_list = |list: usize| -> Result<ListPoint, GraphError> {
-            let floors = exact.iter().map(|exact| exact.get(k - 1).map_or(f32::NEG_INFINITY, |last| last.score));
-            let found = queries.iter().zip(floors).map(|(query, floor)| {
+            let found = queries.iter().zip(&exact).map(|(query, exact)| {
                 let met = graph.search(query, list)?;
-                let is_best =
-                    |met: &&Candidate| linked.contains(met.row) && dot(query, view.vectors.row(met.row)) >= floor;
-                let best = met.rows.iter().filter(is_best).count().min(k);
-                Ok((best as f64 / k as f64, met.distances))
+                // A row that died meanwhile may have been met or not: it is neither wanted nor found.
+                let live = live();
+                let wanted: Vec<f32> =
+                    exact.iter().filter(|row| live.contains(row.row)).take(k).map(|row| row.score).collect();
+                let Some(floor) = wanted.last() else { return Ok((1.0, met.distances)) };
+                let is_best = |met: &&Candidate| {
+                    linked.contains(met.row)
+                        && live.contains(met.row)
+                        && dot(query, view.vectors.row(met.row)) >= *floor
+                };
+                let best = met.rows.iter().filter(is_best).count().min(wanted.len());
+                Ok((best as f64 / wanted.len() as f64, met.distances))
             });
             Ok(point(k, list, &found.collect::<Result<Vec<_>, GraphError>>()?))
         };

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, RwLock};
 
 use roaring::RoaringBitmap;
-use turret_retrieval::calibration::Calibration;
 use turret_retrieval::item::AttributeKind;
 use turret_retrieval::revision::Revision;
 
@@ -15,9 +14,11 @@ use super::upkeep::Upkeep;
 use super::{OpenError, Progress, ShardIndex, Stage, calibrate};
 use crate::attributes::Postings;
 use crate::blocks::Blocks;
+use crate::format::calibration::Known;
 use crate::format::{Origin, ReadError, StoredGraph, read};
 use crate::graph::{Graph, GraphError, Made};
 use crate::planner::Planner;
+use crate::rows::first_rows;
 use crate::settings::IndexSettings;
 use crate::vectors::Vectors;
 use crate::view::{Counts, ListedAd, View};
@@ -61,8 +62,9 @@ pub(super) struct Parts {
 
 impl ShardIndex {
     /// Opens the shard at `path`, and checks that it answers as the one that was written did; `observe` is told how far that is,
-    /// and may break off. A graph that the file does not have, or that was made otherwise than `settings` say, is built. What was
-    /// measured of much the same ads by the same settings is taken for granted; without it the graph is measured with ads for queries.
+    /// and may break off, but not while the graph is measured. A graph that the file does not have, or that was made otherwise than
+    /// `settings` say, is built. What the file says was measured of the graph is taken for granted where it was by `settings`; else
+    /// the graph is measured with ads for queries, which takes seconds.
     ///
     /// # Errors
     /// The first thing wrong with the file, or why the graph could not be built. Only [`ReadError::Io`] can be worth another try.
@@ -70,7 +72,6 @@ impl ShardIndex {
         path: &Path,
         origin: &Origin<'_>,
         settings: &IndexSettings,
-        calibration: Option<&Calibration>,
         observe: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Opened, OpenError> {
         let mut of_file = |done, total| observe(Progress { stage: Stage::Read, done, total });
@@ -103,8 +104,10 @@ impl ShardIndex {
         };
         let postings = Postings::new([contents.segment]);
         let parts = Parts { vectors, ads, postings, kinds: contents.kinds, graph, writer };
-        let index = Self::of(parts, settings, calibration).map_err(of_graph)?;
-        index.verify(&contents.probes).map_err(|rule| of_section("probes", rule))?;
+        let is_restored = from == GraphOrigin::Restored;
+        let known = contents.known.filter(|_| is_restored);
+        let index = Self::of(parts, settings, known).map_err(of_graph)?;
+        index.verify(&contents.probes, is_restored).map_err(|rule| of_section("probes", rule))?;
         Ok(Opened { index, until: contents.until, graph: from })
     }
 
@@ -120,16 +123,12 @@ impl ShardIndex {
         }
         let mut observe =
             |done: usize| observe(Progress { stage: Stage::Graph, done: done as u64, total: rows as u64 });
-        let all = first_rows(rows);
+        let all = first_rows(rows as u32);
         let graph = Graph::build(vectors, &all, Graph::capacity_for(rows), settings, &mut observe)?;
         Ok(Some((graph, all)))
     }
 
-    pub(super) fn of(
-        parts: Parts,
-        settings: &IndexSettings,
-        calibration: Option<&Calibration>,
-    ) -> Result<Self, GraphError> {
+    pub(super) fn of(parts: Parts, settings: &IndexSettings, known: Option<Known>) -> Result<Self, GraphError> {
         let Parts { vectors, ads, postings, kinds, graph, writer } = parts;
         let mut live = writer.present.clone();
         live -= writer.paused();
@@ -155,7 +154,9 @@ impl ShardIndex {
             counts,
             era: Arc::default(),
         };
-        view.measured = calibrate::known_or_measured(&view, settings, calibration)?.map(Arc::new);
+        let measured = calibrate::known_or_measured(&view, settings, known)?;
+        view.counts.born = measured.as_ref().map_or(0, |(_, born)| *born);
+        view.measured = measured.map(|(measured, _)| Arc::new(measured));
         Ok(Self {
             settings: settings.clone(),
             planner: Planner::new(settings),
@@ -166,13 +167,4 @@ impl ShardIndex {
             writer: Mutex::new(writer),
         })
     }
-}
-
-/// Rows `0..rows`.
-fn first_rows(rows: usize) -> RoaringBitmap {
-    let mut all = RoaringBitmap::new();
-    all.insert_range(0..rows as u32);
-    // Runs would stay, and most work on runs is slow.
-    all.remove_run_compression();
-    all
 }

@@ -7,8 +7,9 @@ use std::sync::{Arc, PoisonError};
 use roaring::RoaringBitmap;
 
 use super::upkeep::{MERGED_ROWS_MAX, SLOT_TRIES_MAX, Upkeep};
-use super::{Progress, ShardIndex, Stage};
+use super::{Progress, ShardIndex, Stage, calibrate};
 use crate::graph::{Graph, GraphError, Linked};
+use crate::near::Measured;
 use crate::vectors::Vectors;
 use crate::view::View;
 
@@ -28,10 +29,11 @@ const ROUND_ROWS_MIN: u64 = 512;
 
 impl ShardIndex {
     /// Does the large part of what changes left behind, where it is due; changes and searches go on meanwhile. `observe` is
-    /// told how far a graph is that is built, and may break off. Two threads do it one after the other.
+    /// told how far a graph is that is built, and may break off, but not while a graph is measured, which takes seconds. Two
+    /// threads do it one after the other.
     ///
     /// # Errors
-    /// When a graph could not be built; the shard goes on without it.
+    /// When a graph could not be built or measured: the shard goes on as it was, and the work stays due.
     pub fn overhaul(&self, observe: &mut dyn FnMut(Progress) -> ControlFlow<()>) -> Result<(), GraphError> {
         // What a panic left is set right below.
         let _alone = self.overhauling.lock().unwrap_or_else(PoisonError::into_inner);
@@ -39,18 +41,9 @@ impl ShardIndex {
             upkeep.unpin();
         }
         self.compact();
-        let before = self.view().graph.clone();
         self.regrow(observe)?;
-        let view = self.view();
-        let is_new = match (&before, &view.graph) {
-            (Some(before), Some(now)) => !Arc::ptr_eq(before, now),
-            (None, Some(_)) => true,
-            (_, None) => false,
-        };
-        drop(before);
-        let is_due = is_new || self.is_measure_due(&view);
         // Nobody must see a dead row because of us.
-        drop(view);
+        let is_due = self.is_measure_due(&self.view());
         if is_due { self.measure_again() } else { Ok(()) }
     }
 
@@ -102,12 +95,11 @@ impl ShardIndex {
 
     /// Makes another graph, where one is due, and has the next view use it.
     fn regrow(&self, observe: &mut dyn FnMut(Progress) -> ControlFlow<()>) -> Result<(), GraphError> {
-        let Some((capacity, vectors, rows)) = self.pin_where_due() else { return Ok(()) };
-        let grown = self.grown(capacity, &vectors, rows, observe);
-        drop(vectors);
+        let Some((capacity, view, rows)) = self.pin_where_due() else { return Ok(()) };
+        let grown = self.grown(capacity, view, rows, observe);
         let Some(mut upkeep) = self.upkeep() else { return Ok(()) };
         let Ok(mut writer) = self.writer.lock() else { return Ok(()) };
-        let (graph, inside) = match grown {
+        let (graph, measured, inside) = match grown {
             Ok(grown) => grown,
             Err(error) => {
                 upkeep.unpin();
@@ -118,33 +110,42 @@ impl ShardIndex {
         writer.put_back(std::mem::take(&mut upkeep.held).into_iter().collect());
         *upkeep = Upkeep { gone: std::mem::take(&mut upkeep.gone), ..Upkeep::new(inside) };
         let mut next = (*self.view()).clone();
-        next.graph = Some(Arc::new(graph));
+        // Lists that were measured of the one before say nothing of this one.
+        (next.graph, next.measured) = (Some(graph), measured.map(Arc::new));
         next.unlinked = Arc::new(&writer.present - &upkeep.linked);
         next.counts.linked = upkeep.linked.len() as usize;
         self.publish(next);
         Ok(())
     }
 
-    fn pin_where_due(&self) -> Option<(usize, Arc<Vectors>, RoaringBitmap)> {
+    /// The capacity of a graph that is due, the view of now, without its era, and the rows of now, which are not to be taken again.
+    fn pin_where_due(&self) -> Option<(usize, View, RoaringBitmap)> {
         let mut upkeep = self.upkeep()?;
         let writer = self.writer.lock().ok()?;
         let view = self.view();
         let capacity = self.capacity_due(&upkeep, &view)?;
         upkeep.pinned = Some(writer.present.clone());
-        Some((capacity, view.vectors.clone(), writer.present.clone()))
+        let view = View { era: Arc::default(), ..(*view).clone() };
+        Some((capacity, view, writer.present.clone()))
     }
 
-    /// A graph of `rows`, and of what changed while it was built; which rows it has.
+    /// A graph of `rows`, which are all of `view`, what was measured of it then, and of what changed meanwhile; which rows it has.
     fn grown(
         &self,
         capacity: usize,
-        vectors: &Vectors,
+        mut view: View,
         rows: RoaringBitmap,
         observe: &mut dyn FnMut(Progress) -> ControlFlow<()>,
-    ) -> Result<(Graph, RoaringBitmap), GraphError> {
+    ) -> Result<(Arc<Graph>, Option<Measured>, RoaringBitmap), GraphError> {
         let total = rows.len();
         let mut built = |done: usize| observe(Progress { stage: Stage::Graph, done: done as u64, total });
-        let graph = Graph::build(vectors, &rows, capacity, &self.settings, &mut built)?;
+        let graph = Arc::new(Graph::build(&view.vectors, &rows, capacity, &self.settings, &mut built)?);
+        (view.graph, view.unlinked) = (Some(graph.clone()), Arc::default());
+        // Nobody takes a row out of it meanwhile.
+        let live = || view.live.clone();
+        let queries = self.recent.take();
+        let measured = calibrate::measured(&view, &self.settings, &queries, view.measured.as_deref(), &live)?;
+        drop(view);
         let mut inside = rows;
         for _ in 0..ROUNDS_MAX {
             let Some((vectors, present)) = self.pin_more() else { break };
@@ -165,7 +166,7 @@ impl ShardIndex {
                 return Err(GraphError::Stopped);
             }
         }
-        Ok((graph, inside))
+        Ok((graph, measured, inside))
     }
 
     /// The rows of now, which are not to be taken again either.

@@ -9,8 +9,10 @@ use turret_retrieval::revision::Revision;
 use super::ShardIndex;
 use crate::blocks::Blocks;
 use crate::change::{Absent, Registers};
+use crate::format::calibration::{self, Known};
 use crate::format::{Body, Kind, Sink, WriteError, absent, columns, edges, listed, probes, replace, sibling};
-use crate::graph::{Graph, GraphError};
+use crate::graph::{Graph, GraphError, NOT_LINKED};
+use crate::near::Measured;
 use crate::search::SearchError;
 use crate::view::View;
 
@@ -47,7 +49,8 @@ impl Picture {
 }
 
 /// Why a file was not written.
-enum Fault {
+#[derive(Debug)]
+pub(super) enum Fault {
     Io(io::Error),
     Graph(GraphError),
     Broken,
@@ -77,7 +80,8 @@ impl ShardIndex {
     /// When the file cannot be written, or a change panicked before; what `path` held is still there.
     pub fn snapshot(&self, path: &Path, generation: &str, until: Revision) -> Result<Written, WriteError> {
         let temporary = sibling(path);
-        let written = self.write(&temporary, generation, until).and_then(|written| {
+        let written = self.picture().ok_or(Fault::Broken).and_then(|picture| {
+            let written = self.write(&picture, &temporary, generation, until)?;
             replace(&temporary, path)?;
             Ok(written)
         });
@@ -93,10 +97,17 @@ impl ShardIndex {
         })
     }
 
-    fn write(&self, path: &Path, generation: &str, until: Revision) -> Result<Written, Fault> {
-        let picture = self.picture().ok_or(Fault::Broken)?;
-        let Picture { view, rows, .. } = &picture;
-        let mut sink = Sink::create(path, 7 + usize::from(view.graph.is_some()))?;
+    pub(super) fn write(
+        &self,
+        picture: &Picture,
+        path: &Path,
+        generation: &str,
+        until: Revision,
+    ) -> Result<Written, Fault> {
+        let Picture { view, rows, .. } = picture;
+        let known = view.measured.as_ref().map(|measured| known(view, measured));
+        let sections = 7 + usize::from(view.graph.is_some()) + usize::from(known.is_some());
+        let mut sink = Sink::create(path, sections)?;
         sink.section::<Fault>(Kind::Position, |body| {
             body.put(&until.bits().to_le_bytes())?;
             Ok(body.put(generation.as_bytes())?)
@@ -118,16 +129,19 @@ impl ShardIndex {
         sink.section(Kind::Registers, |body| listed::write_registers(body, registers))?;
         sink.section(Kind::Absent, |body| absent::write(body, &picture.absent))?;
         if let Some(graph) = &view.graph {
-            sink.section(Kind::Graph, |body| self.write_edges(body, graph, &picture))?;
+            sink.section(Kind::Graph, |body| self.write_edges(body, graph, picture))?;
         }
         let asked = picture.probes()?;
         sink.section(Kind::Probes, |body| probes::write(body, &asked))?;
+        if let Some(known) = &known {
+            sink.section(Kind::Calibration, |body| calibration::write(body, known))?;
+        }
         let bytes = sink.finish(view.vectors.dimension(), rows.len())?;
         Ok(Written { bytes, ads: rows.len() })
     }
 
     /// The shard of now; absent where it is broken.
-    fn picture(&self) -> Option<Picture> {
+    pub(super) fn picture(&self) -> Option<Picture> {
         let writer = self.writer.lock().ok()?;
         let (view, (registers, absent), present) = (self.view(), writer.known(), writer.present.clone());
         drop(writer);
@@ -140,7 +154,8 @@ impl ShardIndex {
     }
 
     /// Some rows at a time, between which the graph changes: what leads to rows that went meanwhile is left out, and what came is
-    /// no row of the picture.
+    /// no row of the picture. A row that was not linked then has no edges, whatever the graph says now: rows that were written
+    /// before may lack those that lead to it, so that no walk would meet it.
     fn write_edges(&self, body: &mut Body<'_>, graph: &Graph, picture: &Picture) -> Result<(), Fault> {
         let place = |row| picture.place(row);
         let of_start = {
@@ -148,12 +163,18 @@ impl ShardIndex {
             graph.edges_of_start(place)?
         };
         edges::write_head(body, graph.made(), graph.start(), &of_start)?;
-        let mut words = Vec::new();
+        let (mut words, unlinked) = (Vec::new(), &picture.view.unlinked);
         for rows in picture.rows.chunks(EDGE_ROWS) {
             words.clear();
             {
                 let _steady = self.upkeep().ok_or(Fault::Broken)?;
-                graph.edges_of(rows, place, &mut words)?;
+                for of_one in rows.chunk_by(|a, b| unlinked.contains(*a) == unlinked.contains(*b)) {
+                    if unlinked.contains(of_one[0]) {
+                        words.extend(of_one.iter().map(|_| NOT_LINKED));
+                    } else {
+                        graph.edges_of(of_one, place, &mut words)?;
+                    }
+                }
             }
             edges::put(body, &words)?;
             // Whoever waits for the graph is to have it now.
@@ -161,4 +182,9 @@ impl ShardIndex {
         }
         Ok(())
     }
+}
+
+fn known(view: &View, measured: &Measured) -> Known {
+    let born = view.counts.born.saturating_sub(measured.born);
+    Known { calibration: measured.calibration.clone(), born: u32::try_from(born).unwrap_or(u32::MAX) }
 }

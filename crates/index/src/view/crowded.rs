@@ -44,6 +44,7 @@ impl View {
         };
         let (mut taken, mut kept, mut asked, mut looked) = (Taken::new(crowding.max), Vec::new(), search.k, 0);
         let mut left = passing;
+        let met = |kept: usize| kept.min(search.k) as f64 / search.k as f64;
         for round in 1.. {
             let mut values = BTreeSet::new();
             for row in &rows {
@@ -54,10 +55,12 @@ impl View {
                 values.extend(crowd);
             }
             if rows.len() < asked || kept.len() >= search.k || all.stopped.is_some() {
+                // Of a round after the first, the share of what it had left to compare says nothing of the answer.
+                all.stopped = all.stopped.map(|share| if round == 1 { share } else { met(kept.len()) });
                 break;
             }
             if (way.stop)() {
-                all.stopped = Some(kept.len() as f64 / search.k as f64);
+                all.stopped = Some(met(kept.len()));
                 break;
             }
             looked += rows.len();
@@ -76,7 +79,7 @@ impl View {
                     kept.len() < search.k
                 });
                 if !is_whole {
-                    all.stopped = Some(kept.len() as f64 / search.k as f64);
+                    all.stopped = Some(met(kept.len()));
                 }
                 break;
             }

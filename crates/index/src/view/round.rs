@@ -121,8 +121,10 @@ impl View {
                 let mut scanned = self.scan(&[query], passing, k, way.stop);
                 scanned.best.pop().filter(|_| scanned.stopped_at.is_none())
             };
-            let rows = self.ranked(k, rows, again);
-            return Round { rows, plan, list, near, distances: distances + count, stopped: None };
+            let (rows, is_whole) = self.ranked(k, rows, again);
+            // All was compared, but of those of one score at the edge others may come first.
+            let stopped = (!is_whole).then_some(1.0);
+            return Round { rows, plan, list, near, distances: distances + count, stopped };
         };
         rows.extend(self.best_of(&met, search));
         rows.sort_by(|a, b| self.order(a, b));

@@ -19,7 +19,7 @@ impl View {
     /// The best `k` of the rows that a walk met, in the order of hits.
     pub(super) fn best_of(&self, met: &[Candidate], search: &Search<'_>) -> Vec<ScoredRow> {
         let best = |k: usize| self.scored(met, search.vector.as_slice(), k);
-        let rows = self.ranked(search.k, best(search.k + TIES), |k| Some(best(k)));
+        let (rows, _) = self.ranked(search.k, best(search.k + TIES), |k| Some(best(k)));
         // What an answer says of them lies anywhere.
         let first = |text: &str| usize::from(text.as_bytes().first().copied().unwrap_or_default());
         fetch(rows.iter().map(|row| {

@@ -71,6 +71,15 @@ fn what_is_wrong_is_named() {
     check(&|bytes| bytes[vectors - 1] = 1, true, "is not zero");
     // Sizes that would overflow, or exhaust the memory.
     check(
+        &|bytes| {
+            (bytes[entry(1)], bytes[entry(1) + 4]) = (99, 1);
+            bytes[16..24].copy_from_slice(&(1_u64 << 30).to_le_bytes());
+        },
+        true,
+        "header: section vectors is missing",
+    );
+    check(&|bytes| (bytes[entry(7)], bytes[entry(7) + 4]) = (99, 1), true, "header: section probes is missing");
+    check(
         &|bytes| bytes[entry(1) + 16..entry(1) + 24].fill(0xff),
         true,
         "section vectors of 18446744073709551615 bytes",
@@ -102,6 +111,7 @@ fn a_section_that_is_not_known_is_passed_over_where_it_says_so() {
     seal(&mut bytes);
     let opened = check(&bytes).unwrap();
     assert_eq!(opened.graph, GraphOrigin::Built { why: "the file has none".to_owned() });
+    assert_eq!(opened.index.calibration().map(|calibration| calibration.queries), Some(16));
     // One of another library is none.
     let mut bytes = sample().to_vec();
     let graph = borders(&bytes)[2 * 6];

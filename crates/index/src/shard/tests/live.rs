@@ -217,6 +217,26 @@ proptest! {
 }
 
 #[test]
+fn a_patch_is_made_of_what_an_ad_has_when_it_is_made() {
+    let (ads, index) = built(40, &settings(Backend::Exact));
+    let mut model = Model::new(&ads);
+    let age = |age| patch("age", Some(Attribute::Number(age)));
+    let patches = vec![change("0000001", age(3.0), 9), change("0000002", age(4.0), 9), change("0000003", age(5.0), 9)];
+    let read = index.patched(&patches).unwrap();
+    let between = vec![
+        change("0000001", is("0000001", "neither", &ads[7].embedding), 5),
+        change("0000002", ShardContent::Nothing, 5),
+        change("0000004", is("0000004", "neither", &ads[8].embedding), 5),
+    ];
+    index.apply(between.clone()).unwrap();
+    let next = index.writer.lock().unwrap().apply(&index.view(), patches.clone(), read).unwrap();
+    index.publish(next.unwrap());
+    model.apply(&between);
+    model.apply(&patches);
+    check(&index, &model, 40);
+}
+
+#[test]
 fn a_graph_never_returns_what_is_hidden_and_fills_k_all_the_same() {
     let (ads, index) = built(3_000, &settings(Backend::DiskAnn));
     let mut model = Model::new(&ads);

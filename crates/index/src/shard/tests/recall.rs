@@ -1,12 +1,14 @@
 //! How much the graph finds of what a scan finds.
 
-use roaring::RoaringBitmap;
-use turret_retrieval::calibration::Calibration;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use roaring::RoaringBitmap;
+use turret_retrieval::calibration::{Calibration, ListPoint};
 use turret_retrieval::revision::Revision;
 
 use super::*;
 use crate::Origin;
+use crate::change::ShardContent;
 use crate::near::{Measured, Sample};
 
 const QUERIES: usize = 100;
@@ -143,32 +145,133 @@ fn a_list_is_the_shortest_that_reaches_the_target() {
 }
 
 #[test]
-fn what_another_build_measured_is_used_unless_it_is_of_another_graph() {
+fn what_was_measured_is_used_by_whoever_opens_the_same_graph() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("0.shard");
     let settings = settings(Backend::DiskAnn);
-    let built = index(ADS[..1_500].to_vec(), &settings);
-    built.snapshot(&path, "g", Revision::NONE).unwrap();
+    let index = index(ADS[..1_500].to_vec(), &settings);
     let origin = Origin { generation: "g", dimension: DIMENSION };
-    let open = |calibration: &Calibration| {
-        let go_on = &mut |_: Progress| ControlFlow::Continue(());
-        ShardIndex::open(&path, &origin, &settings, Some(calibration), go_on).unwrap().index.calibration().unwrap()
+    let reopened = |index: &ShardIndex, settings: &IndexSettings| {
+        index.snapshot(&path, "g", Revision::NONE).unwrap();
+        ShardIndex::open(&path, &origin, settings, &mut |_| ControlFlow::Continue(())).unwrap().index
     };
-    let mut told = built.calibration().unwrap();
-    told.points[0].list += 7;
-    assert_eq!(open(&told), told);
-    let changes: [fn(&mut Calibration); 5] = [
-        |told| told.ads = 400,
-        |told| told.target_recall = 0.9,
-        |told| told.degree = 16,
-        |told| told.alpha = 1.3,
-        |told| told.points[0].recall = 2.0,
+    // By other queries than whoever opens it would take.
+    let own = index.calibrate(&queries(70)).unwrap().unwrap();
+    assert_eq!((own.queries, reopened(&index, &settings).calibration()), (70, Some(own.clone())));
+    let changes: [fn(&mut IndexSettings); 4] = [
+        |other| other.target_recall = 0.9,
+        |other| other.degree = 16,
+        |other| other.alpha = 1.3,
+        |other| other.build_list = 60,
     ];
     for change in changes {
-        let mut other = told.clone();
+        let mut other = settings.clone();
         change(&mut other);
-        assert_ne!(open(&other).points, other.points);
+        let calibration = reopened(&index, &other).calibration().unwrap();
+        assert_ne!(calibration.queries, 70);
+        let by = (calibration.target_recall, calibration.degree, calibration.alpha, calibration.build_list);
+        assert_eq!(by, (other.target_recall, other.degree as u32, other.alpha, other.build_list as u32));
     }
+    // Ads that came before it was written count for when it is measured again.
+    let replace = |index: &ShardIndex, at: u64, count: usize| {
+        let replaced = |row: usize| {
+            let id = format!("{:07}", row % 1_500);
+            let other = &ADS[(row + at as usize) % ROWS].embedding;
+            live::change(&id, live::is(&id, "yes", other), at + row as u64)
+        };
+        for rows in (0..count).collect::<Vec<_>>().chunks(500) {
+            index.apply(rows.iter().map(|row| replaced(*row)).collect()).unwrap();
+        }
+    };
+    replace(&index, 1_000, 4_000);
+    let index = reopened(&index, &settings);
+    assert_eq!((index.calibration(), index.is_measure_due(&index.view())), (Some(own), false));
+    replace(&index, 9_000, 97);
+    assert!(index.is_measure_due(&index.view()), "{}", index.view().counts.born);
+}
+
+#[test]
+fn an_ad_that_stays_where_it_is_does_not_count_as_new() {
+    let index = index(ADS[..300].to_vec(), &settings(Backend::DiskAnn));
+    let change = |content, at| {
+        index.apply(vec![live::change("0000001", content, at)]).unwrap();
+        index.view().counts.born
+    };
+    let patch = [("half".into(), Some(keyword("maybe")))].into();
+    assert_eq!(change(ShardContent::Patched(patch), 1), 0);
+    assert_eq!(change(live::is("0000001", "yes", &ADS[1].embedding), 2), 0);
+    assert_eq!(change(live::is("0000001", "yes", &ADS[2].embedding), 3), 1);
+    assert_eq!(change(ShardContent::Nothing, 4), 1);
+    assert_eq!(change(live::is("0000001", "yes", &ADS[2].embedding), 5), 2);
+}
+
+#[test]
+fn rows_that_die_while_lists_are_measured_are_no_misses() {
+    let settings = settings(Backend::DiskAnn);
+    let index = index(ADS[..2_000].to_vec(), &settings);
+    let before = View { era: Arc::default(), ..(*index.view()).clone() };
+    let died = (0..2_000).step_by(5).map(|row| live::change(&format!("{row:07}"), ShardContent::Nothing, 1));
+    index.apply(died.collect()).unwrap();
+    while index.maintain().unwrap().step {}
+    let of = |live: &dyn Fn() -> Arc<RoaringBitmap>| {
+        let measured = calibrate::measured(&before, &settings, &[], None, live).unwrap().unwrap();
+        measured.calibration.points.iter().all(|point| point.recall_low >= settings.target_recall)
+    };
+    assert!(of(&|| index.view().live.clone()));
+    // As if all that the walks missed were there.
+    assert!(!of(&|| before.live.clone()));
+}
+
+#[test]
+fn a_new_graph_comes_with_what_was_measured_of_it() {
+    let (_, index) = live::built(1_500, &settings(Backend::DiskAnn));
+    let more = clustered(4, 600, live::DIMENSION, 10);
+    let more = (0..).zip(&more).map(|(row, vector)| {
+        let id = format!("new{row}");
+        live::change(&id, live::is(&id, "yes", vector), 1)
+    });
+    index.apply(more.collect()).unwrap();
+    let before = index.view();
+    let is_of_before = |view: &View| {
+        let graph = Arc::ptr_eq(view.graph.as_ref().unwrap(), before.graph.as_ref().unwrap());
+        (graph, Arc::ptr_eq(view.measured.as_ref().unwrap(), before.measured.as_ref().unwrap()))
+    };
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            index.overhaul(&mut |_| ControlFlow::Continue(())).unwrap();
+            done.store(true, Ordering::Relaxed);
+        });
+        while !done.load(Ordering::Relaxed) {
+            let (graph, measured) = is_of_before(&index.view());
+            assert_eq!(graph, measured);
+        }
+    });
+    assert_eq!(is_of_before(&index.view()), (false, false));
+}
+
+#[test]
+fn lists_of_before_that_are_kept_leave_a_sound_calibration() {
+    let mut known = calibrated(&[(10, 131, 9_000), (100, 1_066, 9_500)]);
+    known.check().unwrap();
+    let mut now = calibrated(&[(10, 20, 400), (100, 1_000, 12_000), (1_000, 1_000, 12_000)]);
+    calibrate::keep_longer(&mut now.points, &known);
+    now.check().unwrap();
+    assert_eq!(now.points.iter().map(|point| point.list).collect::<Vec<_>>(), [131, 1_066, 1_066]);
+    assert_eq!((now.list(10), now.list(500), now.list(1_000)), (Some(131), Some(1_066), Some(1_066)));
+    // A first list that is lengthened much costs more than the next, which is not.
+    known.points.truncate(1);
+    let mut now = calibrated(&[(10, 20, 400), (100, 140, 1_000)]);
+    calibrate::keep_longer(&mut now.points, &known);
+    now.check().unwrap();
+    assert_eq!(now.points.iter().map(|point| point.distances).collect::<Vec<_>>(), [2_620, 2_620]);
+}
+
+/// Of `k`, list and distances of each point.
+fn calibrated(points: &[(u32, u32, u64)]) -> Calibration {
+    let point = |&(k, list, distances)| ListPoint { k, list, recall: 0.99, recall_low: 0.98, distances };
+    let points = points.iter().map(point).collect();
+    Calibration { target_recall: 0.95, degree: 32, build_list: 100, alpha: 1.2, ads: 2_000, queries: 64, points }
 }
 
 #[test]

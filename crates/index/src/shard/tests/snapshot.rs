@@ -14,7 +14,7 @@ const GENERATION: &str = "g-1";
 
 fn open(path: &Path, dimension: usize, settings: &IndexSettings) -> Result<Opened, OpenError> {
     let origin = Origin { generation: GENERATION, dimension };
-    ShardIndex::open(path, &origin, settings, None, &mut |_| ControlFlow::Continue(()))
+    ShardIndex::open(path, &origin, settings, &mut |_| ControlFlow::Continue(()))
 }
 
 /// Written and opened.
@@ -32,7 +32,10 @@ pub(super) fn reopened(index: &ShardIndex, settings: &IndexSettings) -> Opened {
 fn an_opened_shard_answers_as_the_written_one() {
     for written in [&*EXACT, &*GRAPH] {
         let settings = settings(written.backend());
-        let Opened { index, graph, .. } = reopened(written, &settings);
+        let Opened { mut index, graph, .. } = reopened(written, &settings);
+        assert_eq!(index.calibration(), written.calibration());
+        // The costs of this process are no part of a shard.
+        index.planner.costs = written.planner.costs;
         let has_graph = written.backend() == Backend::DiskAnn;
         assert_eq!(graph, if has_graph { GraphOrigin::Restored } else { GraphOrigin::Unneeded });
         assert_eq!((index.backend(), index.attributes()), (written.backend(), written.attributes()));
@@ -114,6 +117,46 @@ fn a_row_that_the_graph_did_not_have_is_linked_by_upkeep() {
 }
 
 #[test]
+fn a_row_that_is_linked_while_its_snapshot_is_written_is_compared_until_it_is_linked_again() {
+    let settings = settings(Backend::DiskAnn);
+    let (_, index) = built(1_200, &settings);
+    let born = clustered(5, 50, live::DIMENSION, 10);
+    let changes = (0..).zip(&born).map(|(row, vector)| {
+        let id = format!("new{row}");
+        change(&id, is(&id, "yes", vector), 1)
+    });
+    index.apply(changes.collect()).unwrap();
+    let picture = index.picture().unwrap();
+    settle(&index);
+    assert_eq!(index.stats().unlinked, 0);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("0.shard");
+    index.write(&picture, &path, GENERATION, Revision::NONE).unwrap();
+    let opened = open(&path, live::DIMENSION, &settings).unwrap();
+    assert_eq!((opened.graph, opened.index.stats().unlinked), (GraphOrigin::Restored, 50));
+    let opened = walking(opened.index);
+    for _ in 0..2 {
+        for (row, vector) in born.iter().enumerate() {
+            let found = search(&opened, vector, 1, None);
+            assert_eq!((found.plan, found.ads[0].hit.ad.as_str()), (Plan::Graph, &*format!("new{row}")));
+        }
+        settle(&opened);
+        assert_eq!(opened.stats().unlinked, 0);
+    }
+}
+
+#[test]
+fn a_graph_that_is_built_anew_need_not_be_as_good_as_that_of_the_file() {
+    let (_, index) = built(3_000, &settings(Backend::DiskAnn));
+    let poor = IndexSettings { degree: 2, build_list: 2, ..settings(Backend::DiskAnn) };
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("0.shard");
+    index.snapshot(&path, GENERATION, Revision::NONE).unwrap();
+    let opened = open(&path, live::DIMENSION, &poor).unwrap();
+    assert!(matches!(opened.graph, GraphOrigin::Built { .. }));
+}
+
+#[test]
 fn a_snapshot_of_the_midst_of_changes_has_all_of_before_and_the_rest_comes_after() {
     let settings = settings(Backend::DiskAnn);
     let (ads, index) = built(3_000, &settings);
@@ -188,14 +231,14 @@ fn opening_can_be_broken_off_and_tells_how_far_it_is() {
         stages.push(progress.stage);
         ControlFlow::Continue(())
     };
-    ShardIndex::open(&path, &origin, &settings(Backend::DiskAnn), None, observe).unwrap();
+    ShardIndex::open(&path, &origin, &settings(Backend::DiskAnn), observe).unwrap();
     assert!(stages.contains(&Stage::Read) && stages.contains(&Stage::Graph));
     for (stage, expected) in [(Stage::Read, "reading was"), (Stage::Graph, "building the graph was")] {
         let stop = &mut |progress: Progress| match progress.stage == stage {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         };
-        let error = ShardIndex::open(&path, &origin, &settings(Backend::DiskAnn), None, stop).unwrap_err();
+        let error = ShardIndex::open(&path, &origin, &settings(Backend::DiskAnn), stop).unwrap_err();
         assert!(error.to_string().ends_with(&format!("0.shard: {expected} broken off")), "{error}");
     }
 }
