@@ -71,6 +71,8 @@ fuzz target="filter_text" seconds="60":
 lint: setup
     cargo fmt --all --check
     cargo clippy --workspace --all-targets --locked -- -D warnings
+    # What no build here needs has a licence too.
+    cargo fetch --locked --quiet
     cargo deny --locked --offline check bans licenses sources
     cargo shear --locked --offline
     typos

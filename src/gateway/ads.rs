@@ -256,10 +256,8 @@ fn patch_of(
         return Err(of(given, &format!("is patched together with `{other}`, which may be null")));
     }
     let patch = attributes.into_iter().map(|(name, value)| {
-        let value = match value {
-            Value::Null if kinds.contains_key(&name) => None,
-            value => Some(attribute_of(&name, value, kinds)?),
-        };
+        let is_taken = value.is_null() && kinds.contains_key(&name);
+        let value = if is_taken { None } else { Some(attribute_of(&name, value, kinds)?) };
         Ok((name, value))
     });
     let patch = patch.collect::<Result<AttributePatch, Problem>>()?;
