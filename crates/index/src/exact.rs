@@ -80,7 +80,7 @@ pub(crate) struct Scanned {
 /// Blocks between two looks at whether to go on: some microseconds.
 const BLOCKS_BETWEEN_STOPS: usize = 16;
 
-/// The best `k` rows for each query, best first: of `rows`, or of all. The same as [`best`] finds.
+/// The best `k` rows for each query, best first: of `rows`, or of all. The same as `best` finds.
 ///
 /// Every block is read once for all queries.
 pub(crate) fn scan(
