@@ -285,6 +285,7 @@ fn cores() -> usize {
 
 fn index(section: Section<'_>) -> IndexConfig {
     let backends = [("auto", Backend::Auto), ("exact", Backend::Exact), ("diskann", Backend::DiskAnn)];
+    let standard = IndexSettings::default();
     let config = IndexConfig {
         shards: section.size("shards", 2, 1..=1_024) as u32,
         spread: spread(&section),
@@ -295,12 +296,12 @@ fn index(section: Section<'_>) -> IndexConfig {
             interval: Duration::from_secs(section.integer("snapshot_interval_s", 300, 1..=86_400) as u64),
         },
         settings: IndexSettings {
-            backend: section.choice("backend", Backend::Auto, &backends),
-            exact_below_ads: section.size("exact_below_ads", 40_000, 0..=10_000_000),
-            degree: section.size("degree", 32, 8..=128),
-            build_list: section.size("build_list", 100, 16..=1_000),
-            alpha: section.number("alpha", 1.2, 1.0..=2.0) as f32,
-            target_recall: section.number("target_recall", 0.95, 0.01..=1.0),
+            backend: section.choice("backend", standard.backend, &backends),
+            exact_below_ads: section.size("exact_below_ads", standard.exact_below_ads, 0..=10_000_000),
+            degree: section.size("degree", standard.degree, 8..=128),
+            build_list: section.size("build_list", standard.build_list, 16..=1_000),
+            alpha: section.number("alpha", f64::from(standard.alpha), 1.0..=2.0) as f32,
+            target_recall: section.number("target_recall", standard.target_recall, 0.01..=1.0),
             threads: section.size("threads", cores(), 1..=256),
         },
     };

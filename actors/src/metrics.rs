@@ -3,6 +3,9 @@
 //! Labels come from closed enums or from the configuration, never from users, ads or requests; and the generation that was
 //! compared last, alone.
 
+use std::ops::Deref;
+use std::sync::Arc;
+
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
@@ -19,9 +22,30 @@ const LIST_BUCKETS: &[f64] = &[32.0, 64.0, 128.0, 256.0, 512.0, 1_024.0, 2_048.0
 
 const RATIO_BUCKETS: &[f64] = &[0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 1.0];
 
-/// Handles to the metrics of one node. Cheap to clone.
+/// Handles to the metrics of one node. Cheap to clone: requests do.
 #[derive(Clone)]
-pub struct Metrics {
+pub struct Metrics(Arc<Families>);
+
+impl Metrics {
+    /// Registers every metric with `registry`.
+    ///
+    /// # Errors
+    /// As [`Families::new`].
+    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        Ok(Self(Arc::new(Families::new(registry)?)))
+    }
+}
+
+impl Deref for Metrics {
+    type Target = Families;
+
+    fn deref(&self) -> &Families {
+        &self.0
+    }
+}
+
+/// What is measured.
+pub struct Families {
     /// HTTP requests, by outcome.
     pub requests: IntCounterVec,
     /// Their durations.
@@ -98,7 +122,7 @@ pub struct Metrics {
     pub ready: IntGauge,
 }
 
-impl Metrics {
+impl Families {
     /// Registers every metric with `registry`.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use prometheus::core::Collector;
 use prometheus::proto::MetricType;
 use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec, Registry};
-use turret_actors::metrics::Metrics;
+use turret_actors::metrics::Families;
 
 /// One metric: `name{label,…} type`.
 fn line(metric: &dyn Collector, registry: &Registry) -> String {
@@ -32,7 +32,7 @@ fn labels(metric: &dyn Collector) -> Vec<&'static str> {
 fn catalogue() -> String {
     let registry = Registry::new();
     // Every field is named, so that a new metric does not compile until it stands here.
-    let Metrics {
+    let Families {
         requests,
         request_duration,
         stage_duration,
@@ -70,7 +70,7 @@ fn catalogue() -> String {
         actor_restarts,
         wire_rejected,
         ready,
-    } = Metrics::new(&registry).expect("a new registry knows none of the names");
+    } = Families::new(&registry).expect("a new registry knows none of the names");
     let counters: [&IntCounterVec; 14] = [
         &index_opens,
         &requests,

@@ -1,13 +1,13 @@
 //! What metrics say of a shard and its searches.
 
-use turret_index::{Plan, ShardIndex};
+use turret_index::ShardIndex;
 
 use crate::metrics::Metrics;
 use crate::protocol::SearchReply;
 
 /// Counts a search.
 pub(super) fn searched(metrics: &Metrics, found: &SearchReply) {
-    let plan = label(found.plan);
+    let plan = found.plan.name();
     metrics.search_plans.with_label_values(&[plan]).inc();
     metrics.search_distances.with_label_values(&[plan]).inc_by(found.distances);
     if let Some(selectivity) = found.selectivity {
@@ -47,15 +47,5 @@ pub(super) fn shard(metrics: &Metrics, shard: &str, index: &ShardIndex) {
         let k = point.k.to_string();
         metrics.calibrated_list.with_label_values(&[shard, &k]).set(i64::from(point.list));
         metrics.calibrated_recall.with_label_values(&[shard, &k]).set(point.recall);
-    }
-}
-
-fn label(plan: Plan) -> &'static str {
-    match plan {
-        Plan::Exact => "exact",
-        Plan::ExactPostings => "exact_postings",
-        Plan::PostFilter => "post_filter",
-        Plan::AdaptiveList => "adaptive_list",
-        Plan::Graph => "graph",
     }
 }

@@ -11,15 +11,7 @@ use crate::protocol::QueryEmbedding;
 
 #[test]
 fn a_search_whose_time_is_up_answers_with_the_best_so_far() {
-    let settings = IndexSettings {
-        backend: Backend::Exact,
-        exact_below_ads: 0,
-        degree: 16,
-        build_list: 32,
-        alpha: 1.2,
-        target_recall: 0.95,
-        threads: 1,
-    };
+    let settings = IndexSettings { backend: Backend::Exact, ..IndexSettings::default() };
     let vector = |angle: f32| UnitVector::normalize(vec![angle.cos(), angle.sin()]).unwrap();
     let ad = |at: u64| ShardAd {
         ad: Ad { id: AdId::new(&format!("{at:05}")).unwrap(), item: 1.into(), attributes: Default::default() },

@@ -97,15 +97,7 @@ pub(crate) fn depot(generation: &Generation) -> Depot {
 
 /// Every shard is scanned.
 pub(crate) fn index_settings() -> IndexSettings {
-    IndexSettings {
-        backend: Backend::Exact,
-        exact_below_ads: 1_000,
-        degree: 16,
-        build_list: 32,
-        alpha: 1.2,
-        target_recall: 0.95,
-        threads: 1,
-    }
+    IndexSettings { backend: Backend::Exact, degree: 16, build_list: 32, ..IndexSettings::default() }
 }
 
 /// A node called `solo` with every role, its data in `dir`.

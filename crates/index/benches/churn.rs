@@ -5,21 +5,29 @@
 //! docs/results/churn.json.
 
 use std::collections::HashSet;
-use std::io::Write as _;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use turret_index::{Backend, IndexSettings, Search, ShardChange, ShardContent, ShardIndex};
+use turret_index::{IndexSettings, Search, ShardChange, ShardContent, ShardIndex};
 use turret_retrieval::filter::Filter;
 use turret_retrieval::revision::Revision;
 use turret_retrieval::vector::dot;
 
+use self::process::cpu_of_process;
+use self::results::say;
+use self::thread::cpu_of_thread;
 use self::world::{DIMENSION, World, id};
 
+#[path = "measuring/around.rs"]
+mod around;
+#[path = "measuring/process.rs"]
+mod process;
+#[path = "measuring/results.rs"]
+mod results;
+#[path = "measuring/thread.rs"]
+mod thread;
 #[path = "churn/world.rs"]
 mod world;
 
@@ -42,7 +50,7 @@ fn main() {
     let world = World::new(ads, QUERIES);
     let empty = resident();
     let all = |version| (0..ads as u32).map(|ad| world.ad(version, ad)).collect();
-    let (index, build_s) = cpu_of_process(|| build(all(0)));
+    let (index, build_s) = cpu_while(|| build(all(0)));
     // They are not to be found from here on.
     index.apply((0..ads as u32).filter(|ad| is_paused(*ad)).map(|ad| pause(ad, true, 1)).collect()).expect("sound");
     let (before, stats_before) = (resident() - empty, index.stats());
@@ -50,7 +58,7 @@ fn main() {
 
     let replaced = AtomicUsize::new(0);
     let ((churn, readers), process_s) =
-        cpu_of_process(|| beside_readers(&index, &world, &replaced, || replace_all(&index, &world, &replaced)));
+        cpu_while(|| beside_readers(&index, &world, &replaced, || replace_all(&index, &world, &replaced)));
     // Threads that build a graph are nobody's but the process's.
     let overhaul_s = (process_s - churn.thread_s - readers.cpu_s).max(0.0);
     let after = resident() - empty;
@@ -59,7 +67,7 @@ fn main() {
     let (pauses, pause_readers) = beside_readers(&index, &world, &replaced, || pause_many(&index, ads));
     let bytes_per_ad = stats.bytes_per_ad();
     drop(index);
-    let (fresh, _) = cpu_of_process(|| build(all(1)));
+    let (fresh, _) = cpu_while(|| build(all(1)));
     fresh.apply((0..ads as u32).filter(|ad| is_paused(*ad)).map(|ad| pause(ad, true, 1)).collect()).expect("sound");
     let again = recalls(&fresh, &world);
 
@@ -116,23 +124,14 @@ fn main() {
     if ads == ADS {
         let rows: Vec<Value> =
             rows.iter().map(|(name, mean)| json!({ "name": name, "mean": mean, "seeds": [mean] })).collect();
-        let (commit, machine) = (commit(), machine());
-        let report = json!({ "command": "just bench-churn", "commit": commit, "machine": machine, "rows": rows });
-        let text = serde_json::to_string_pretty(&report).expect("figures are JSON") + "\n";
-        std::fs::write(repository().join("docs/results/churn.json"), text).expect("docs/results is there");
+        let mut figures = results::head("just bench-churn");
+        figures["rows"] = rows.into();
+        results::write("churn.json", &figures);
     }
 }
 
 fn build(ads: Vec<turret_index::ShardAd>) -> ShardIndex {
-    let settings = IndexSettings {
-        backend: Backend::Auto,
-        exact_below_ads: 20_000,
-        degree: 32,
-        build_list: 100,
-        alpha: 1.2,
-        target_recall: 0.95,
-        threads: 2,
-    };
+    let settings = IndexSettings { exact_below_ads: 20_000, threads: 2, ..IndexSettings::default() };
     ShardIndex::build(DIMENSION, ads, &settings, &mut |_| ControlFlow::Continue(())).expect("the ads are sound")
 }
 
@@ -318,23 +317,11 @@ fn quantiles(mut values: Vec<f64>) -> [f64; 3] {
     [0.5, 0.99, 1.0].map(|share| values[((values.len() - 1) as f64 * share) as usize])
 }
 
-/// CPU time of this thread so far, in seconds.
-fn cpu_of_thread() -> f64 {
-    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux tells");
-    stat.split(' ').next().and_then(|ns| ns.parse::<f64>().ok()).expect("nanoseconds first") / 1e9
-}
-
 /// CPU seconds of the whole process while `work` runs.
-fn cpu_of_process<T>(work: impl FnOnce() -> T) -> (T, f64) {
-    let ticks = || {
-        let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux tells");
-        let fields: Vec<&str> = stat.rsplit(") ").next().expect("a name").split(' ').collect();
-        // In hundredths of a second on every machine that Linux runs on today.
-        (fields[11].parse::<f64>().expect("ticks") + fields[12].parse::<f64>().expect("ticks")) / 100.0
-    };
-    let before = ticks();
+fn cpu_while<T>(work: impl FnOnce() -> T) -> (T, f64) {
+    let before = cpu_of_process();
     let result = work();
-    (result, ticks() - before)
+    (result, cpu_of_process() - before)
 }
 
 /// Memory of this process, in bytes.
@@ -342,24 +329,4 @@ fn resident() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux tells");
     let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
     kib.trim().trim_end_matches(" kB").parse::<f64>().expect("a number") * 1024.0
-}
-
-fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("two directories up").to_owned()
-}
-
-fn commit() -> String {
-    let git = Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).output();
-    git.map_or_else(|_| String::new(), |done| String::from_utf8_lossy(&done.stdout).trim().to_owned())
-}
-
-fn machine() -> String {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let processors = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = processors.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split_once(": "));
-    format!("{cores} cores of {}, {}", model.map_or("?", |(_, name)| name.trim()), std::env::consts::ARCH)
-}
-
-fn say(line: &str) {
-    writeln!(std::io::stdout(), "{line}").expect("stdout is open");
 }

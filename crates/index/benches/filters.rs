@@ -5,17 +5,25 @@
 //! a table, and writes docs/results/filters.json.
 
 use std::collections::HashSet;
-use std::io::Write as _;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde_json::{Value, json};
-use turret_index::{Backend, Found, IndexSettings, Plan, Search, ShardIndex};
+use turret_index::{Found, IndexSettings, Search, ShardIndex};
 use turret_retrieval::filter::Filter;
 
+use self::median::median;
+use self::results::say;
+use self::thread::cpu_of_thread;
 use self::world::{DIMENSION, QUERIES, Relation, World};
 
+#[path = "measuring/around.rs"]
+mod around;
+#[path = "measuring/median.rs"]
+mod median;
+#[path = "measuring/results.rs"]
+mod results;
+#[path = "measuring/thread.rs"]
+mod thread;
 #[path = "filters/world.rs"]
 mod world;
 
@@ -41,10 +49,9 @@ fn main() {
         rows.extend(measure(ads));
     }
     if sizes == SIZES {
-        let (commit, machine) = (commit(), machine());
-        let report = json!({ "command": "just bench-filters", "commit": commit, "machine": machine, "rows": rows });
-        let text = serde_json::to_string_pretty(&report).expect("figures are JSON") + "\n";
-        std::fs::write(repository().join("docs/results/filters.json"), text).expect("docs/results is there");
+        let mut figures = results::head("just bench-filters");
+        figures["rows"] = rows.into();
+        results::write("filters.json", &figures);
     }
 }
 
@@ -123,23 +130,13 @@ fn recall(index: &ShardIndex, world: &World, filters: &[Option<Filter>]) -> Reca
         wanted += exact.ads.len();
         found += ids(&exact).intersection(&ids(&ours)).count();
         distances += ours.distances;
-        *plans.entry(name(ours.plan)).or_insert(0) += 1;
+        *plans.entry(ours.plan.name()).or_insert(0) += 1;
     }
     let plans = plans.into_iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ");
     Recall {
         share: f64::from(found as u32) / f64::from(wanted as u32),
         distances: distances as f64 / QUERIES as f64,
         plans,
-    }
-}
-
-fn name(plan: Plan) -> &'static str {
-    match plan {
-        Plan::Exact => "exact",
-        Plan::ExactPostings => "exact_postings",
-        Plan::PostFilter => "post_filter",
-        Plan::AdaptiveList => "adaptive_list",
-        Plan::Graph => "graph",
     }
 }
 
@@ -170,47 +167,10 @@ fn turns<const N: usize>(index: &ShardIndex, world: &World, what: [(&Vec<Option<
             times.push(turn(what, repeats));
         }
     }
-    times.map(|mut times| {
-        times.sort_by(f64::total_cmp);
-        times[times.len() / 2]
-    })
+    times.map(|times| median(&times))
 }
 
 fn build(ads: Vec<turret_index::ShardAd>) -> ShardIndex {
-    let settings = IndexSettings {
-        backend: Backend::Auto,
-        exact_below_ads: 10_000,
-        degree: 32,
-        build_list: 100,
-        alpha: 1.2,
-        target_recall: 0.95,
-        threads: 2,
-    };
+    let settings = IndexSettings { exact_below_ads: 10_000, threads: 2, ..IndexSettings::default() };
     ShardIndex::build(DIMENSION, ads, &settings, &mut |_| ControlFlow::Continue(())).expect("the ads are sound")
-}
-
-/// CPU time of this thread so far, in seconds.
-fn cpu_of_thread() -> f64 {
-    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux tells");
-    stat.split(' ').next().and_then(|ns| ns.parse::<f64>().ok()).expect("nanoseconds first") / 1e9
-}
-
-fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("two directories up").to_owned()
-}
-
-fn commit() -> String {
-    let git = Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).output();
-    git.map_or_else(|_| String::new(), |done| String::from_utf8_lossy(&done.stdout).trim().to_owned())
-}
-
-fn machine() -> String {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let processors = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = processors.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split_once(": "));
-    format!("{cores} cores of {}, {}", model.map_or("?", |(_, name)| name.trim()), std::env::consts::ARCH)
-}
-
-fn say(line: &str) {
-    writeln!(std::io::stdout(), "{line}").expect("stdout is open");
 }

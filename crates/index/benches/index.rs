@@ -12,24 +12,37 @@ use std::process::ExitCode;
 use turret_index::ShardIndex;
 
 use self::curve::{Cost, Point, Reach, reach};
+use self::embeddings::World;
 use self::figures::Row;
 use self::peer::{Built, Files, Peer};
-use self::worlds::World;
+use self::results::say;
 
+#[path = "measuring/around.rs"]
+mod around;
 #[path = "index/curve.rs"]
 mod curve;
+#[path = "measuring/embeddings.rs"]
+mod embeddings;
 #[path = "index/figures.rs"]
 mod figures;
 #[path = "index/measured.rs"]
 mod measured;
+#[path = "measuring/median.rs"]
+mod median;
 #[path = "index/ours.rs"]
 mod ours;
 #[path = "index/peer.rs"]
 mod peer;
+#[path = "measuring/process.rs"]
+mod process;
+#[path = "measuring/results.rs"]
+mod results;
 #[path = "index/scaling.rs"]
 mod scaling;
 #[path = "index/table.rs"]
 mod table;
+#[path = "measuring/thread.rs"]
+mod thread;
 #[path = "scan/worlds.rs"]
 mod worlds;
 
@@ -187,7 +200,7 @@ fn measure(world: &World, python: &str, libraries: &[Library], rounds: usize) ->
     progress(&format!("{}: building", group(world)));
     let (index, built) = measured::build(world);
     let truth = truth(world, &index);
-    let files = Files::write(&figures::repository().join("target/tmp"), world, &truth);
+    let files = Files::write(&results::repository().join("target/tmp"), world, &truth);
     let ours = [Library::Turret, Library::TurretScan];
     let mut contenders: Vec<Contender> =
         ours.map(|library| Contender { library, build: DEGREE, built: built.clone(), peer: None }).into();
@@ -310,11 +323,6 @@ fn truth(world: &World, index: &ShardIndex) -> Vec<Vec<u32>> {
     let found =
         world.queries.chunks(16).flat_map(|queries| index.scan_many(queries, TRUTH_K).expect("queries are good"));
     found.map(|hits| hits.iter().map(|hit| ours::number(&hit.ad)).collect()).collect()
-}
-
-fn say(line: &str) {
-    // Whoever closed the output wants the file.
-    drop(writeln!(std::io::stdout(), "{line}"));
 }
 
 fn progress(line: &str) {

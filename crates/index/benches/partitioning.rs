@@ -5,10 +5,9 @@
 //! what the bound on the size of a cluster costs. Prints tables, and writes docs/results/partitioning.json.
 
 use std::collections::{BTreeMap, HashSet};
-use std::io::Write as _;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::path::Path;
+use std::process::ExitCode;
 use std::time::Instant;
 
 use serde_json::{Value, json};
@@ -19,8 +18,21 @@ use turret_retrieval::item::Ad;
 use turret_retrieval::partitioning::{Clusters, RankShares};
 use turret_retrieval::vector::{UnitVector, dot};
 
-use self::worlds::World;
+use self::embeddings::World;
+use self::median::median;
+use self::results::say;
+use self::thread::cpu_of_thread;
 
+#[path = "measuring/around.rs"]
+mod around;
+#[path = "measuring/embeddings.rs"]
+mod embeddings;
+#[path = "measuring/median.rs"]
+mod median;
+#[path = "measuring/results.rs"]
+mod results;
+#[path = "measuring/thread.rs"]
+mod thread;
 #[path = "partitioning/worlds.rs"]
 mod worlds;
 
@@ -61,8 +73,9 @@ fn main() -> ExitCode {
     for world in worlds::all(generation) {
         measure(&world, &mut rows);
     }
-    let text = serde_json::to_string_pretty(&report(rows)).expect("figures are JSON") + "\n";
-    std::fs::write(repository().join("docs/results/partitioning.json"), text).expect("docs/results is there");
+    let mut figures = results::head("just bench-partitioning");
+    figures["rows"] = rows.into();
+    results::write("partitioning.json", &figures);
     ExitCode::SUCCESS
 }
 
@@ -71,7 +84,7 @@ fn measure(world: &World, rows: &mut Vec<Value>) {
     let best_of_probes: Vec<Vec<u32>> = probes.iter().map(|query| best(world, query, KS[2], |_| true)).collect();
     let best_ads: Vec<Vec<u32>> = asked.iter().map(|query| best(world, query, K, |_| true)).collect();
     let best_10: Vec<Vec<u32>> = best_ads.iter().map(|ads| ads[..KS[0]].to_vec()).collect();
-    say(&format!("\n{}: {} ads, {} probes, {} other queries", world.name, world.ads(), probes.len(), asked.len()));
+    say(&format!("\n{}: {} ads, {} probes, {} other queries", world.name, world.rows(), probes.len(), asked.len()));
     say(
         "| shards | largest / mean | s | recall@100 by shards asked | target | asked | expected | measured | ads compared | CPU µs | of a hash, all asked | asked for 10 | measured |",
     );
@@ -131,7 +144,7 @@ fn measure(world: &World, rows: &mut Vec<Value>) {
         let asks = cut.clusters.asked(K as f64);
         let (found, compared) = (recall(&cut, asked, &best_ads, |_| asks), compared(world, &cut, asked, asks));
         let smallest =
-            sizes(&cut.cluster_of, 8).into_iter().min().unwrap_or_default() as f64 * 8.0 / world.ads() as f64;
+            sizes(&cut.cluster_of, 8).into_iter().min().unwrap_or_default() as f64 * 8.0 / world.rows() as f64;
         say(&format!("| 8 | {fullness} | {:.3} | {smallest:.3} | {asks} | {found:.3} | {compared:.3} |", cut.fullness));
         let one = recall(&cut, asked, &best_ads, |_| 1);
         let mean = BTreeMap::from([
@@ -175,7 +188,7 @@ impl Cut {
                 RankShares { k: k as u32, by_rank }
             })
             .collect();
-        let fullness = largest as f64 * shards as f64 / world.ads() as f64;
+        let fullness = largest as f64 * shards as f64 / world.rows() as f64;
         Self { clusters, cluster_of: clustering.cluster_of, fullness, seconds }
     }
 }
@@ -217,7 +230,7 @@ fn compared(world: &World, cut: &Cut, queries: &[UnitVector], asks: usize) -> f6
     let of = |query: &UnitVector| -> usize {
         cut.clusters.ranked(query).into_iter().take(asks).map(|shard| sizes[shard.0 as usize]).sum()
     };
-    queries.iter().map(of).sum::<usize>() as f64 / (world.ads() * queries.len()) as f64
+    queries.iter().map(of).sum::<usize>() as f64 / (world.rows() * queries.len()) as f64
 }
 
 /// Recall of a filter by the first wave, by both, and the share of shards that both ask. As `Route` and `Gather` of the actors do it,
@@ -264,7 +277,7 @@ impl<'a> Cpu<'a> {
             ranked: queries.iter().map(|query| cut.clusters.ranked(query)).collect(),
             clustered: build(world, shards, |row| cut.cluster_of[row as usize]),
             hash: build(world, shards, |row| shard_of(&id(row), shards as u32).0),
-            turns: (TURN_ADS / world.ads() / queries.len()).max(1),
+            turns: (TURN_ADS / world.rows() / queries.len()).max(1),
         }
     }
 
@@ -287,9 +300,9 @@ impl<'a> Cpu<'a> {
     }
 
     fn cpu_us(&self, search: impl Fn(usize)) -> f64 {
-        let before = cpu_ns();
+        let before = cpu_of_thread();
         (0..self.turns).for_each(|_| (0..self.queries.len()).for_each(&search));
-        (cpu_ns() - before) / 1e3 / (self.turns * self.queries.len()) as f64
+        (cpu_of_thread() - before) * 1e6 / (self.turns * self.queries.len()) as f64
     }
 }
 
@@ -313,53 +326,10 @@ fn build(world: &World, shards: usize, shard: impl Fn(u32) -> u32) -> Vec<ShardI
 
 /// Shards without a graph.
 fn scanned() -> IndexSettings {
-    IndexSettings {
-        backend: Backend::Exact,
-        exact_below_ads: 0,
-        degree: 32,
-        build_list: 100,
-        alpha: 1.2,
-        target_recall: 0.95,
-        threads: 1,
-    }
-}
-
-fn cpu_ns() -> f64 {
-    let times = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux counts it");
-    times.split(' ').next().and_then(|ns| ns.parse().ok()).expect("a number")
-}
-
-fn median(figures: &[f64]) -> f64 {
-    let mut figures = figures.to_vec();
-    figures.sort_by(f64::total_cmp);
-    figures[figures.len() / 2]
+    IndexSettings { backend: Backend::Exact, ..IndexSettings::default() }
 }
 
 fn shown(curve: &[f64]) -> String {
     let points = (1..=curve.len()).filter(|asks| asks.is_power_of_two());
     points.map(|asks| format!("{asks}: {:.3}", curve[asks - 1])).collect::<Vec<_>>().join(", ")
-}
-
-fn report(rows: Vec<Value>) -> Value {
-    let git = Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).output();
-    let commit = git.ok().filter(|done| done.status.success());
-    let processors = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = processors.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    json!({
-        "command": "just bench-partitioning",
-        "commit": commit.map_or_else(String::new, |done| String::from_utf8_lossy(&done.stdout).trim().to_owned()),
-        "machine": format!("{cores} cores of {}, {}", model.map_or("", |(_, name)| name), std::env::consts::ARCH),
-        "seeds": [],
-        "rows": rows,
-    })
-}
-
-fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-fn say(line: &str) {
-    // Whoever closed the output wants the file.
-    drop(writeln!(std::io::stdout(), "{line}"));
 }

@@ -6,10 +6,8 @@
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
-use std::io::Write as _;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use serde_json::{Value, json};
 use turret_index::{Backend, IndexSettings, Search, ShardAd, ShardIndex};
@@ -18,11 +16,24 @@ use turret_retrieval::item::Ad;
 use turret_retrieval::topk::{Hit, TopK};
 use turret_retrieval::vector::{UnitVector, dot};
 
+use self::embeddings::World;
 use self::faiss::Faiss;
-use self::worlds::World;
+use self::median::median;
+use self::results::{repository, say};
+use self::thread::cpu_of_thread;
 
+#[path = "measuring/around.rs"]
+mod around;
+#[path = "measuring/embeddings.rs"]
+mod embeddings;
 #[path = "scan/faiss.rs"]
 mod faiss;
+#[path = "measuring/median.rs"]
+mod median;
+#[path = "measuring/results.rs"]
+mod results;
+#[path = "measuring/thread.rs"]
+mod thread;
 #[path = "scan/worlds.rs"]
 mod worlds;
 
@@ -70,8 +81,9 @@ fn main() -> ExitCode {
     if rows_max < usize::MAX {
         return ExitCode::SUCCESS;
     }
-    let text = serde_json::to_string_pretty(&report(rows)).expect("figures are JSON") + "\n";
-    std::fs::write(repository().join("docs/results/scan.json"), text).expect("docs/results is there");
+    let mut figures = results::head("just bench-scan");
+    figures["rows"] = rows.into();
+    results::write("scan.json", &figures);
     ExitCode::SUCCESS
 }
 
@@ -231,60 +243,18 @@ fn build(world: &World, backend: Backend) -> ShardIndex {
         embedding: UnitVector::normalize(vector.to_vec()).expect("a direction"),
     };
     let ads = world.flat.chunks_exact(world.dimension).enumerate().map(ad).collect();
-    let settings = IndexSettings {
-        backend,
-        exact_below_ads: 0,
-        degree: 32,
-        build_list: 100,
-        alpha: 1.2,
-        target_recall: 0.95,
-        threads: 2,
-    };
+    let settings = IndexSettings { backend, exact_below_ads: 0, threads: 2, ..IndexSettings::default() };
     ShardIndex::build(world.dimension, ads, &settings, &mut |_| ControlFlow::Continue(())).expect("ads are good")
 }
 
 /// CPU time of this thread for one query, in microseconds.
 fn cpu_us(world: &World, turns: usize, mut work: impl FnMut()) -> f64 {
-    let before = cpu_ns();
+    let before = cpu_of_thread();
     (0..turns).for_each(|_| work());
-    (cpu_ns() - before) / 1e3 / (turns * world.queries.len()) as f64
-}
-
-fn cpu_ns() -> f64 {
-    let times = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux counts it");
-    times.split(' ').next().and_then(|ns| ns.parse().ok()).expect("a number")
-}
-
-fn median(figures: &[f64]) -> f64 {
-    let mut figures = figures.to_vec();
-    figures.sort_by(f64::total_cmp);
-    figures[figures.len() / 2]
+    (cpu_of_thread() - before) * 1e6 / (turns * world.queries.len()) as f64
 }
 
 fn row(name: &str, mean: &BTreeMap<&str, f64>, figures: &Figures) -> Value {
     let round = |round: usize| figures.iter().map(|(name, us)| (*name, us[round])).collect::<BTreeMap<_, _>>();
     json!({ "name": name, "mean": mean, "seeds": (0..ROUNDS).map(round).collect::<Vec<_>>() })
-}
-
-fn report(rows: Vec<Value>) -> Value {
-    let git = Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).output();
-    let commit = git.ok().filter(|done| done.status.success());
-    let processors = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = processors.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    json!({
-        "command": "just bench-scan",
-        "commit": commit.map_or_else(String::new, |done| String::from_utf8_lossy(&done.stdout).trim().to_owned()),
-        "machine": format!("{cores} cores of {}, {}", model.map_or("", |(_, name)| name), std::env::consts::ARCH),
-        "rows": rows,
-    })
-}
-
-fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-fn say(line: &str) {
-    // Whoever closed the output wants the file.
-    drop(writeln!(std::io::stdout(), "{line}"));
 }

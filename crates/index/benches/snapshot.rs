@@ -5,10 +5,8 @@
 //! load of the machine.
 
 use std::fmt;
-use std::io::Write as _;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -20,6 +18,14 @@ use turret_retrieval::ids::AdId;
 use turret_retrieval::item::{Ad, Attribute};
 use turret_retrieval::revision::Revision;
 use turret_retrieval::vector::UnitVector;
+
+use self::process::cpu_of_process;
+use self::results::say;
+
+#[path = "measuring/process.rs"]
+mod process;
+#[path = "measuring/results.rs"]
+mod results;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -42,14 +48,9 @@ fn main() {
             json!({ "name": format!("{ads} ads"), "mean": mean, "seeds": [mean] })
         })
         .collect();
-    let report = json!({
-        "command": "just bench-snapshot", "commit": told("git", &["rev-parse", "--short", "HEAD"]),
-        "machine": told("sh", &["-c", "echo $(nproc) cores of $(grep -m1 'model name' /proc/cpuinfo | cut -d: -f2)"]),
-        "rows": rows,
-    });
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/results/snapshot.json");
-    let text = serde_json::to_string_pretty(&report).expect("figures are JSON");
-    std::fs::write(path, text + "\n").expect("the results can be written");
+    let mut figures = results::head("just bench-snapshot");
+    figures["rows"] = rows.into();
+    results::write("snapshot.json", &figures);
 }
 
 fn measure(ads: usize) -> Value {
@@ -143,15 +144,7 @@ fn beside_changes<T>(index: &ShardIndex, ads: usize, first: u64, work: impl FnOn
 
 fn settings() -> IndexSettings {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    IndexSettings {
-        backend: Backend::DiskAnn,
-        exact_below_ads: 40_000,
-        degree: 32,
-        build_list: 100,
-        alpha: 1.2,
-        target_recall: 0.95,
-        threads,
-    }
+    IndexSettings { backend: Backend::DiskAnn, threads, ..IndexSettings::default() }
 }
 
 fn world(ads: usize) -> Vec<ShardAd> {
@@ -178,29 +171,13 @@ fn row(random: &mut ChaCha8Rng, ad: usize) -> ShardAd {
 
 /// What `work` gives, its seconds, and those that the process had a processor.
 fn timed<T>(work: impl FnOnce() -> T) -> (T, [f64; 2]) {
-    let (begun, before) = (Instant::now(), cpu_s());
+    let (begun, before) = (Instant::now(), cpu_of_process());
     let result = work();
-    (result, [begun.elapsed().as_secs_f64(), cpu_s() - before])
-}
-
-/// Of the process, all threads: user and system time are the 12th and 13th fields behind the name, in hundredths.
-fn cpu_s() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux tells");
-    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
-    fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
+    (result, [begun.elapsed().as_secs_f64(), cpu_of_process() - before])
 }
 
 /// Of the last minute.
 fn load() -> f64 {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split_whitespace().next().and_then(|load| load.parse().ok()).unwrap_or(f64::NAN)
-}
-
-fn told(program: &str, arguments: &[&str]) -> String {
-    let told = Command::new(program).args(arguments).output();
-    told.map(|told| String::from_utf8_lossy(&told.stdout).trim().to_owned()).unwrap_or_default()
-}
-
-fn say(line: &str) {
-    writeln!(std::io::stdout(), "{line}").expect("standard output is open");
 }

@@ -33,15 +33,7 @@ pub(crate) fn unit(components: &[f32]) -> UnitVector {
 
 /// Whatever the filter leaves is searched in the graph, where the backend is one.
 pub(crate) fn settings(backend: Backend) -> IndexSettings {
-    IndexSettings {
-        backend,
-        exact_below_ads: 0,
-        degree: 32,
-        build_list: 100,
-        alpha: 1.2,
-        target_recall: 0.95,
-        threads: 2,
-    }
+    IndexSettings { backend, exact_below_ads: 0, threads: 2, ..IndexSettings::default() }
 }
 
 /// Unit vectors around `clusters` random centres, one cluster after the other in turn.

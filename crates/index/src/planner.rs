@@ -24,6 +24,19 @@ pub enum Plan {
     Graph,
 }
 
+impl Plan {
+    /// As answers and metrics name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::ExactPostings => "exact_postings",
+            Self::PostFilter => "post_filter",
+            Self::AdaptiveList => "adaptive_list",
+            Self::Graph => "graph",
+        }
+    }
+}
+
 /// What to do, with the length of the candidate list where the graph is walked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {

@@ -30,3 +30,18 @@ pub struct IndexSettings {
     /// Threads that build the graph; 0 counts as 1. One thread makes the same graph every time.
     pub threads: usize,
 }
+
+/// What a node has where its configuration says nothing else; one thread.
+impl Default for IndexSettings {
+    fn default() -> Self {
+        Self {
+            backend: Backend::Auto,
+            exact_below_ads: 40_000,
+            degree: 32,
+            build_list: 100,
+            alpha: 1.2,
+            target_recall: 0.95,
+            threads: 1,
+        }
+    }
+}

@@ -55,15 +55,7 @@ fn generation() -> (Manifest, Vec<Vec<ShardAd>>) {
 }
 
 fn load(ads: &[ShardAd]) -> ShardIndex {
-    let settings = IndexSettings {
-        backend: Backend::Exact,
-        exact_below_ads: 1_000,
-        degree: 8,
-        build_list: 16,
-        alpha: 1.2,
-        target_recall: 0.95,
-        threads: 1,
-    };
+    let settings = IndexSettings { backend: Backend::Exact, ..IndexSettings::default() };
     ShardIndex::build(DIMENSION, ads.to_vec(), &settings, &mut |_| ControlFlow::Continue(())).unwrap()
 }
 

@@ -9,6 +9,8 @@ use turret_retrieval::ids::AdId;
 use turret_retrieval::item::{Ad, Attribute};
 use turret_retrieval::vector::UnitVector;
 
+use super::around::Around;
+
 pub(crate) const DIMENSION: usize = 64;
 /// For each centre, about.
 const ADS_PER_CLUSTER: usize = 100;
@@ -28,12 +30,9 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(ads: usize, queries: usize) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(1);
-        let centres: Vec<Vec<f32>> = (0..ads.div_ceil(ADS_PER_CLUSTER)).map(|_| normal(&mut random)).collect();
-        let near = |random: &mut ChaCha8Rng| {
-            let centre = &centres[random.random_range(0..centres.len())];
-            let vector = centre.iter().zip(normal(random)).map(|(x, noise)| x + NOISE * noise).collect();
-            UnitVector::normalize(vector).expect("a direction")
-        };
+        let centres = ads.div_ceil(ADS_PER_CLUSTER);
+        let around = Around::new(&mut random, centres, DIMENSION, NOISE);
+        let near = |random: &mut ChaCha8Rng| around.centre(random.random_range(0..centres), random);
         let mut flat = || (0..ads).flat_map(|_| near(&mut random).as_slice().to_vec()).collect();
         let versions = [flat(), flat()];
         let queries = (0..queries).map(|_| near(&mut random)).collect();
@@ -69,9 +68,4 @@ impl World {
 
 pub(crate) fn id(ad: u32) -> AdId {
     AdId::from(u64::from(ad))
-}
-
-fn normal(random: &mut ChaCha8Rng) -> Vec<f32> {
-    // The sum of 12 uniform numbers is near enough to normal.
-    (0..DIMENSION).map(|_| (0..12).map(|_| random.random::<f32>()).sum::<f32>() - 6.0).collect()
 }

@@ -13,6 +13,8 @@ use turret_retrieval::ids::AdId;
 use turret_retrieval::item::{Ad, Attribute};
 use turret_retrieval::vector::{UnitVector, dot};
 
+use super::around::Around;
+
 pub(crate) const DIMENSION: usize = 64;
 /// Ads for each centre, about.
 const ADS_PER_CLUSTER: usize = 100;
@@ -52,12 +54,9 @@ impl World {
     /// `ads` ads and the queries, from a seed.
     pub(crate) fn new(ads: usize) -> (Self, Vec<ShardAd>) {
         let mut random = ChaCha8Rng::seed_from_u64(1);
-        let centres: Vec<Vec<f32>> = (0..ads.div_ceil(ADS_PER_CLUSTER)).map(|_| normal(&mut random)).collect();
-        let near = |random: &mut ChaCha8Rng| {
-            let centre = &centres[random.random_range(0..centres.len())];
-            let vector = centre.iter().zip(normal(random)).map(|(x, noise)| x + NOISE * noise).collect();
-            UnitVector::normalize(vector).expect("a direction")
-        };
+        let centres = ads.div_ceil(ADS_PER_CLUSTER);
+        let around = Around::new(&mut random, centres, DIMENSION, NOISE);
+        let near = |random: &mut ChaCha8Rng| around.centre(random.random_range(0..centres), random);
         let vectors: Vec<UnitVector> = (0..ads).map(|_| near(&mut random)).collect();
         let queries: Vec<UnitVector> = (0..QUERIES).map(|_| near(&mut random)).collect();
         let ranks: Vec<Vec<u32>> = queries.iter().map(|query| ranks(query, &vectors)).collect();
@@ -96,9 +95,4 @@ fn ranks(query: &UnitVector, vectors: &[UnitVector]) -> Vec<u32> {
     let mut ranks = vec![0; vectors.len()];
     (0..).zip(order).for_each(|(rank, ad)| ranks[ad] = rank);
     ranks
-}
-
-fn normal(random: &mut ChaCha8Rng) -> Vec<f32> {
-    // The sum of 12 uniform numbers is near enough to normal.
-    (0..DIMENSION).map(|_| (0..12).map(|_| random.random::<f32>()).sum::<f32>() - 6.0).collect()
 }

@@ -6,8 +6,10 @@ use std::time::Instant;
 use turret_index::{Found, ShardIndex};
 
 use super::curve::{Cost, Point};
-use super::ours::{ads, cpu_of_thread, number, search, settings};
+use super::ours::{ads, number, search, settings};
 use super::peer::Built;
+use super::process::cpu_of_process;
+use super::thread::cpu_of_thread;
 use super::{THREADS, World};
 
 /// The index of a whole world, with what it cost.
@@ -61,12 +63,4 @@ pub(crate) fn run_twice(index: &ShardIndex, world: &World, k: usize, list: usize
 fn a_query(world: &World, turns: usize, cpu_s: f64, wall_s: f64) -> Cost {
     let queries = (turns * world.queries.len()) as f64;
     Cost { cpu_us: cpu_s * 1e6 / queries, wall_us: wall_s * 1e6 / queries }
-}
-
-/// CPU time of this process so far, in seconds.
-pub(crate) fn cpu_of_process() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux tells");
-    let fields: Vec<&str> = stat.rsplit(") ").next().expect("a name").split(' ').collect();
-    // In hundredths of a second on every machine that Linux runs on today.
-    (fields[11].parse::<f64>().expect("ticks") + fields[12].parse::<f64>().expect("ticks")) / 100.0
 }

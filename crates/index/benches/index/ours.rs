@@ -13,15 +13,8 @@ use super::{BUILD_LIST, DEGREE, World};
 pub(crate) const SCAN: usize = 0;
 
 pub(crate) fn settings(threads: usize) -> IndexSettings {
-    IndexSettings {
-        backend: Backend::DiskAnn,
-        exact_below_ads: 0,
-        degree: DEGREE,
-        build_list: BUILD_LIST,
-        alpha: 1.2,
-        target_recall: 0.95,
-        threads,
-    }
+    let (degree, build_list) = (DEGREE, BUILD_LIST);
+    IndexSettings { backend: Backend::DiskAnn, degree, build_list, threads, ..IndexSettings::default() }
 }
 
 pub(crate) fn ads(world: &World, rows: impl Iterator<Item = usize>) -> Vec<ShardAd> {
@@ -46,10 +39,4 @@ pub(crate) fn search(index: &ShardIndex, vector: &UnitVector, k: usize, list: us
 
 pub(crate) fn number(ad: &AdId) -> u32 {
     ad.as_str().parse().expect("ids are numbers")
-}
-
-/// CPU time of this thread so far, in seconds.
-pub(crate) fn cpu_of_thread() -> f64 {
-    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux tells");
-    stat.split(' ').next().and_then(|ns| ns.parse::<f64>().ok()).expect("nanoseconds first") / 1e9
 }

@@ -11,9 +11,11 @@ use turret_index::{Found, ShardIndex};
 use turret_retrieval::merge::merge;
 
 use super::curve::{Cost, Point, reach};
-use super::figures::{self, Row, median};
-use super::worlds::{self, World};
-use super::{KS, LISTS, ROUNDS, TARGETS, THREADS, TRUTH_K, ours, progress, say};
+use super::embeddings::World;
+use super::figures::{self, Row};
+use super::median::median;
+use super::thread::cpu_of_thread;
+use super::{KS, LISTS, ROUNDS, TARGETS, THREADS, TRUTH_K, ours, progress, say, worlds};
 
 const SIZES: [usize; 5] = [10_000, 30_000, 100_000, 300_000, 1_000_000];
 const SHARDS: [usize; 4] = [1, 2, 4, 8];
@@ -135,7 +137,7 @@ impl Sharded {
     fn pass(&self, k: usize, list: usize) -> Pass {
         let (mut hits, mut slowest, mut distances) = (0, 0.0, 0);
         let queries = self.world.queries.len();
-        let before = ours::cpu_of_thread();
+        let before = cpu_of_thread();
         let clock = std::time::Instant::now();
         for query in 0..queries {
             let (found, seconds, own) = self.ask(query, k, list);
@@ -145,7 +147,7 @@ impl Sharded {
             slowest += shards.iter().copied().fold(0.0, f64::max) + merge[0];
             distances += own;
         }
-        let (cpu, wall) = (ours::cpu_of_thread() - before, clock.elapsed().as_secs_f64());
+        let (cpu, wall) = (cpu_of_thread() - before, clock.elapsed().as_secs_f64());
         let queries = queries as f64;
         Pass {
             recall: hits as f64 / (k as f64 * queries),

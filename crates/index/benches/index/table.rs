@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::curve::Cost;
-use super::figures::{Row, median};
+use super::figures::Row;
+use super::median::median;
 use super::{Best, Contender, Curves, Library, Measured, group, say};
 
 /// What every index cost to build.

@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
 
-use super::worlds::World;
+use super::embeddings::World;
 
 /// A flat index that faiss searches. Ends with its standard input.
 pub(crate) struct Faiss {

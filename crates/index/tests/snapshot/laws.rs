@@ -21,15 +21,7 @@ const HEADER_BYTES: usize = 64;
 const ENTRY_BYTES: usize = 32;
 
 pub(crate) fn settings() -> IndexSettings {
-    IndexSettings {
-        backend: Backend::DiskAnn,
-        exact_below_ads: 0,
-        degree: 8,
-        build_list: 16,
-        alpha: 1.2,
-        target_recall: 0.95,
-        threads: 1,
-    }
+    IndexSettings { backend: Backend::DiskAnn, degree: 8, build_list: 16, ..IndexSettings::default() }
 }
 
 fn unit(seed: u32) -> UnitVector {
