@@ -53,6 +53,8 @@ pub(super) fn write(
     let k_exact = centroids.as_ref().and(KS.last()).map_or(k, |k| (*k).min(total.max(1) as usize));
     let mut found: Vec<Vec<Vec<(Hit, ())>>> = queries.iter().map(|_| Vec::new()).collect();
     let mut exact: Vec<Vec<(Hit, ShardId)>> = queries.iter().map(|_| Vec::new()).collect();
+    // Half are measured with, and the recall is that of all.
+    let chosen: Vec<UnitVector> = queries.iter().step_by(2).cloned().collect();
     let (mut before, mut calibrations, mut index_bytes) = (0, Vec::new(), 0);
     for (shard, ads) in (0u32..).map(ShardId).zip(shards) {
         let count = ads.len() as u64;
@@ -61,8 +63,6 @@ pub(super) fn write(
             Stage::Graph => observe(Step::Index(before + progress.done, total)),
         };
         let index = ShardIndex::build(publication.model.dimension(), ads, publication.index, &mut go_on)?;
-        // Half are measured with, and the recall is that of all.
-        let chosen: Vec<UnitVector> = queries.iter().step_by(2).cloned().collect();
         calibrations.push(index.calibrate(&chosen)?);
         index_bytes += index.stats().bytes() as u64;
         // A node replays all pauses, which are not built in.
