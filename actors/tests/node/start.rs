@@ -87,9 +87,9 @@ fn a_manifest_that_is_none_is_refused_with_the_file_and_the_rule() {
     let sound = fs::read_to_string(&manifest).unwrap();
     check("", "EOF");
     check(&sound[..sound.len() / 2], "EOF");
-    check(&sound.replace("\"format\": 3", "\"format\": 1"), "format: is not one that this build reads");
+    check(&sound.replace("\"format\": 4", "\"format\": 1"), "format: is not one that this build reads");
     check(&sound.replace("shards/0001.shard", "../0001.shard"), "must stay inside the generation's directory");
-    check(&sound.replace("\"format\": 3", "\"surprise\": 1"), "unknown field");
+    check(&sound.replace("\"format\": 4", "\"surprise\": 1"), "unknown field");
     check(&sound.replace("\"dimension\": 16", "\"dimension\": 0"), "dimension: is not in 1..=4096");
     check(&format!("{sound}{}", " ".repeat(4 << 20)), "is larger than 4194304 bytes");
     fs::write(&manifest, &sound).unwrap();

@@ -64,6 +64,13 @@ fn measure(ads: usize) -> Vec<Value> {
         let (k, list, recall, distances) = (point.k, point.list, point.recall, point.distances);
         say(&format!("  k {k}: list {list}, recall {recall:.4}, {distances} distances"));
     }
+    if let Some(reach) = &calibration.reach {
+        say(&format!("looks into {} cells:", reach.cells));
+        for point in &reach.points {
+            let (k, share, recall, cells, rows) = (point.k, point.share, point.recall, point.cells, point.rows);
+            say(&format!("  k {k}: {share:.2} of the radius, recall {recall:.4}, {cells} cells of {rows} rows"));
+        }
+    }
     say("\n| filter | share | recall@100 | CPU µs | scan, CPU µs | / scan | / unfiltered | distances | plans |");
     say("|---|---|---|---|---|---|---|---|---|");
     let mut rows = Vec::new();

@@ -4,6 +4,7 @@
 //! row and query lie, is scored in `f32`. So the answer is that of scoring every row, to the bit.
 
 use std::cmp::Ordering;
+use std::ops::RangeInclusive;
 
 use roaring::RoaringBitmap;
 #[cfg(test)]
@@ -111,37 +112,139 @@ fn scan_by(
     k: usize,
     stop: &dyn Fn() -> bool,
 ) -> Scanned {
-    let mut wanted: Vec<Wanted<'_>> = queries.iter().map(|query| Wanted::new(query, k)).collect();
-    let mut masks = rows.map_or_else(|| Masks::of_all(vectors.len()), Masks::of).peekable();
-    let (mut blocks, mut stopped_at) = (0, None);
-    while let Some((at, mask)) = masks.next() {
-        blocks += 1;
-        if blocks % BLOCKS_BETWEEN_STOPS == 0 && stop() {
-            let first = (at * BLOCK_ROWS) as u32;
-            stopped_at = Some(rows.map_or(u64::from(first), |rows| rows.range_cardinality(..first)));
-            break;
+    let mut scan = Scan { processor, ..Scan::new(vectors, queries, k) };
+    let stopped_at = scan.over(rows, stop);
+    Scanned { best: scan.finish(), stopped_at }
+}
+
+/// A scan of one part of the rows after the other, no row twice.
+pub(crate) struct Scan<'a> {
+    processor: Processor,
+    vectors: &'a Vectors,
+    wanted: Vec<Wanted<'a>>,
+    /// Rows that are yet to be scored one by one.
+    single: Vec<u32>,
+}
+
+impl<'a> Scan<'a> {
+    pub(crate) fn new(vectors: &'a Vectors, queries: &[&'a [f32]], k: usize) -> Self {
+        let wanted = queries.iter().map(|query| Wanted::new(query, k)).collect();
+        Self { processor: Processor::detect(), vectors, wanted, single: Vec::with_capacity(TOGETHER_SINGLE) }
+    }
+
+    /// Compares `rows`, or all, at the latest as it is finished; how many were compared, where `stop` had it end before all were.
+    pub(crate) fn over(&mut self, rows: Option<&RoaringBitmap>, stop: &dyn Fn() -> bool) -> Option<u64> {
+        let mut masks = rows.map_or_else(|| Masks::of_all(self.vectors.len()), Masks::of).peekable();
+        let (mut blocks, mut stopped_at) = (0, None);
+        while let Some((at, mask)) = masks.next() {
+            blocks += 1;
+            if blocks % BLOCKS_BETWEEN_STOPS == 0 && stop() {
+                let first = (at * BLOCK_ROWS) as u32;
+                stopped_at = Some(rows.map_or(u64::from(first), |rows| rows.range_cardinality(..first)));
+                break;
+            }
+            self.compare_block(at, &mask, masks.peek());
         }
-        let (block, first) = (vectors.block(at), (at * BLOCK_ROWS) as u32);
-        if is_read_whole(block, &mask) {
-            let next = masks.peek().map(|(at, mask)| (vectors.block(*at), mask));
+        stopped_at
+    }
+
+    /// Compares those of `rows` that lie in `range`, at the latest as it is finished; how many these are.
+    pub(crate) fn over_range(&mut self, rows: &RoaringBitmap, range: RangeInclusive<u32>) -> u64 {
+        let (mut masks, mut compared) = (Masks::of_range(rows, range).peekable(), 0);
+        while let Some((at, mask)) = masks.next() {
+            compared += u64::from(mask.iter().map(|rows| rows.count_ones()).sum::<u32>());
+            self.compare_block(at, &mask, masks.peek());
+        }
+        compared
+    }
+
+    /// Compares the rows of a block that `mask` has; `next` comes then.
+    fn compare_block(&mut self, at: usize, mask: &Mask, next: Option<&(usize, Mask)>) {
+        let (block, first) = (self.vectors.block(at), (at * BLOCK_ROWS) as u32);
+        if is_read_whole(block, mask) {
+            let next = next.map(|(at, mask)| (self.vectors.block(*at), mask));
             let next = next.filter(|(next, mask)| is_read_whole(next, mask));
             let ahead = next.map_or(&[][..], |(next, _)| next.codes().lines());
             let tiles = 0..block.codes().tiles();
-            compare(processor, vectors, Span { block, first, tiles, ahead }, &mask, &mut wanted);
-            continue;
+            self.compare(Span { block, first, tiles, ahead }, mask);
+            return;
         }
         for (tile, rows) in mask.iter().enumerate().filter(|(_, rows)| **rows != 0) {
             if rows.count_ones() < CODES_FROM {
-                score(block, first + (tile * TILE_ROWS) as u32, tile, *rows, &mut wanted);
+                self.score_soon(first + (tile * TILE_ROWS) as u32, *rows);
             } else {
-                let tiles = tile..tile + 1;
-                compare(processor, vectors, Span { block, first, tiles, ahead: &[] }, &mask, &mut wanted);
+                self.compare(Span { block, first, tiles: tile..tile + 1, ahead: &[] }, mask);
             }
         }
     }
-    let finish = |wanted: Wanted<'_>| wanted.sieve.finish(|row| dot(wanted.query, vectors.row(row)));
-    Scanned { best: wanted.into_iter().map(finish).collect(), stopped_at }
+
+    /// What a row must score to be among the best for the first query, by what is compared already, but for a few of the latest.
+    pub(crate) fn floor(&mut self) -> f32 {
+        self.wanted.first_mut().map_or(f32::INFINITY, |wanted| wanted.sieve.tightened())
+    }
+
+    /// The best rows for each query, best first.
+    pub(crate) fn finish(mut self) -> Vec<Vec<ScoredRow>> {
+        self.score();
+        let vectors = self.vectors;
+        let finish = |wanted: Wanted<'_>| {
+            wanted.sieve.finish(|rows| vectors.fetch(rows), |row| dot(wanted.query, vectors.row(row)))
+        };
+        self.wanted.into_iter().map(finish).collect()
+    }
+
+    /// Offers the rows of `mask` in a span to every query, by their codes.
+    fn compare(&mut self, span: Span<'_>, mask: &Mask) {
+        let (processor, vectors) = (self.processor, self.vectors);
+        let (four, rest) = self.wanted.as_chunks_mut::<TOGETHER>();
+        four.iter_mut().for_each(|wanted| compare_to(processor, vectors, &span, mask, wanted));
+        rest.iter_mut().for_each(|wanted| compare_to(processor, vectors, &span, mask, std::array::from_mut(wanted)));
+    }
+
+    /// Has the `rows` of the tile that begins with `first` scored, with others.
+    fn score_soon(&mut self, first: u32, mut rows: u64) {
+        while rows != 0 {
+            self.single.push(first + rows.trailing_zeros());
+            rows &= rows - 1;
+            if self.single.len() == TOGETHER_SINGLE {
+                self.score();
+            }
+        }
+    }
+
+    /// Offers rows to every query by their scores. They lie anywhere, and all are waited for at once.
+    fn score(&mut self) {
+        self.vectors.fetch(&self.single);
+        for row in self.single.drain(..) {
+            let vector = self.vectors.row(row);
+            for wanted in &mut self.wanted {
+                let (query, score) = (wanted.query, dot(wanted.query, vector));
+                let between = Between { row, lower: score, upper: score };
+                wanted.sieve.offer(between, |row| dot(query, self.vectors.row(row)));
+            }
+        }
+    }
 }
+
+/// What each row scores for `query` at most, by its codes.
+pub(crate) fn at_most(vectors: &Vectors, query: &[f32]) -> Vec<f32> {
+    let (processor, wanted) = (Processor::detect(), Wanted::new(query, 1));
+    let mut scores = Vec::with_capacity(vectors.len());
+    for at in 0..vectors.len().div_ceil(BLOCK_ROWS) {
+        let codes = vectors.block(at).codes();
+        let (lines, scales) = codes.tiles_at(0..codes.tiles());
+        let mut answers = [[Answer::NONE; 1]; BLOCK_ROWS / TILE_ROWS];
+        let answers = &mut answers[..codes.tiles()];
+        processor.ask(Tiles { lines, scales, ahead: &[] }, &[wanted.ask(codes.limits())], answers);
+        let slack = above(wanted.slack(codes.limits()));
+        let left = vectors.len() - at * BLOCK_ROWS;
+        scores.extend(answers.iter().flat_map(|[answer]| answer.upper).take(left).map(|upper| upper + slack));
+    }
+    scores
+}
+
+/// Rows that are scored one by one, together.
+const TOGETHER_SINGLE: usize = 32;
 
 /// Rows of a tile from which on all of its codes are read; fewer are scored one by one.
 const CODES_FROM: u32 = 8;
@@ -223,13 +326,6 @@ fn below(x: f64) -> f32 {
     (x as f32).next_down()
 }
 
-/// Offers the rows of `mask` in a span to every query, by their codes.
-fn compare(processor: Processor, vectors: &Vectors, span: Span<'_>, mask: &Mask, wanted: &mut [Wanted<'_>]) {
-    let (four, rest) = wanted.as_chunks_mut::<TOGETHER>();
-    four.iter_mut().for_each(|wanted| compare_to(processor, vectors, &span, mask, wanted));
-    rest.iter_mut().for_each(|wanted| compare_to(processor, vectors, &span, mask, std::array::from_mut(wanted)));
-}
-
 fn compare_to<const N: usize>(
     processor: Processor,
     vectors: &Vectors,
@@ -265,16 +361,6 @@ fn compare_to<const N: usize>(
                 wanted.sieve.offer(between, |row| dot(query, vectors.row(row)));
             }
         }
-    }
-}
-
-/// Offers the `rows` of a tile to every query, by their scores.
-fn score(block: &Block, first: u32, tile: usize, mut rows: u64, wanted: &mut [Wanted<'_>]) {
-    while rows != 0 {
-        let lane = rows.trailing_zeros();
-        rows &= rows - 1;
-        let row = block.row(tile * TILE_ROWS + lane as usize);
-        wanted.iter_mut().for_each(|wanted| wanted.sieve.push(first + lane, dot(wanted.query, row)));
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! magic       8 bytes   "TURRETSH"
-//! version     u32       2
+//! version     u32       3
 //! dimension   u32
 //! ads         u64
 //! bytes       u64       length of the file
@@ -27,6 +27,7 @@
 //! | 7 | graph | optional: what made it, its start, and the edges of each row |
 //! | 8 | probes | queries with their exact answers, and a digest of what must come out of the file |
 //! | 9 | calibration | optional: what was measured of that graph, and how many ads have come since |
+//! | 10 | cells | optional: u32 `[ads]`, the number of each row's cell of rows that lie together |
 //!
 //! Rows are the ads that are there, live or paused, without a hole. Numbers are little-endian, checksums 64 bits of XXH3. All
 //! sections that are not optional must be there, so that the length of the file bounds the rows and every length in it; nothing
@@ -53,7 +54,7 @@ pub use source::Origin;
 pub(crate) use source::{StoredGraph, read};
 
 const MAGIC: [u8; 8] = *b"TURRETSH";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 const HEADER_BYTES: usize = 64;
 /// Where the checksum of header and table stands.
 const CHECKSUM_AT: usize = 40;
@@ -78,10 +79,11 @@ pub(crate) enum Kind {
     Graph,
     Probes,
     Calibration,
+    Cells,
 }
 
 impl Kind {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Position,
         Self::Vectors,
         Self::Ids,
@@ -91,6 +93,7 @@ impl Kind {
         Self::Graph,
         Self::Probes,
         Self::Calibration,
+        Self::Cells,
     ];
 
     fn number(self) -> u32 {
@@ -102,7 +105,7 @@ impl Kind {
     }
 
     fn is_optional(self) -> bool {
-        matches!(self, Self::Graph | Self::Calibration)
+        matches!(self, Self::Graph | Self::Calibration | Self::Cells)
     }
 
     fn name(self) -> &'static str {
@@ -116,6 +119,7 @@ impl Kind {
             Self::Graph => "graph",
             Self::Probes => "probes",
             Self::Calibration => "calibration",
+            Self::Cells => "cells",
         }
     }
 }

@@ -7,6 +7,7 @@
 
 mod attributes;
 mod blocks;
+mod cells;
 mod change;
 mod clusters;
 mod exact;
@@ -14,7 +15,6 @@ mod exact;
 mod fixtures;
 mod format;
 mod graph;
-mod near;
 mod planner;
 mod rows;
 mod search;

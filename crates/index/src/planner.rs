@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 use turret_retrieval::calibration::{Calibration, LIST_MAX};
 
+use crate::cells::{Look, NEAR_CELLS};
 use crate::settings::{Backend, IndexSettings};
 
 /// How a shard was searched.
@@ -22,6 +23,8 @@ pub enum Plan {
     AdaptiveList,
     /// The graph was walked.
     Graph,
+    /// Of the cells of rows that lie together those near the query were looked into, and what passes there compared.
+    NearestCells,
 }
 
 impl Plan {
@@ -33,15 +36,20 @@ impl Plan {
             Self::PostFilter => "post_filter",
             Self::AdaptiveList => "adaptive_list",
             Self::Graph => "graph",
+            Self::NearestCells => "nearest_cells",
         }
     }
 }
 
 /// What to do, with the length of the candidate list where the graph is walked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Step {
     Scan,
-    Walk { list: usize },
+    Walk {
+        list: usize,
+    },
+    /// Look into the nearest cells.
+    Look(Look),
 }
 
 /// What to do after a walk.
@@ -61,15 +69,21 @@ pub(crate) struct Costs {
     pub(crate) posting: f64,
     /// To find a row of a filter where many pass, and all rows are read.
     pub(crate) masked: f64,
+    /// To look into a cell, without its rows.
+    pub(crate) look: f64,
+    /// To know of a cell how near it is.
+    pub(crate) cell: f64,
 }
 
 impl Costs {
     /// By `just bench-filters`, of 200,000 ads of 64 values.
-    pub(crate) const MEASURED: Self = Self { distance: 50.0, posting: 13.0, masked: 2.0 };
+    pub(crate) const MEASURED: Self = Self { distance: 40.0, posting: 10.0, masked: 2.0, look: 60.0, cell: 3.0 };
 }
 
 /// A walk for a filter that is expected to cost more than so much of the scan is not begun: another may have to follow it.
 const WORTH: f64 = 0.5;
+/// Cells are not looked into for a rank beyond so many times the largest that was measured.
+const MEASURED_TIMES: f64 = 8.0;
 /// The rank of the last hit of a filter varies by the root of the hits; a list has room for so many times that.
 const SPREAD: f64 = 1.5;
 
@@ -106,7 +120,7 @@ pub(crate) struct Walked<'a> {
     pub(crate) calibration: &'a Calibration,
 }
 
-/// Of a fair sample of the shard, the rows nearest to the query, and how many of them pass the filter.
+/// Some hundred rows near the query, and how many of them pass the filter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Near {
     pub(crate) rows: u32,
@@ -130,7 +144,7 @@ pub(crate) struct Met {
 impl Near {
     /// The share of the rows near the query that pass, not to be taken for too large; `overall` is that of all rows.
     ///
-    /// Where the sample does not contradict it, that is `overall`.
+    /// Where they do not contradict it, that is `overall`.
     pub(crate) fn rate(self, overall: f64) -> f64 {
         if self.passing == 0 {
             return 0.0;
@@ -138,7 +152,7 @@ impl Near {
         let rows = f64::from(self.rows);
         let deviation = |rate: f64| (rate * (1.0 - rate).max(0.0) / rows).sqrt();
         let near = f64::from(self.passing) / rows;
-        if near >= overall - 1.5 * deviation(overall) && near <= overall + 2.0 * deviation(overall) {
+        if near >= overall - 2.0 * deviation(overall) && near <= overall + 2.0 * deviation(overall) {
             return overall;
         }
         (near - deviation(near)).max(0.0)
@@ -161,26 +175,58 @@ impl Planner {
         }
     }
 
-    /// How to find the best `k` ads. `near` is asked only where the answer depends on it, and by a filter.
+    /// How to find the best `k` ads, at the least cost. `near` is asked only where the answer depends on it, and by a filter.
     pub(crate) fn plan(&self, extent: &Extent<'_>, near: impl FnOnce() -> Near) -> Step {
-        self.walk(extent, near).map_or(Step::Scan, |list| Step::Walk { list })
+        let Some(graph) = extent.graph else { return Step::Scan };
+        let shown = self.shown(extent, graph);
+        let Some(passing) = extent.passing else {
+            let walk = self.walk(extent, graph, shown);
+            return walk.filter(|(cost, _)| *cost <= self.budget(extent)).map_or(Step::Scan, |(_, step)| step);
+        };
+        let scan = self.scan(extent);
+        // Were all near the query to pass.
+        let least = [self.walk(extent, graph, shown), self.look(extent, graph, 1.0)];
+        let looking = NEAR_CELLS as f64 * self.costs.look;
+        if least.iter().flatten().all(|(cost, _)| cost + looking > WORTH * scan) {
+            return Step::Scan;
+        }
+        let rate = near().rate(passing as f64 / extent.ads.max(1) as f64);
+        let walk = self.walk(extent, graph, rate * shown).filter(|(cost, _)| *cost <= WORTH * scan);
+        let look = self.look(extent, graph, rate).filter(|(cost, _)| *cost <= scan);
+        let cheapest = walk.into_iter().chain(look).min_by(|a, b| a.0.total_cmp(&b.0));
+        cheapest.map_or(Step::Scan, |(_, step)| step)
     }
 
-    fn walk(&self, extent: &Extent<'_>, near: impl FnOnce() -> Near) -> Option<usize> {
-        let graph = extent.graph?;
-        let rows = extent.passing.unwrap_or(extent.ads);
-        let overall = rows as f64 / extent.ads.max(1) as f64;
-        // What is met and may not be found takes room in the list too.
-        let shown = extent.ads as f64 / graph.rows.max(extent.ads).max(1) as f64;
-        // Were all near the query to pass.
-        let least = self.list(extent, graph, shown)?;
-        let list = match extent.passing {
-            None => least,
-            Some(_) if self.cost(graph, least) > WORTH * self.scan(extent) => return None,
-            Some(_) => self.list(extent, graph, near().rate(overall) * shown)?,
-        };
-        let worth = if extent.passing.is_some() { WORTH } else { 1.0 };
-        (self.cost(graph, list) <= worth * self.budget(extent)).then_some(list)
+    /// What is met and may not be found takes room in a list too.
+    fn shown(&self, extent: &Extent<'_>, graph: Walked<'_>) -> f64 {
+        extent.ads as f64 / graph.rows.max(extent.ads).max(1) as f64
+    }
+
+    fn walk(&self, extent: &Extent<'_>, graph: Walked<'_>, rate: f64) -> Option<(f64, Step)> {
+        self.list(extent, graph, rate).map(|list| (self.cost(graph, list), Step::Walk { list }))
+    }
+
+    /// A look into the cells that have the hits wanted where `rate` of the rows there pass.
+    fn look(&self, extent: &Extent<'_>, graph: Walked<'_>, rate: f64) -> Option<(f64, Step)> {
+        let (reach, costs) = (graph.calibration.reach.as_ref()?, self.costs);
+        let rank = (Self::rank(extent, rate) + extent.nearer) as f64;
+        let (looks, share) = (reach.looks(rank)?, reach.share(rank));
+        // Of what lies much further away nothing was measured.
+        if rank > MEASURED_TIMES * f64::from(reach.points.last()?.k) {
+            return None;
+        }
+        let rows = (looks.rows * rate * costs.posting).min(looks.rows);
+        let cost = reach.cells as f64 * costs.cell + looks.cells * costs.look + rows;
+        Some((cost, Step::Look(Look { expected: looks.cells, share })))
+    }
+
+    /// What to do instead of walks that did not do.
+    pub(crate) fn instead(&self, extent: &Extent<'_>, near: Near) -> Step {
+        let look = extent.graph.zip(extent.passing).and_then(|(graph, passing)| {
+            let rate = near.rate(passing as f64 / extent.ads.max(1) as f64);
+            self.look(extent, graph, rate)
+        });
+        look.filter(|(cost, _)| *cost <= self.scan(extent)).map_or(Step::Scan, |(_, step)| step)
     }
 
     /// What to do after a walk. The last hit wanted must lie at a rank that the list is calibrated for: then rows as near as
@@ -208,13 +254,17 @@ impl Planner {
 
     /// The list for the hits wanted where `rate` of what is met passes; absent where that is all there is, or more than any walk takes.
     fn list(&self, extent: &Extent<'_>, graph: Walked<'_>, rate: f64) -> Option<usize> {
-        let k = extent.k as f64;
-        let spread = if rate < 1.0 { SPREAD * (k * (1.0 - rate)).sqrt() } else { 0.0 };
-        let rank = ((k + spread) / rate).ceil().min(1e9) as usize;
-        let list = graph.calibration.list(rank + extent.nearer)?;
+        let list = graph.calibration.list(Self::rank(extent, rate) + extent.nearer)?;
         let rows = graph.rows.min(extent.passing.unwrap_or(extent.ads));
         // Nobody can stop a walk, and of longer lists nothing was measured.
         (list < rows && list <= LIST_MAX as usize).then_some(list)
+    }
+
+    /// How many rows must be met, of which `rate` pass, for the hits wanted, rather too many than too few.
+    fn rank(extent: &Extent<'_>, rate: f64) -> usize {
+        let k = extent.k as f64;
+        let spread = if rate < 1.0 { SPREAD * (k * (1.0 - rate)).sqrt() } else { 0.0 };
+        ((k + spread) / rate).ceil().min(1e9) as usize
     }
 
     /// What a walk costs.

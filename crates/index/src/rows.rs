@@ -8,6 +8,9 @@ use turret_retrieval::ids::AdId;
 use turret_retrieval::item::{Ad, Attribute, AttributeKind, Attributes};
 use turret_retrieval::vector::{UnitVector, VectorError};
 
+use crate::cells::divide;
+use crate::vectors::Vectors;
+
 /// The most ads in one shard.
 pub const ADS_MAX: usize = 1 << 30;
 /// The longest embedding, as in the manifest of a generation.
@@ -34,7 +37,7 @@ pub(crate) fn first_rows(count: u32) -> RoaringBitmap {
     rows
 }
 
-/// The ads of one shard, in ascending order of their ids; a position in this order is a *row*.
+/// The ads of one shard, in ascending order of their ids or by where they lie; a position in this order is a *row*.
 ///
 /// Ids are unique, every embedding has length 1, and one attribute name has one kind in all ads.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,6 +46,8 @@ pub(crate) struct ShardRows {
     pub(crate) vectors: Vec<f32>,
     pub(crate) ads: Vec<Ad>,
     pub(crate) kinds: BTreeMap<Box<str>, AttributeKind>,
+    /// The cell of each row, where rows are in the order of cells.
+    pub(crate) cell_of: Option<Vec<u32>>,
 }
 
 /// Why a vector is not a unit vector of the index's dimension.
@@ -111,6 +116,23 @@ pub enum RowsError {
 }
 
 impl ShardRows {
+    /// The same rows in another order: those that lie together follow each other.
+    pub(crate) fn arranged(self) -> Self {
+        let Self { dimension, vectors, ads, kinds, .. } = self;
+        let cells = divide(&Vectors::from_rows(dimension, &vectors), &first_rows(ads.len() as u32));
+        let mut moved: Vec<Option<Ad>> = ads.into_iter().map(Some).collect();
+        let (mut ads, mut arranged) = (Vec::with_capacity(moved.len()), Vec::with_capacity(vectors.len()));
+        let mut cell_of = Vec::with_capacity(moved.len());
+        for (cell, rows) in (0..).zip(&cells) {
+            for row in rows.iter().map(|row| *row as usize) {
+                ads.extend(moved[row].take());
+                arranged.extend_from_slice(&vectors[row * dimension..][..dimension]);
+                cell_of.push(cell);
+            }
+        }
+        Self { dimension, vectors: arranged, ads, kinds, cell_of: Some(cell_of) }
+    }
+
     /// Checks and sorts `ads`.
     ///
     /// # Errors
@@ -122,7 +144,7 @@ impl ShardRows {
         for row in &ads {
             vectors.extend_from_slice(row.embedding.as_slice());
         }
-        Ok(Self { dimension, vectors, ads: ads.into_iter().map(|row| row.ad).collect(), kinds })
+        Ok(Self { dimension, vectors, ads: ads.into_iter().map(|row| row.ad).collect(), kinds, cell_of: None })
     }
 }
 

@@ -56,7 +56,7 @@ pub struct Found {
     pub plan: Plan,
     /// Share of the shard's ads that pass the filter, in [0, 1], where there was one; 0 for an empty shard.
     pub selectivity: Option<f64>,
-    /// Share of the ads near the query that were expected to pass the filter, by a sample, in [0, 1], where the plan depended
+    /// Share of the ads near the query that pass the filter, in [0, 1], where the plan depended
     /// on it.
     pub selectivity_near: Option<f64>,
     /// The longest candidate list that the graph was walked with; 0 where it was not.

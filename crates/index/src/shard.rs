@@ -123,7 +123,9 @@ impl ShardIndex {
         settings: &IndexSettings,
         observe: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Self, GraphError> {
-        let ShardRows { dimension, vectors, ads, kinds } = rows;
+        // Rows that lie together are read together.
+        let rows = if Planner::new(settings).wants_graph(rows.ads.len()) { rows.arranged() } else { rows };
+        let ShardRows { dimension, vectors, ads, kinds, cell_of } = rows;
         let vectors = Vectors::from_rows(dimension, &vectors);
         let graph = Self::graph_of(&vectors, settings, observe)?;
         let postings = Postings::new([Segment::new((0..).zip(ads.iter().map(|ad| &ad.attributes)))]);
@@ -131,7 +133,7 @@ impl ShardIndex {
         let listed = ads.into_iter().map(|ad| ListedAd { advertiser: ad.advertiser().map(Into::into), id: ad.id });
         let ads = listed.map(Arc::new).collect();
         let writer = Writer::new(&ads, registers, Absent::default()).expect("ids are unique, by ShardRows::new");
-        Self::of(Parts { vectors, ads, postings, kinds, graph, writer }, settings, None)
+        Self::of(Parts { vectors, ads, postings, kinds, graph, cell_of, writer }, settings, None)
     }
 
     /// The best `k` ads of now that pass the filter.

@@ -25,7 +25,7 @@ pub struct IndexStats {
     pub backend: Backend,
     /// Memory of the embeddings that scans read.
     pub vector_bytes: usize,
-    /// Memory of the graph with its own copy of the embeddings, about, and of what was measured of it; 0 where there is none.
+    /// Memory of the graph with its own copy of the embeddings, and of the cells, about; 0 where there is none.
     pub graph_bytes: usize,
     /// Memory of the postings, about.
     pub posting_bytes: usize,
@@ -51,7 +51,7 @@ impl IndexStats {
             backend: if view.graph.is_some() { Backend::DiskAnn } else { Backend::Exact },
             vector_bytes: view.vectors.bytes(),
             graph_bytes: view.graph.as_ref().map_or(0, |graph| graph.bytes(view.vectors.dimension()))
-                + view.measured.as_ref().map_or(0, |measured| measured.sample.bytes()),
+                + view.cells.as_ref().map_or(0, |cells| cells.bytes()),
             posting_bytes: view.postings.bytes(),
             id_bytes: counts.name_bytes + rows * ROW_BYTES,
         }

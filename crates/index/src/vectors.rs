@@ -1,5 +1,6 @@
 //! The embeddings of a shard, in blocks that clones share until one of them changes.
 
+use std::hint::black_box;
 use std::sync::Arc;
 
 mod block;
@@ -10,6 +11,8 @@ pub(crate) use codes::{LINE_ROWS, Limits, Line, OFFSET, TILE_LINES, TILE_ROWS, W
 
 /// Rows of a block; the last one may have fewer.
 pub(crate) const BLOCK_ROWS: usize = 256;
+/// Bytes of a line of the cache.
+const CACHE_LINE: usize = 64;
 
 /// The embeddings of a shard, by row.
 ///
@@ -37,6 +40,17 @@ impl Vectors {
     pub(crate) fn row(&self, row: u32) -> &[f32] {
         let row = row as usize;
         self.blocks[row / BLOCK_ROWS].row(row % BLOCK_ROWS)
+    }
+
+    /// Brings rows near: where many are read one after the other, all of them are waited for at once, and not one after the other.
+    pub(crate) fn fetch(&self, rows: &[u32]) {
+        // One number of each line.
+        let lines = |row: &u32| {
+            let row = self.row(*row);
+            let (each, last) = (row.iter().step_by(CACHE_LINE / size_of::<f32>()), row.last());
+            each.chain(last).fold(0u32, |sum, x| sum.wrapping_add(x.to_bits()))
+        };
+        black_box(rows.iter().map(lines).fold(0, u32::wrapping_add));
     }
 
     /// Replaces the embedding of `row`, or adds it where it is the first that is not there.

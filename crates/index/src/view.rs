@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use roaring::RoaringBitmap;
+use turret_retrieval::calibration::Calibration;
 use turret_retrieval::crowding::CrowdingError;
 use turret_retrieval::ids::AdId;
 use turret_retrieval::item::AttributeKind;
@@ -13,9 +14,9 @@ use turret_retrieval::vector::dot;
 
 use crate::attributes::Postings;
 use crate::blocks::Blocks;
+use crate::cells::Cells;
 use crate::exact::{Scanned, ScoredRow, scan_until};
 use crate::graph::Graph;
-use crate::near::Measured;
 use crate::planner::Planner;
 use crate::search::{Found, FoundAd, Search, SearchError};
 use crate::vectors::Vectors;
@@ -46,11 +47,20 @@ pub(crate) struct View {
     pub(crate) postings: Arc<Postings>,
     pub(crate) kinds: Arc<BTreeMap<Box<str>, AttributeKind>>,
     pub(crate) graph: Option<Arc<Graph>>,
+    /// Which rows lie together, of all that are live or paused, where there is a graph.
+    pub(crate) cells: Option<Arc<Cells>>,
     /// What was measured of the graph, where there is one; until then all is scanned.
     pub(crate) measured: Option<Arc<Measured>>,
     pub(crate) counts: Counts,
     /// Shared by all views between two in which an ad died: once nobody holds it, nobody sees that ad.
     pub(crate) era: Arc<()>,
+}
+
+/// What was measured of a shard's graph and cells.
+pub(crate) struct Measured {
+    pub(crate) calibration: Calibration,
+    /// Ads that had come into the shard then, as [`Counts`] counts them.
+    pub(crate) born: u64,
 }
 
 /// Sizes that would have to be looked up elsewhere.

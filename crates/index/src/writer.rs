@@ -256,6 +256,9 @@ impl Writer {
         if next.graph.is_some() {
             Arc::make_mut(&mut next.unlinked).insert(row);
         }
+        if let Some(cells) = &mut next.cells {
+            Arc::make_mut(cells).settle(row, &content.embedding);
+        }
         row
     }
 

@@ -27,6 +27,101 @@ pub struct Calibration {
     pub queries: u32,
     /// Ascending by `k`. Empty where the shard has too few ads to tell: it is scanned.
     pub points: Vec<ListPoint>,
+    /// How far around a query the cells of rows that lie together are looked into; absent where the shard has none.
+    pub reach: Option<Reach>,
+}
+
+/// With what share of its radius a cell counts as near a query.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reach {
+    /// How many cells the shard had.
+    pub cells: u64,
+    /// Ascending by `k`.
+    pub points: Vec<ReachPoint>,
+}
+
+/// The least share that reaches the target for one `k`, of those tried.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReachPoint {
+    /// How many ads were asked for.
+    pub k: u32,
+    /// Of the radius, in [0, 1]: with 1 nothing is missed.
+    pub share: f32,
+    /// The share of an exact scan's ads that are found, in [0, 1], mean over the queries.
+    pub recall: f64,
+    /// `recall` less two standard errors of that mean.
+    pub recall_low: f64,
+    /// Cells looked into, mean over the queries.
+    pub cells: u64,
+    /// Rows of these.
+    pub rows: u64,
+}
+
+/// What a look into cells costs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Looks {
+    /// Cells looked into.
+    pub cells: f64,
+    /// Rows of these.
+    pub rows: f64,
+}
+
+impl Reach {
+    fn check(&self) -> Result<(), &'static str> {
+        let is_share = |x: f64| (0.0..=1.0).contains(&x);
+        let rises = |a: &ReachPoint, b: &ReachPoint| a.k < b.k && a.cells <= b.cells && a.rows <= b.rows;
+        if self.points.len() > POINTS_MAX || !self.points.is_sorted_by(rises) {
+            return Err("must have a reach of at most 8 points, none of which falls");
+        }
+        let is_sound = |point: &ReachPoint| {
+            (1..=K_MAX as u32).contains(&point.k)
+                && is_share(point.share.into())
+                && is_share(point.recall)
+                && (-1.0..=point.recall).contains(&point.recall_low)
+                && (1..=self.cells).contains(&point.cells)
+                && (1..=u64::from(u32::MAX)).contains(&point.rows)
+        };
+        if self.cells <= u64::from(u32::MAX) && self.points.iter().all(is_sound) {
+            Ok(())
+        } else {
+            Err(
+                "must have a reach of points with k in 1..=2000, share and recall in 0..=1, cells that there are, and rows",
+            )
+        }
+    }
+
+    /// The share for the best `k`: the larger of those of the points around it, 1 where nothing was measured.
+    pub fn share(&self, k: f64) -> f32 {
+        let at = self.points.iter().position(|point| f64::from(point.k) >= k);
+        let around = match at {
+            Some(at) => &self.points[if f64::from(self.points[at].k) > k { at.saturating_sub(1) } else { at }..=at],
+            None => &self.points[self.points.len().saturating_sub(1)..],
+        };
+        around.iter().map(|point| point.share).reduce(f32::max).unwrap_or(1.0)
+    }
+
+    /// What the best `k` cost, about: between two points it is interpolated, below the first it is that of the first, beyond the
+    /// last it goes on in proportion. Absent where nothing was measured.
+    pub fn looks(&self, k: f64) -> Option<Looks> {
+        let of = |point: &ReachPoint| (f64::from(point.k), point.cells as f64, point.rows as f64);
+        let (mut before, mut looks) = (None, None);
+        for (at, cells, rows) in self.points.iter().map(of) {
+            looks = Some(match before {
+                Some((from, cells_before, rows_before)) if k > from => {
+                    let share = ((k - from) / (at - from)).min(1.0);
+                    let between = |before: f64, after: f64| before + share * (after - before);
+                    Looks { cells: between(cells_before, cells), rows: between(rows_before, rows) }
+                }
+                Some(_) => break,
+                None => Looks { cells, rows },
+            });
+            before = Some((at, cells, rows));
+        }
+        let times = self.points.last().map_or(1.0, |last| (k / f64::from(last.k)).max(1.0));
+        looks.map(|Looks { cells, rows }| Looks { cells: (cells * times).min(self.cells as f64), rows: rows * times })
+    }
 }
 
 /// The shortest list that reaches the target for one `k`, of those tried.
@@ -72,7 +167,7 @@ impl Calibration {
         if !self.points.iter().all(is_sound) {
             return Err("must have points with k in 1..=2000, a list from k to 16384 and a recall in 0..=1");
         }
-        Ok(())
+        self.reach.as_ref().map_or(Ok(()), Reach::check)
     }
 
     /// The list with which the best `k` reach the target; absent where none that was tried does. Between two points it is
@@ -122,7 +217,7 @@ mod tests {
 
     fn calibration(points: Vec<ListPoint>) -> Calibration {
         let (target_recall, degree, build_list, alpha) = (0.95, 32, 100, 1.2);
-        Calibration { target_recall, degree, build_list, alpha, ads: 5_000, queries: 64, points }
+        Calibration { target_recall, degree, build_list, alpha, ads: 5_000, queries: 64, points, reach: None }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::revision::Revision;
 use crate::vector::UnitVector;
 
 /// The layout of [`Manifest`] that this build writes and reads.
-pub const MANIFEST_FORMAT: u32 = 3;
+pub const MANIFEST_FORMAT: u32 = 4;
 
 /// What a published generation is made of. Immutable once written.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -66,7 +66,7 @@ impl Numbers {
             return RoaringBitmap::new();
         }
         if end - start <= self.step {
-            return self.ascending[start..end].iter().map(|(_, row)| *row).collect();
+            return gathered(&self.ascending[start..end]);
         }
         let rows = self.first(end);
         if start == 0 { rows } else { rows - self.first(start) }
@@ -74,8 +74,14 @@ impl Numbers {
 
     fn first(&self, count: usize) -> RoaringBitmap {
         let whole = count / self.step;
-        let mut rows = self.prefixes[whole].clone();
-        rows.extend(self.ascending[whole * self.step..count].iter().map(|(_, row)| *row));
-        rows
+        &self.prefixes[whole] | gathered(&self.ascending[whole * self.step..count])
     }
+}
+
+/// The rows of some numbers. In order they are put behind each other; one by one each would have to find its place.
+fn gathered(numbers: &[(f64, u32)]) -> RoaringBitmap {
+    let mut rows: Vec<u32> = numbers.iter().map(|(_, row)| *row).collect();
+    rows.sort_unstable();
+    rows.dedup();
+    RoaringBitmap::from_sorted_iter(rows).expect("each row follows a lower one")
 }

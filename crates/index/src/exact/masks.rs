@@ -23,8 +23,14 @@ pub(super) struct Masks<'a> {
 impl<'a> Masks<'a> {
     /// Of these rows.
     pub(super) fn of(rows: &'a RoaringBitmap) -> Self {
-        let by_ranges = rows.max().is_some_and(|last| rows.len() * 100 >= u64::from(last) * RANGES_FROM_PERCENT);
+        let span = rows.min().zip(rows.max()).map_or(0, |(first, last)| u64::from(last - first) + 1);
+        let by_ranges = rows.len() * 100 >= span * RANGES_FROM_PERCENT;
         Self { rows: Some(rows.iter()), by_ranges, range: None }
+    }
+
+    /// Of those that lie in a short range.
+    pub(super) fn of_range(rows: &'a RoaringBitmap, range: RangeInclusive<u32>) -> Self {
+        Self { rows: Some(rows.range(range)), by_ranges: false, range: None }
     }
 
     /// Of the first so many.

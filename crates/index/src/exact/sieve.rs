@@ -5,7 +5,7 @@ use turret_retrieval::topk::TopK;
 use super::ScoredRow;
 
 /// Rows that are held, at least, before the hopeless among them are thrown out.
-const HELD_MIN: usize = 256;
+const HELD_MIN: usize = 32;
 /// The same, for each row wanted.
 const HELD_PER_ROW: usize = 4;
 
@@ -15,6 +15,13 @@ pub(super) struct Between {
     pub(super) row: u32,
     pub(super) lower: f32,
     pub(super) upper: f32,
+}
+
+impl Between {
+    /// The score, where it is known.
+    fn score(self) -> Option<f32> {
+        (self.lower.to_bits() == self.upper.to_bits()).then_some(self.lower)
+    }
 }
 
 /// Keeps what may be among the best `k` rows.
@@ -28,12 +35,14 @@ pub(super) struct Sieve {
     held: Vec<Between>,
     held_max: usize,
     top: TopK<ScoredRow>,
+    /// How many were held after the hopeless were last thrown out.
+    raised_at: usize,
 }
 
 impl Sieve {
     pub(super) fn new(k: usize) -> Self {
         let held_max = HELD_MIN.max(k.saturating_mul(HELD_PER_ROW));
-        Self { k, floor: f32::NEG_INFINITY, held: Vec::new(), held_max, top: TopK::new(k) }
+        Self { k, floor: f32::NEG_INFINITY, held: Vec::new(), held_max, top: TopK::new(k), raised_at: 0 }
     }
 
     /// What a row must score to be wanted still.
@@ -41,8 +50,16 @@ impl Sieve {
         self.floor
     }
 
+    /// The same, by all rows held, but for a few of the latest.
+    pub(super) fn tightened(&mut self) -> f32 {
+        if self.held.len() >= self.k.max(self.raised_at + self.k / 4 + 8) {
+            self.raise();
+        }
+        self.floor
+    }
+
     /// A row by its score.
-    pub(super) fn push(&mut self, row: u32, score: f32) {
+    fn push(&mut self, row: u32, score: f32) {
         if score < self.floor {
             return;
         }
@@ -68,12 +85,13 @@ impl Sieve {
 
     /// Throws out what at least `k` rows held are known to exceed.
     fn raise(&mut self) {
-        if self.held.len() > self.k && self.k > 0 {
+        if self.held.len() >= self.k && self.k > 0 {
             let (_, least, _) = self.held.select_nth_unstable_by(self.k - 1, |a, b| b.lower.total_cmp(&a.lower));
             self.floor = self.floor.max(least.lower);
         }
         let floor = self.floor;
         self.held.retain(|row| row.upper >= floor);
+        self.raised_at = self.held.len();
     }
 
     /// Computes the scores of all rows held that need it, the likeliest first.
@@ -84,15 +102,16 @@ impl Sieve {
         }
         for row in held.drain(..) {
             if row.upper >= self.floor {
-                self.push(row.row, score(row.row));
+                self.push(row.row, row.score().unwrap_or_else(|| score(row.row)));
             }
         }
-        self.held = held;
+        (self.held, self.raised_at) = (held, 0);
     }
 
-    /// The best `k` rows of those offered, best first.
-    pub(super) fn finish(mut self, score: impl Fn(u32) -> f32) -> Vec<ScoredRow> {
+    /// The best `k` rows of those offered, best first; `fetch` is told which rows are likely to be scored.
+    pub(super) fn finish(mut self, fetch: impl Fn(&[u32]), score: impl Fn(u32) -> f32) -> Vec<ScoredRow> {
         self.raise();
+        fetch(&self.held.iter().filter(|row| row.score().is_none()).map(|row| row.row).collect::<Vec<_>>());
         self.resolve(score);
         self.top.into_sorted()
     }

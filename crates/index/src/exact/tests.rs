@@ -163,19 +163,16 @@ fn few_rows_are_scored_of_many() {
     let vectors = Vectors::from_rows(64, &flat);
     let query = &clustered(2, 1, 64, 200)[0];
     let scored = std::cell::Cell::new(0);
-    let mut wanted = [Wanted::new(query.as_slice(), 10)];
-    let all = [u64::MAX; BLOCK_ROWS / TILE_ROWS];
-    for (first, block) in
-        (0..vectors.len().div_ceil(BLOCK_ROWS)).map(|at| ((at * BLOCK_ROWS) as u32, vectors.block(at)))
-    {
-        let tiles = 0..block.codes().tiles();
-        compare(Processor::detect(), &vectors, Span { block, first, tiles, ahead: &[] }, &all, &mut wanted);
-    }
-    let [wanted] = wanted;
-    let found = wanted.sieve.finish(|row| {
-        scored.set(scored.get() + 1);
-        dot(query.as_slice(), vectors.row(row))
-    });
+    let mut scan = Scan::new(&vectors, &[query.as_slice()], 10);
+    assert_eq!(scan.over(None, &|| false), None);
+    let wanted = scan.wanted.pop().unwrap();
+    let found = wanted.sieve.finish(
+        |_| {},
+        |row| {
+            scored.set(scored.get() + 1);
+            dot(query.as_slice(), vectors.row(row))
+        },
+    );
     assert_eq!(found, best(&vectors, query.as_slice(), 0..20_000, 10));
     assert!((10..200).contains(&scored.get()), "{}", scored.get());
 }

@@ -53,6 +53,8 @@ pub(crate) struct Contents {
     pub(crate) graph: StoredGraph,
     pub(crate) probes: Probes,
     pub(crate) known: Option<Known>,
+    /// The cell of each row.
+    pub(crate) cell_of: Option<Vec<u32>>,
 }
 
 /// A section, by the table.
@@ -105,6 +107,11 @@ pub(crate) fn read(
                 let words = source.words(&entry)?;
                 parts.graph = Some(edges::read(words, rows, dimension, made).map_err(of_section)?);
             }
+            Some(Kind::Cells) => {
+                let words = source.words(&entry)?;
+                check_cells(&words, rows).map_err(of_section)?;
+                parts.cell_of = Some(words);
+            }
             Some(kind) => {
                 let bytes = source.section(&entry)?;
                 parts.take(kind, &bytes, (rows, dimension), origin).map_err(of_section)?;
@@ -132,6 +139,7 @@ pub(crate) fn read(
         graph: parts.graph.map_or(StoredGraph::Missing, StoredGraph::Found),
         probes: parts.probes.ok_or_else(missing(Kind::Probes))?,
         known: parts.known,
+        cell_of: parts.cell_of,
     })
 }
 
@@ -147,6 +155,7 @@ struct Parts {
     graph: Option<Usable>,
     probes: Option<Probes>,
     known: Option<Known>,
+    cell_of: Option<Vec<u32>>,
 }
 
 impl Parts {
@@ -172,9 +181,20 @@ impl Parts {
             Kind::Absent => self.absent = Some(absent::read(bytes)?),
             Kind::Probes => self.probes = Some(probes::read(bytes, rows, dimension)?),
             Kind::Calibration => self.known = Some(calibration::read(bytes)?),
-            Kind::Vectors | Kind::Graph => {}
+            Kind::Vectors | Kind::Graph | Kind::Cells => {}
         }
         Ok(())
+    }
+}
+
+/// Each row has a cell, and there are no more cells than rows.
+fn check_cells(cell_of: &[u32], rows: usize) -> Result<(), String> {
+    if cell_of.len() != rows {
+        return Err(format!("has the cells of {} rows, there are {rows}", cell_of.len()));
+    }
+    match cell_of.iter().enumerate().find(|(_, cell)| **cell as usize >= rows) {
+        Some((row, cell)) => Err(format!("the cell of row {row} is {cell}, of {rows} rows")),
+        None => Ok(()),
     }
 }
 

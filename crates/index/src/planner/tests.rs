@@ -1,9 +1,12 @@
 use super::*;
 use crate::fixtures::settings;
-use turret_retrieval::calibration::ListPoint;
+use turret_retrieval::calibration::{ListPoint, Reach, ReachPoint};
 
 fn planner(backend: Backend) -> Planner {
-    Planner { costs: Costs { distance: 20.0, posting: 8.0, masked: 0.0 }, ..Planner::new(&settings(backend)) }
+    Planner {
+        costs: Costs { distance: 20.0, posting: 8.0, masked: 0.0, look: 30.0, cell: 1.0 },
+        ..Planner::new(&settings(backend))
+    }
 }
 
 /// A list of `k` and a tenth, each entry for 20 distances.
@@ -11,7 +14,7 @@ fn calibration() -> Calibration {
     let point = |k, list| ListPoint { k, list, recall: 0.97, recall_low: 0.96, distances: u64::from(list) * 20 };
     let points = vec![point(10, 20), point(100, 110), point(1_000, 1_100)];
     let (target_recall, degree, build_list, alpha) = (0.95, 32, 100, 1.2);
-    Calibration { target_recall, degree, build_list, alpha, ads: 100_000, queries: 64, points }
+    Calibration { target_recall, degree, build_list, alpha, ads: 100_000, queries: 64, points, reach: None }
 }
 
 fn extent(calibration: &Calibration, ads: usize, passing: Option<usize>, k: usize) -> Extent<'_> {
@@ -96,6 +99,30 @@ fn a_filter_is_walked_for_where_enough_passes_near_the_query() {
 }
 
 #[test]
+fn cells_are_looked_into_where_that_costs_less_than_a_walk_and_a_scan() {
+    let point = |k, share, cells| ReachPoint { k, share, recall: 0.97, recall_low: 0.96, cells, rows: cells * 50 };
+    let points = vec![point(100, 0.25, 10), point(1_000, 0.5, 100)];
+    let calibration = Calibration { reach: Some(Reach { cells: 2_000, points }), ..calibration() };
+    calibration.check().unwrap();
+    let plan = |passing, near| {
+        let extent = extent(&calibration, 100_000, Some(passing), 100);
+        let of_200 = Near { rows: 200, passing: near };
+        (planner(Backend::Auto).plan(&extent, || of_200), planner(Backend::Auto).instead(&extent, of_200))
+    };
+    let look = |share, expected| Step::Look(Look { share, expected });
+    // All that is near passes: 2,000 for the cells, 300 for 10 of them, 500 for their rows. A walk costs 44,000.
+    assert_eq!(plan(10_000, 200), (look(0.25, 10.0), look(0.25, 10.0)));
+    // A tenth does, as elsewhere: rank 1,143.
+    let (Step::Look(ten), _) = plan(10_000, 20) else { panic!("it is worth it") };
+    assert!(ten.share == 0.5 && (114.0..115.0).contains(&ten.expected), "{ten:?}");
+    // Nothing near passes, or less than anything was measured for.
+    assert_eq!(plan(10_000, 0), (Step::Scan, Step::Scan));
+    assert_eq!(plan(10_000, 4), (Step::Scan, Step::Scan));
+    // Without a filter the graph is walked.
+    assert_eq!(planner(Backend::Auto).plan(&extent(&calibration, 100_000, None, 10), NOBODY), Step::Walk { list: 20 });
+}
+
+#[test]
 fn a_filter_that_leaves_few_is_scanned_without_looking() {
     let calibration = calibration();
     let plan = |passing| planner(Backend::DiskAnn).plan(&extent(&calibration, 1_000_000, Some(passing), 100), NOBODY);
@@ -143,8 +170,9 @@ fn a_walk_is_enough_when_the_last_hit_lies_well_inside() {
 
 #[test]
 fn plans_are_written_in_snake_case() {
-    let plans = [Plan::Exact, Plan::ExactPostings, Plan::PostFilter, Plan::AdaptiveList, Plan::Graph];
-    let expected = ["exact", "exact_postings", "post_filter", "adaptive_list", "graph"];
+    let plans =
+        [Plan::Exact, Plan::ExactPostings, Plan::PostFilter, Plan::AdaptiveList, Plan::Graph, Plan::NearestCells];
+    let expected = ["exact", "exact_postings", "post_filter", "adaptive_list", "graph", "nearest_cells"];
     for (plan, name) in plans.into_iter().zip(expected) {
         let deserializer = serde::de::value::StrDeserializer::<serde::de::value::Error>::new(name);
         assert_eq!(Plan::deserialize(deserializer).unwrap(), plan);

@@ -3,17 +3,18 @@
 use std::sync::Arc;
 
 use roaring::RoaringBitmap;
-use turret_retrieval::calibration::{Calibration, LIST_MAX, ListPoint};
+use turret_retrieval::calibration::{Calibration, LIST_MAX, ListPoint, Reach};
 use turret_retrieval::hashing::stable_hash;
 use turret_retrieval::vector::{UnitVector, dot};
 
 use super::{SearchError, ShardIndex};
+use crate::cells;
+use crate::exact::ScoredRow;
 use crate::format::calibration::Known;
 use crate::graph::{Candidate, Graph, GraphError};
-use crate::near::{Measured, Sample};
 use crate::rows::check_unit;
 use crate::settings::IndexSettings;
-use crate::view::View;
+use crate::view::{Measured, View};
 
 /// For how many hits a list is looked for, where a shard has twice as many ads.
 const KS: [usize; 3] = [10, 100, 1_000];
@@ -101,8 +102,7 @@ pub(super) fn known_or_measured(
         let measured = measured(view, settings, &[], None, &|| view.live.clone())?;
         return Ok(measured.map(|measured| (measured, 0)));
     };
-    let sample = Sample::of(&view.vectors, &(&*view.live - &*view.unlinked));
-    Ok(Some((Measured { calibration, sample, born: 0 }, u64::from(born))))
+    Ok(Some((Measured { calibration, born: 0 }, u64::from(born))))
 }
 
 /// What is to be known of the graph of `view`, by `queries` or, where there are none, by its ads; absent without a graph. `live`
@@ -121,12 +121,17 @@ pub(super) fn measured(
     let own = if asked.is_empty() { leaning(view, &linked) } else { Vec::new() };
     let by_ads = asked.is_empty();
     asked.extend(own.iter().map(Vec::as_slice));
-    let mut points = points(view, graph, (&linked, live), settings, &asked)?;
+    let ks: Vec<usize> = KS.into_iter().filter(|k| 2 * k <= linked.len() as usize && !asked.is_empty()).collect();
+    let exact = view.scan(&asked, Some(&linked), ks.last().copied().unwrap_or(0), &|| false).best;
+    let mut points = points((view, graph), (&linked, live), settings, (&asked, &exact, &ks))?;
+    let mut reach = view.cells.as_ref().and_then(|cells| cells::measure(cells, &asked, &exact, settings.target_recall));
     if let Some(before) = before.filter(|before| by_ads && fits(&before.calibration, settings)) {
         keep_longer(&mut points, &before.calibration);
+        keep_wider(&mut reach, &before.calibration);
     }
-    let calibration = Calibration { ads: linked.len(), queries: asked.len() as u32, points, ..unmeasured(settings) };
-    Ok(Some(Measured { calibration, sample: Sample::of(&view.vectors, &linked), born: view.counts.born }))
+    let calibration =
+        Calibration { ads: linked.len(), queries: asked.len() as u32, points, reach, ..unmeasured(settings) };
+    Ok(Some(Measured { calibration, born: view.counts.born }))
 }
 
 /// Whether what was measured holds for a graph by these settings.
@@ -145,6 +150,7 @@ fn unmeasured(settings: &IndexSettings) -> Calibration {
         ads: 0,
         queries: 0,
         points: Vec::new(),
+        reach: None,
     }
 }
 
@@ -157,6 +163,14 @@ pub(super) fn keep_longer(points: &mut [ListPoint], before: &Calibration) {
         let scaled = point.distances.saturating_mul(u64::from(list)) / u64::from(point.list);
         distances = scaled.min(u64::from(u32::MAX)).max(distances);
         (point.list, point.distances) = (list, distances);
+    }
+}
+
+/// Widens shares to those of before.
+fn keep_wider(reach: &mut Option<Reach>, before: &Calibration) {
+    for point in reach.iter_mut().flat_map(|reach| &mut reach.points) {
+        let of_before = before.reach.iter().flat_map(|reach| &reach.points).find(|other| other.k == point.k);
+        point.share = of_before.map_or(0.0, |other| other.share).max(point.share);
     }
 }
 
@@ -178,22 +192,18 @@ fn leaning(view: &View, linked: &RoaringBitmap) -> Vec<Vec<f32>> {
 
 /// The shortest list for each `k` that the shard has ads enough for.
 fn points(
-    view: &View,
-    graph: &Graph,
+    (view, graph): (&View, &Graph),
     (linked, live): (&RoaringBitmap, &dyn Fn() -> Arc<RoaringBitmap>),
     settings: &IndexSettings,
-    queries: &[&[f32]],
+    (queries, exact, ks): (&[&[f32]], &[Vec<ScoredRow>], &[usize]),
 ) -> Result<Vec<ListPoint>, GraphError> {
-    let ks: Vec<usize> = KS.into_iter().filter(|k| 2 * k <= linked.len() as usize).collect();
-    let Some(most) = ks.last().filter(|_| !queries.is_empty()) else { return Ok(Vec::new()) };
-    let exact = view.scan(queries, Some(linked), *most, &|| false).best;
     let mut points: Vec<ListPoint> = Vec::new();
-    for k in ks {
+    for &k in ks {
         let from = points.last().map_or(LIST_MIN, |point| point.list as usize).max(k);
         let lists = (0..LISTS).map(|at| (from as f64 * LONGER_BY.powi(at as i32)).ceil() as usize);
         let lists: Vec<usize> = lists.filter(|list| *list <= LIST_MAX as usize).collect();
         let try_list = |list: usize| -> Result<ListPoint, GraphError> {
-            let found = queries.iter().zip(&exact).map(|(query, exact)| {
+            let found = queries.iter().zip(exact).map(|(query, exact)| {
                 let met = graph.search(query, list)?;
                 // A row that died meanwhile may have been met or not: it is neither wanted nor found.
                 let live = live();

@@ -14,6 +14,7 @@ use super::upkeep::Upkeep;
 use super::{OpenError, Progress, ShardIndex, Stage, calibrate};
 use crate::attributes::Postings;
 use crate::blocks::Blocks;
+use crate::cells::Cells;
 use crate::format::calibration::Known;
 use crate::format::{Origin, ReadError, StoredGraph, read};
 use crate::graph::{Graph, GraphError, Made};
@@ -57,6 +58,8 @@ pub(super) struct Parts {
     pub(super) kinds: BTreeMap<Box<str>, AttributeKind>,
     /// And which rows it has.
     pub(super) graph: Option<(Graph, RoaringBitmap)>,
+    /// The cell of each row, where that is known.
+    pub(super) cell_of: Option<Vec<u32>>,
     pub(super) writer: Writer,
 }
 
@@ -103,7 +106,8 @@ impl ShardIndex {
             }
         };
         let postings = Postings::new([contents.segment]);
-        let parts = Parts { vectors, ads, postings, kinds: contents.kinds, graph, writer };
+        let (kinds, cell_of) = (contents.kinds, contents.cell_of);
+        let parts = Parts { vectors, ads, postings, kinds, graph, cell_of, writer };
         let is_restored = from == GraphOrigin::Restored;
         let known = contents.known.filter(|_| is_restored);
         let index = Self::of(parts, settings, known).map_err(of_graph)?;
@@ -129,12 +133,16 @@ impl ShardIndex {
     }
 
     pub(super) fn of(parts: Parts, settings: &IndexSettings, known: Option<Known>) -> Result<Self, GraphError> {
-        let Parts { vectors, ads, postings, kinds, graph, writer } = parts;
+        let Parts { vectors, ads, postings, kinds, graph, cell_of, writer } = parts;
         let mut live = writer.present.clone();
         live -= writer.paused();
         let (graph, linked) = graph.unzip();
         let linked = linked.unwrap_or_default();
         let unlinked = if graph.is_some() { &writer.present - &linked } else { RoaringBitmap::new() };
+        let cells = graph.is_some().then(|| match cell_of {
+            Some(cell_of) => Cells::with(&vectors, &writer.present, cell_of),
+            None => Cells::of(&vectors, &writer.present),
+        });
         let counts = Counts {
             ads: writer.present.len() as usize,
             linked: linked.len() as usize,
@@ -150,6 +158,7 @@ impl ShardIndex {
             postings: Arc::new(postings),
             kinds: Arc::new(kinds),
             graph: graph.map(Arc::new),
+            cells: cells.map(Arc::new),
             measured: None,
             counts,
             era: Arc::default(),

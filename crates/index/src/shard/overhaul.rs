@@ -8,10 +8,10 @@ use roaring::RoaringBitmap;
 
 use super::upkeep::{MERGED_ROWS_MAX, SLOT_TRIES_MAX, Upkeep};
 use super::{Progress, ShardIndex, Stage, calibrate};
+use crate::cells::Cells;
 use crate::graph::{Graph, GraphError, Linked};
-use crate::near::Measured;
 use crate::vectors::Vectors;
-use crate::view::View;
+use crate::view::{Measured, View};
 
 /// Dead rows, or a sixteenth of the ads, for which all postings are written anew.
 const GONE_MIN: u64 = 256;
@@ -26,6 +26,17 @@ const WORN_TIMES: u64 = 3;
 /// Rounds in which a new graph catches up with changes, and how many may be left for upkeep.
 const ROUNDS_MAX: usize = 8;
 const ROUND_ROWS_MIN: u64 = 512;
+
+/// A graph that was made beside the one that is searched.
+struct Grown {
+    graph: Arc<Graph>,
+    cells: Cells,
+    /// The rows that the cells have.
+    settled: RoaringBitmap,
+    measured: Option<Measured>,
+    /// The rows that the graph has.
+    inside: RoaringBitmap,
+}
 
 impl ShardIndex {
     /// Does the large part of what changes left behind, where it is due; changes and searches go on meanwhile. `observe` is
@@ -99,7 +110,7 @@ impl ShardIndex {
         let grown = self.grown(capacity, view, rows, observe);
         let Some(mut upkeep) = self.upkeep() else { return Ok(()) };
         let Ok(mut writer) = self.writer.lock() else { return Ok(()) };
-        let (graph, measured, inside) = match grown {
+        let Grown { graph, mut cells, settled, measured, inside } = match grown {
             Ok(grown) => grown,
             Err(error) => {
                 upkeep.unpin();
@@ -112,6 +123,8 @@ impl ShardIndex {
         let mut next = (*self.view()).clone();
         // Lists that were measured of the one before say nothing of this one.
         (next.graph, next.measured) = (Some(graph), measured.map(Arc::new));
+        (&writer.present - settled).iter().for_each(|row| cells.settle(row, next.vectors.row(row)));
+        next.cells = Some(Arc::new(cells));
         next.unlinked = Arc::new(&writer.present - &upkeep.linked);
         next.counts.linked = upkeep.linked.len() as usize;
         self.publish(next);
@@ -129,27 +142,31 @@ impl ShardIndex {
         Some((capacity, view, writer.present.clone()))
     }
 
-    /// A graph of `rows`, which are all of `view`, what was measured of it then, and of what changed meanwhile; which rows it has.
+    /// A graph and cells of `rows`, which are all of `view`, what was measured of them then, and of what changed meanwhile.
     fn grown(
         &self,
         capacity: usize,
         mut view: View,
         rows: RoaringBitmap,
         observe: &mut dyn FnMut(Progress) -> ControlFlow<()>,
-    ) -> Result<(Arc<Graph>, Option<Measured>, RoaringBitmap), GraphError> {
+    ) -> Result<Grown, GraphError> {
         let total = rows.len();
         let mut built = |done: usize| observe(Progress { stage: Stage::Graph, done: done as u64, total });
         let graph = Arc::new(Graph::build(&view.vectors, &rows, capacity, &self.settings, &mut built)?);
-        (view.graph, view.unlinked) = (Some(graph.clone()), Arc::default());
+        let cells = Cells::of(&view.vectors, &rows);
+        (view.graph, view.unlinked, view.cells) = (Some(graph.clone()), Arc::default(), Some(Arc::new(cells)));
         // Nobody takes a row out of it meanwhile.
         let live = || view.live.clone();
         let queries = self.recent.take();
         let measured = calibrate::measured(&view, &self.settings, &queries, view.measured.as_deref(), &live)?;
+        let mut cells = view.cells.take().map(Arc::unwrap_or_clone).expect("they were just made");
         drop(view);
-        let mut inside = rows;
+        let (mut inside, mut settled) = (rows.clone(), rows);
         for _ in 0..ROUNDS_MAX {
             let Some((vectors, present)) = self.pin_more() else { break };
             let (died, born) = (&inside - &present, &present - &inside);
+            (&present - &settled).iter().for_each(|row| cells.settle(row, vectors.row(row)));
+            settled |= &present;
             if died.len() + born.len() < ROUND_ROWS_MIN {
                 break;
             }
@@ -166,7 +183,7 @@ impl ShardIndex {
                 return Err(GraphError::Stopped);
             }
         }
-        Ok((graph, measured, inside))
+        Ok(Grown { graph, cells, settled, measured, inside })
     }
 
     /// The rows of now, which are not to be taken again either.

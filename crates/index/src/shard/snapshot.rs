@@ -1,5 +1,6 @@
 //! Writing a shard to a file while it serves.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,9 +13,8 @@ use crate::change::{Absent, Registers};
 use crate::format::calibration::{self, Known};
 use crate::format::{Body, Kind, Sink, WriteError, absent, columns, edges, listed, probes, replace, sibling};
 use crate::graph::{Graph, GraphError, NOT_LINKED};
-use crate::near::Measured;
 use crate::search::SearchError;
-use crate::view::View;
+use crate::view::{Measured, View};
 
 /// Rows whose edges are copied at a time: upkeep waits for so many, less than a millisecond.
 const EDGE_ROWS: usize = 512;
@@ -106,7 +106,8 @@ impl ShardIndex {
     ) -> Result<Written, Fault> {
         let Picture { view, rows, .. } = picture;
         let known = view.measured.as_ref().map(|measured| known(view, measured));
-        let sections = 7 + usize::from(view.graph.is_some()) + usize::from(known.is_some());
+        let sections =
+            7 + [view.graph.is_some(), known.is_some(), view.cells.is_some()].into_iter().filter(|is| *is).count();
         let mut sink = Sink::create(path, sections)?;
         sink.section::<Fault>(Kind::Position, |body| {
             body.put(&until.bits().to_le_bytes())?;
@@ -135,6 +136,9 @@ impl ShardIndex {
         sink.section(Kind::Probes, |body| probes::write(body, &asked))?;
         if let Some(known) = &known {
             sink.section(Kind::Calibration, |body| calibration::write(body, known))?;
+        }
+        if let Some(cells) = &view.cells {
+            sink.section(Kind::Cells, |body| edges::put(body, &numbered(rows.iter().map(|row| cells.of_row(*row)))))?;
         }
         let bytes = sink.finish(view.vectors.dimension(), rows.len())?;
         Ok(Written { bytes, ads: rows.len() })
@@ -182,6 +186,16 @@ impl ShardIndex {
         }
         Ok(())
     }
+}
+
+/// The same cells by numbers without a hole: there are never more than rows.
+fn numbered(cells: impl Iterator<Item = u32>) -> Vec<u32> {
+    let mut numbers = HashMap::new();
+    let mut number = |cell| {
+        let next = numbers.len() as u32;
+        *numbers.entry(cell).or_insert(next)
+    };
+    cells.map(&mut number).collect()
 }
 
 fn known(view: &View, measured: &Measured) -> Known {

@@ -3,9 +3,10 @@
 use roaring::RoaringBitmap;
 
 use super::{TIES, View};
+use crate::cells::{Around, Look, Looked};
 use crate::exact::ScoredRow;
 use crate::graph::{Candidate, Graph, GraphError};
-use crate::planner::{Extent, Met, Next, Plan, Planner, Step, Walked};
+use crate::planner::{Extent, Met, Near, Next, Plan, Planner, Step, Walked};
 use crate::search::Search;
 
 /// How a search goes about it.
@@ -65,23 +66,29 @@ impl View {
         let query = search.vector.as_slice();
         let rows = passing.unwrap_or(&self.live);
         let extent = self.extent(search, passing, nearer);
-        let mut near = None;
+        let (mut near, mut around) = (None, None);
         let step = way.planner.plan(&extent, || {
-            let sample = self.measured.as_ref().map(|measured| &measured.sample);
-            let met =
-                sample.map_or_else(Default::default, |sample| sample.near(query, rows, &self.live, &self.vectors));
-            near = Some(f64::from(met.passing) / f64::from(met.rows.max(1)));
-            met
+            let Some(cells) = &self.cells else { return Near::default() };
+            let around = around.insert(cells.around(query));
+            *near.insert(around.near(rows, &self.live))
         });
-        let walk = match (step, &self.graph) {
-            (Step::Walk { list }, Some(graph)) => self.walk(graph, way, &extent, list, search, rows)?,
-            (Step::Walk { .. }, None) | (Step::Scan, _) => Walk::default(),
+        let rate = |near: Near| f64::from(near.passing) / f64::from(near.rows.max(1));
+        let (walk, otherwise) = match (step, &self.graph) {
+            (Step::Walk { list }, Some(graph)) => {
+                let walk = self.walk(graph, way, &extent, list, search, rows)?;
+                (walk, way.planner.instead(&extent, near.unwrap_or_default()))
+            }
+            (Step::Walk { .. }, None) | (Step::Look(_) | Step::Scan, _) => (Walk::default(), step),
         };
+        let near = near.map(rate);
         let Walk { met, list, walks, distances, end } = walk;
-        let stopped = match end {
-            End::Scan => return Ok(self.compare_all(way, search, passing, (met, list, near, distances))),
-            End::Enough => None,
-            End::Stopped(share) => Some(share),
+        let stopped = match (end, otherwise, around) {
+            (End::Scan, Step::Look(look), Some(around)) => {
+                return Ok(self.look((&around, look), way, search, rows, (list, near, distances)));
+            }
+            (End::Scan, _, _) => return Ok(self.compare_all(way, search, passing, (met, list, near, distances))),
+            (End::Enough, _, _) => None,
+            (End::Stopped(share), _, _) => Some(share),
         };
         let rows = self.best_of(&met, search);
         let plan = match (passing, walks) {
@@ -101,6 +108,28 @@ impl View {
         let graph = measured.map(|measured| walked(&measured.calibration));
         let passing = passing.map(|rows| rows.len() as usize);
         Extent { ads: self.live.len() as usize, passing, k: search.k, nearer, graph }
+    }
+
+    /// Compares what passes in the cells near the query.
+    fn look(
+        &self,
+        (around, look): (&Around<'_>, Look),
+        way: Way<'_>,
+        search: &Search<'_>,
+        passing: &RoaringBitmap,
+        (list, near, distances): (usize, Option<f64>, u64),
+    ) -> Round {
+        let (query, k) = (search.vector.as_slice(), search.k);
+        let nearest = |k: usize| around.nearest(&self.vectors, query, passing, (k, look), way.stop);
+        let Looked { best, compared, stopped_after } = nearest(k + TIES);
+        let share = stopped_after.map(|after| (f64::from(after) / look.expected.max(1.0)).min(1.0));
+        let again = |k: usize| {
+            let looked = nearest(k);
+            looked.stopped_after.is_none().then_some(looked.best)
+        };
+        let (rows, is_whole) = self.ranked(k, best, |k| if share.is_none() { again(k) } else { None });
+        let stopped = share.or((!is_whole).then_some(1.0));
+        Round { rows, plan: Plan::NearestCells, list, near, distances: distances + compared, stopped }
     }
 
     /// Compares all that pass; of walks that were in vain, what they met is of use where time is up.

@@ -58,8 +58,8 @@ fn what_is_wrong_is_named() {
     let entry = |at: usize| 64 + 32 * at;
     let vectors = borders(sample())[2];
     check(&|bytes| *bytes = b"PAR1 and more than that".to_vec(), false, "is not a shard of the ad index");
-    check(&|bytes| bytes[8] = 1, false, "layout version 1, this build reads 2");
-    check(&|bytes| bytes[8] = 3, true, "layout version 3, this build reads 2");
+    check(&|bytes| bytes[8] = 1, false, "layout version 1, this build reads 3");
+    check(&|bytes| bytes[8] = 4, true, "layout version 4, this build reads 3");
     check(&|bytes| bytes[24] ^= 1, false, "bytes long where it says");
     check(&|bytes| bytes[41] ^= 1, false, "header: checksum does not match");
     check(&|bytes| bytes[12] = 5, true, "header: dimension 5, the generation's is 4");
@@ -90,6 +90,9 @@ fn what_is_wrong_is_named() {
     check(&|bytes| bytes[entry(2) + 4] = 2, true, "section ids has flags 0x2");
     check(&|bytes| bytes[vectors..vectors + 4].fill(0xff), true, "section vectors: row 0: component 0 is not finite");
     check(&|bytes| bytes[vectors..vectors + 16].fill(0), true, "section vectors: row 0: length is zero");
+    let cells = u64::from_le_bytes(sample()[entry(9) + 8..entry(9) + 16].try_into().expect("8 bytes")) as usize;
+    check(&|bytes| bytes[cells] = 24, true, "section cells: the cell of row 0 is 24, of 24 rows");
+    check(&|bytes| bytes[entry(9) + 16] = 92, true, "the sections end at");
     // A sound vector that is another: the probes find out.
     check(&|bytes| bytes[vectors + 3] ^= 0x80, true, "section probes: ");
 }

@@ -32,6 +32,8 @@ proptest! {
         bitmap -= holes.iter().collect::<RoaringBitmap>();
         if is_in_runs { bitmap.optimize() } else { bitmap.remove_run_compression() };
         prop_assert_eq!(rows(Masks::of(&bitmap)), bitmap.iter().collect::<Vec<_>>());
+        let range = 1_000..=80_000;
+        prop_assert_eq!(rows(Masks::of_range(&bitmap, range.clone())), bitmap.range(range).collect::<Vec<_>>());
     }
 }
 

@@ -139,6 +139,15 @@ fn check_rows(index: &ShardIndex, stats: &IndexStats) {
     assert_eq!(stats.ads + dead + view.counts.free, stats.rows);
     assert!(present.is_disjoint(free) && waiting.is_disjoint(present) && waiting.is_disjoint(free));
     assert!(view.live.is_subset(present) && view.unlinked.is_subset(present));
+    assert_eq!(view.cells.is_some(), view.graph.is_some());
+    if let Some(cells) = &view.cells {
+        let (query, k) = (&clustered(2, 1, DIMENSION, 10)[0], view.live.len() as usize + 1);
+        let whole = (k, crate::cells::Look { share: 1.0, expected: 1.0 });
+        let looked =
+            cells.around(query.as_slice()).nearest(&view.vectors, query.as_slice(), &view.live, whole, &|| false);
+        assert_eq!(looked.best, view.scan(&[query.as_slice()], Some(&view.live), k, &|| false).best[0]);
+        assert_eq!(looked.best.len(), k - 1, "every row is in a cell, and in one only");
+    }
     if view.graph.is_some() {
         assert_eq!(&*view.unlinked, &(present - &upkeep.linked));
         assert!(upkeep.linked.is_disjoint(free));

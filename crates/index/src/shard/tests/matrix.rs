@@ -15,7 +15,7 @@ const SHARES: [f64; 8] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.2, 0.5, 0.9];
 
 /// Ads compared are what a search costs.
 fn counting(mut index: ShardIndex) -> ShardIndex {
-    index.planner.costs = Costs { distance: 1.0, posting: 1.0, masked: 0.0 };
+    index.planner.costs = Costs { distance: 1.0, posting: 1.0, masked: 0.0, look: 0.0, cell: 0.0 };
     index
 }
 
@@ -68,7 +68,7 @@ fn no_selectivity_loses_recall_or_costs_more_than_the_ads_that_pass() {
     let unfiltered: u64 = queries.iter().map(|query| search(&index, query, K, None).distances).sum();
     for relation in [Relation::Independent, Relation::Correlated, Relation::Opposed] {
         for share in SHARES {
-            let (mut kept, mut wanted, mut cost, mut passing, mut walked) = (0, 0, 0, 0, 0);
+            let (mut kept, mut wanted, mut cost, mut passing, mut walked, mut looked) = (0, 0, 0, 0, 0, 0);
             for (at, query) in queries.iter().enumerate() {
                 let filter = Some(&relation.filter(at, ROWS, share)).cloned();
                 let ask = Search {
@@ -90,11 +90,12 @@ fn no_selectivity_loses_recall_or_costs_more_than_the_ads_that_pass() {
                 cost += found.distances;
                 passing += exact.distances;
                 walked += usize::from(matches!(found.plan, Plan::PostFilter | Plan::AdaptiveList));
+                looked += usize::from(matches!(found.plan, Plan::NearestCells));
             }
             let recall = kept as f64 / wanted as f64;
             let (of_scan, of_plain) = (cost as f64 / passing as f64, cost as f64 / unfiltered as f64);
             println!(
-                "{relation:?} {share}: recall {recall:.4}, {of_scan:.2} of the scan, {of_plain:.2} of unfiltered, {walked} walked"
+                "{relation:?} {share}: recall {recall:.4}, {of_scan:.2} of the scan, {of_plain:.2} of unfiltered, {walked} walked, {looked} looked"
             );
             assert!(recall >= 0.95, "{relation:?} {share}: {recall}");
             assert!(of_scan <= 1.0, "{relation:?} {share}: {of_scan}");

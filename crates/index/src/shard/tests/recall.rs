@@ -8,8 +8,8 @@ use turret_retrieval::revision::Revision;
 
 use super::*;
 use crate::Origin;
+use crate::cells::Cells;
 use crate::change::ShardContent;
-use crate::near::{Measured, Sample};
 
 const QUERIES: usize = 100;
 
@@ -79,14 +79,12 @@ fn filters_that_say_where_an_ad_lies_keep_the_recall() {
 #[test]
 fn a_list_too_short_for_the_filter_is_lengthened() {
     let mut index = walking(index(ADS.clone(), &settings(Backend::DiskAnn)));
-    // A sample of what passes alone says that all near the query does.
+    // Cells of what passes alone say that all near the query does.
     let filter = between("cluster", 10.0, 39.0);
     let view = index.view();
-    let passing: RoaringBitmap = (0..ROWS as u32).filter(|row| row % CLUSTERS as u32 >= 10).collect();
-    let measured = view.measured.as_ref().unwrap();
-    let (calibration, sample) = (measured.calibration.clone(), Sample::of(&view.vectors, &passing));
-    let next = View { measured: Some(Arc::new(Measured { calibration, sample, born: 0 })), ..(*view).clone() };
-    index.publish(next);
+    let passing = view.postings.rows(&filter, &view.live);
+    let cells = Some(Arc::new(Cells::of(&view.vectors, &passing)));
+    index.publish(View { cells, ..(*view).clone() });
     // Queries 10 to 39 lie where ads pass, 0 to 9 where none do.
     let find = |index: &ShardIndex, query: &UnitVector| {
         let found = search(index, query, 10, Some(&filter));
@@ -100,7 +98,7 @@ fn a_list_too_short_for_the_filter_is_lengthened() {
     assert!(answers[..10].iter().all(|found| found.plan == Plan::AdaptiveList && found.list > 4 * shortest));
     assert!(answers[10..].iter().filter(|found| found.plan == Plan::PostFilter).count() >= 25);
     // Where walks are dear, the ads that pass are compared instead, and what was walked in vain is counted.
-    index.planner.costs = Costs { distance: 6.0, posting: 1.0, masked: 0.0 };
+    index.planner.costs = Costs { distance: 6.0, posting: 1.0, masked: 0.0, look: 0.0, cell: 1e9 };
     let dear: Vec<Found> = queries(10).iter().map(|query| find(&index, query)).collect();
     let scanned = dear.iter().filter(|found| found.plan == Plan::ExactPostings);
     assert!(scanned.clone().count() >= 5, "{dear:?}");
@@ -271,7 +269,16 @@ fn lists_of_before_that_are_kept_leave_a_sound_calibration() {
 fn calibrated(points: &[(u32, u32, u64)]) -> Calibration {
     let point = |&(k, list, distances)| ListPoint { k, list, recall: 0.99, recall_low: 0.98, distances };
     let points = points.iter().map(point).collect();
-    Calibration { target_recall: 0.95, degree: 32, build_list: 100, alpha: 1.2, ads: 2_000, queries: 64, points }
+    Calibration {
+        target_recall: 0.95,
+        degree: 32,
+        build_list: 100,
+        alpha: 1.2,
+        ads: 2_000,
+        queries: 64,
+        points,
+        reach: None,
+    }
 }
 
 #[test]

@@ -1,0 +1,121 @@
+//! Rows that lie together: an inverted file over the embeddings of a shard (Sivic and Zisserman, "Video Google", 2003), by which a
+//! search with a filter finds the rows near its query without a walk.
+//!
+//! A cell has a direction, and a radius within which its rows lie. A row `x` of a cell with direction `c` scores `q.c + q.(x - c)` for
+//! a query `q` of length 1, and so at most `q.c` and the radius. Few rows lie straight towards a query: a share of the radius, which
+//! is measured, does for almost all of them.
+
+use std::sync::Arc;
+
+use roaring::RoaringBitmap;
+
+use crate::blocks::Blocks;
+use crate::exact::{at_most, scan};
+use crate::vectors::Vectors;
+
+mod around;
+mod divide;
+mod reach;
+
+pub(crate) use around::{Around, Look, Looked, NEAR_CELLS};
+use divide::direction;
+pub(crate) use divide::divide;
+pub(crate) use reach::measure;
+
+/// Which rows lie together. A clone shares all of it, until one of them changes.
+#[derive(Clone)]
+pub(crate) struct Cells {
+    centroids: Arc<Vectors>,
+    /// The rows of each cell, those that are dead too.
+    rows: Blocks<Arc<RoaringBitmap>>,
+    /// How far from its centroid a row of each cell lies, at most; those that went count too.
+    radii: Blocks<f32>,
+    /// The cell of each row, whatever the row holds now.
+    cell_of: Blocks<u32>,
+}
+
+impl Cells {
+    /// Of `rows` of `vectors`.
+    pub(crate) fn of(vectors: &Vectors, rows: &RoaringBitmap) -> Self {
+        let mut cell_of = vec![0; rows.max().map_or(0, |last| last as usize + 1)];
+        for (cell, rows) in (0..).zip(divide(vectors, rows)) {
+            rows.iter().for_each(|row| cell_of[*row as usize] = cell);
+        }
+        Self::with(vectors, rows, cell_of)
+    }
+
+    /// The cells of `rows` of `vectors`, by the cell of each row up to the last of them.
+    pub(crate) fn with(vectors: &Vectors, rows: &RoaringBitmap, cell_of: Vec<u32>) -> Self {
+        let cell = |row: u32| cell_of[row as usize] as usize;
+        let count = rows.iter().map(|row| cell(row) + 1).max().unwrap_or(0);
+        let mut of = vec![Vec::new(); count];
+        rows.iter().for_each(|row| of[cell(row)].push(row));
+        let directions: Vec<f32> = of.iter().flat_map(|rows| direction(vectors, rows)).collect();
+        let centroids = Vectors::from_rows(vectors.dimension(), &directions);
+        let radius = |(cell, rows): (u32, &Vec<u32>)| {
+            rows.iter().map(|row| distance(vectors.row(*row), centroids.row(cell))).fold(0.0, f32::max)
+        };
+        Self {
+            radii: (0..).zip(&of).map(radius).collect(),
+            rows: of.into_iter().map(|rows| Arc::new(rows.into_iter().collect())).collect(),
+            cell_of: cell_of.into_iter().collect(),
+            centroids: Arc::new(centroids),
+        }
+    }
+
+    /// Puts a row where it lies now. Whether it was anywhere before does not matter.
+    pub(crate) fn settle(&mut self, row: u32, vector: &[f32]) {
+        let Some(nearest) = scan(&self.centroids, &[vector], None, 1).pop().and_then(|mut best| best.pop()) else {
+            return;
+        };
+        let cell = nearest.row;
+        if (row as usize) < self.cell_of.len() {
+            self.change(*self.cell_of.get(row), |rows| rows.remove(row));
+        }
+        // Rows between that are in no cell yet come to be settled themselves.
+        (self.cell_of.len() as u32..row).for_each(|between| self.cell_of.set(between, cell));
+        self.cell_of.set(row, cell);
+        self.change(cell, |rows| rows.insert(row));
+        let distance = distance(vector, self.centroids.row(cell));
+        if distance > *self.radii.get(cell) {
+            self.radii.set(cell, distance);
+        }
+    }
+
+    fn change(&mut self, cell: u32, change: impl FnOnce(&mut RoaringBitmap) -> bool) {
+        let mut rows = RoaringBitmap::clone(self.rows.get(cell));
+        change(&mut rows);
+        self.rows.set(cell, Arc::new(rows));
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// The cell of a row that was settled.
+    pub(crate) fn of_row(&self, row: u32) -> u32 {
+        *self.cell_of.get(row)
+    }
+
+    /// The memory that they take, in bytes, about.
+    pub(crate) fn bytes(&self) -> usize {
+        let (cells, rows) = (self.len(), self.cell_of.len());
+        // A cell is some allocations, and two bytes for each row of it.
+        self.centroids.bytes()
+            + cells * (size_of::<f32>() + size_of::<Arc<RoaringBitmap>>() + size_of::<RoaringBitmap>() + 64)
+            + rows * (4 + 2)
+    }
+
+    /// The cells around `query`.
+    pub(crate) fn around(&self, query: &[f32]) -> Around<'_> {
+        Around { cells: self, scores: at_most(&self.centroids, query) }
+    }
+}
+
+fn distance(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum::<f32>().sqrt()
+}
+
+#[cfg(test)]
+mod tests;

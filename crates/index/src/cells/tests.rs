@@ -1,0 +1,135 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::exact::ScoredRow;
+use crate::fixtures::clustered;
+
+const DIMENSION: usize = 16;
+
+/// `rows` rows around 40 centres, and some queries.
+fn world(seed: u64, rows: usize) -> (Vectors, Vec<Vec<f32>>) {
+    let flat = |seed, rows| clustered(seed, rows, DIMENSION, 40);
+    let vectors: Vec<f32> = flat(seed, rows).iter().flat_map(|row| row.as_slice().to_vec()).collect();
+    let queries = flat(seed + 1, 60).iter().map(|query| query.as_slice().to_vec()).collect();
+    (Vectors::from_rows(DIMENSION, &vectors), queries)
+}
+
+fn all(rows: usize) -> RoaringBitmap {
+    (0..rows as u32).collect()
+}
+
+fn nearest(cells: &Cells, vectors: &Vectors, query: &[f32], passing: &RoaringBitmap, k: usize, share: f32) -> Looked {
+    cells.around(query).nearest(vectors, query, passing, (k, Look { share, expected: 3.0 }), &|| false)
+}
+
+fn best(vectors: &Vectors, query: &[f32], passing: &RoaringBitmap, k: usize) -> Vec<ScoredRow> {
+    scan(vectors, &[query], Some(passing), k).pop().unwrap()
+}
+
+#[test]
+fn every_row_is_in_one_cell_with_others_near_it() {
+    let (vectors, _) = world(1, 5_000);
+    let rows: RoaringBitmap = (0..5_000).filter(|row| row % 7 > 0).collect();
+    let divided = divide(&vectors, &rows);
+    assert!(divided.iter().all(|cell| cell.is_sorted() && !cell.is_empty()));
+    assert_eq!(divided.iter().flatten().copied().collect::<RoaringBitmap>(), rows);
+    assert_eq!(divided.iter().map(Vec::len).sum::<usize>() as u64, rows.len());
+    // Row r is of centre r % 40.
+    let centres = |cell: &Vec<u32>| cell.iter().map(|row| row % 40).collect::<RoaringBitmap>().len();
+    let of_one = divided.iter().filter(|cell| centres(cell) == 1).map(Vec::len).sum::<usize>();
+    assert!(of_one * 10 >= rows.len() as usize * 9, "{of_one} of {}", rows.len());
+    assert!(divide(&vectors, &RoaringBitmap::new()).is_empty());
+    let alike = Vectors::from_rows(2, &[0.6, 0.8].repeat(1_000));
+    assert_eq!(divide(&alike, &all(1_000)).iter().map(Vec::len).sum::<usize>(), 1_000);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) })]
+
+    #[test]
+    fn with_the_whole_radius_nothing_is_missed_however_rows_come_and_move(
+        seed in 1u64..1_000,
+        rows in 1usize..600,
+        moves in prop::collection::vec((0usize..700, 0usize..60), 0..60),
+        share in prop_oneof![Just(0.02), Just(0.3), Just(1.0)],
+        k in prop_oneof![Just(1usize), Just(10), Just(200)],
+    ) {
+        let (mut vectors, others) = world(seed, rows);
+        let mut cells = Cells::of(&vectors, &all(rows));
+        for (row, other) in moves {
+            let row = row.min(vectors.len()) as u32;
+            vectors.set(row, &others[other]);
+            cells.settle(row, &others[other]);
+        }
+        let mut counted = RoaringBitmap::new();
+        for (cell, rows) in (0..cells.len() as u32).map(|cell| (cell, cells.rows.get(cell))) {
+            prop_assert!(counted.is_disjoint(rows));
+            prop_assert!(rows.iter().all(|row| cells.of_row(row) == cell));
+            counted |= &**rows;
+        }
+        prop_assert_eq!(&counted, &all(vectors.len()));
+        let passing: RoaringBitmap = all(vectors.len()).iter().filter(|row| f64::from(row % 50) < share * 50.0).collect();
+        for query in &others[..5] {
+            let looked = nearest(&cells, &vectors, query, &passing, k, 1.0);
+            prop_assert_eq!(looked.best, best(&vectors, query, &passing, k));
+            prop_assert!(looked.compared <= passing.len() && looked.stopped_after.is_none());
+        }
+        // As whoever reads them from a file makes them.
+        let of_rows = (0..vectors.len() as u32).map(|row| cells.of_row(row)).collect();
+        let again = Cells::with(&vectors, &all(vectors.len()), of_rows);
+        prop_assert_eq!(nearest(&again, &vectors, &others[0], &passing, k, 1.0).best, best(&vectors, &others[0], &passing, k));
+    }
+}
+
+#[test]
+fn the_share_that_is_measured_finds_what_it_promises_in_few_cells() {
+    let (vectors, queries) = world(7, 20_000);
+    let cells = Cells::of(&vectors, &all(20_000));
+    let exact = |queries: &[&[f32]]| scan(&vectors, queries, None, 1_000);
+    let queries: Vec<&[f32]> = queries.iter().map(Vec::as_slice).collect();
+    let (asked, others) = queries.split_at(40);
+    let reach = measure(&cells, asked, &exact(asked), 0.95).unwrap();
+    assert_eq!(reach.points.iter().map(|point| point.k).collect::<Vec<_>>(), [10, 30, 100, 300, 1_000]);
+    for point in &reach.points {
+        let k = point.k as usize;
+        let (mut found, mut compared) = (0, 0);
+        for query in others {
+            let looked = nearest(&cells, &vectors, query, &all(20_000), k, point.share);
+            let wanted = best(&vectors, query, &all(20_000), k);
+            found += looked.best.iter().filter(|row| wanted.contains(row)).count();
+            compared += looked.compared;
+        }
+        let (recall, compared) = (found as f64 / (k * others.len()) as f64, compared / others.len() as u64);
+        println!("{point:?}: {recall:.4}, {compared} compared");
+        assert!(point.recall_low >= 0.95 && recall >= 0.94, "{recall} by {point:?}");
+        assert!(compared <= 6 * k as u64 + 600, "{compared} by {point:?}");
+    }
+    // Where there are fewer, less is measured; of nothing nothing.
+    let few = exact(asked).into_iter().map(|best| best[..50].to_vec()).collect::<Vec<_>>();
+    assert_eq!(measure(&cells, asked, &few, 0.95).unwrap().points.len(), 2);
+    assert_eq!(measure(&cells, &[], &[], 0.95), None);
+}
+
+#[test]
+fn what_passes_near_a_query_is_counted() {
+    let (vectors, _) = world(3, 8_000);
+    let cells = Cells::of(&vectors, &all(8_000));
+    let query = clustered(4, 4, DIMENSION, 40).pop().unwrap();
+    let near = |passing: &RoaringBitmap, live: &RoaringBitmap| cells.around(query.as_slice()).near(passing, live);
+    let of = |centres: &[u32]| all(8_000).iter().filter(|row| centres.contains(&(row % 40))).collect::<RoaringBitmap>();
+    // The query is of centre 3, which has 200 rows.
+    let (own, none) = (near(&of(&[3]), &all(8_000)), near(&of(&[]), &all(8_000)));
+    assert!(own.passing >= 180 && (180..700).contains(&own.rows), "{own:?}");
+    assert_eq!(none, crate::planner::Near { rows: own.rows, passing: 0 });
+    assert_eq!(near(&of(&[3]), &of(&[])).rows, 0);
+}
+
+#[test]
+fn a_look_ends_when_time_is_up() {
+    let (vectors, queries) = world(5, 20_000);
+    let cells = Cells::of(&vectors, &all(20_000));
+    let look = Look { share: 1.0, expected: 3.0 };
+    let looked = cells.around(&queries[0]).nearest(&vectors, &queries[0], &all(20_000), (1_000, look), &|| true);
+    assert_eq!(looked.stopped_after, Some(32));
+    assert!(looked.compared > 0 && !looked.best.is_empty());
+}
