@@ -1,6 +1,7 @@
 //! One node with every role, over a generation of its own, and what tests ask of it.
 
 use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -101,14 +102,14 @@ pub(crate) fn index_settings() -> IndexSettings {
 }
 
 /// A node called `solo` with every role, its data in `dir`.
-pub(crate) fn settings(dir: &TempDir) -> NodeSettings {
+pub(crate) fn settings(dir: impl AsRef<Path>) -> NodeSettings {
     let name = NodeName::new("solo").unwrap();
     let roles = vec![Role::Gateway, Role::Index, Role::Users, Role::Inference, Role::Control];
     NodeSettings {
         name: name.clone(),
         members: vec![Member { name, roles, cluster: None }],
         cookie: "of a test".to_owned(),
-        data_dir: dir.path().join("data"),
+        data_dir: dir.as_ref().join("data"),
         index: index_settings(),
         snapshots: SnapshotSettings { after_changes: 1_000, interval: Duration::from_secs(600) },
         store: StoreSettings { events_per_user_max: 1_000, cache_bytes: 1 << 20 },
