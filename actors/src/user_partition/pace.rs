@@ -17,7 +17,7 @@ use crate::protocol::ENCODE_ROWS_MAX;
 /// What half a chunk should take to encode.
 const AIM: Duration = Duration::from_millis(1);
 /// Users times events of the first half.
-const SIZE_FIRST: usize = 512;
+const SIZE_FIRST: usize = 1_024;
 /// One that was held up, for others wanted the cores, says nothing of the next: below this, messages and flushes cost more.
 const SIZE_MIN: usize = 64;
 const SIZE_MAX: usize = 1 << 20;
@@ -161,8 +161,8 @@ mod tests {
         let pace = Pace::default();
         pace.took(Size { users: 16, longest: 64 }, Duration::ZERO, 0);
         let mut many = users(std::iter::repeat_n(64, 100), 6);
+        assert_eq!(pace.take(&mut many).len(), 32);
+        pace.took(Size { users: 32, longest: 64 }, Duration::from_secs(9), 1);
         assert_eq!(pace.take(&mut many).len(), 16);
-        pace.took(Size { users: 16, longest: 64 }, Duration::from_secs(9), 1);
-        assert_eq!(pace.take(&mut many).len(), 8);
     }
 }

@@ -20,7 +20,7 @@ use crate::protocol::{
 use crate::routing::workers;
 use crate::wire::{Inbox, Wire};
 
-/// How long half a chunk may wait for an inference worker that is busy with online work.
+/// How long half a chunk may take, with its wait for an inference worker that is busy.
 const ENCODE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a page may take before the rest of it is left for another: its caller waits for a minute.
 const PAGE_TIME: Duration = Duration::from_secs(30);
@@ -129,8 +129,9 @@ async fn encode_half(
     let size = Size::of(&users);
     let covered: Vec<i64> = users.iter().map(|user| user.events.last().map_or(0, |event| event.timestamp_ms)).collect();
     let histories = users.iter_mut().map(|user| std::mem::take(&mut user.events)).collect();
-    let ask = EncodeAsk { encoder: by.encoder.clone(), histories, precision: own.state_precision };
-    let Encoded { states, took_us, is_asked } = encode(by, ask).await?;
+    let (encoder, precision) = (by.encoder.clone(), own.state_precision);
+    let ask = EncodeAsk { encoder, histories, precision, remaining_us: ENCODE_TIMEOUT.as_micros() as u64 };
+    let Encoded { states, took_us, is_asked } = encode(own, by, ask).await?;
     if states.len() != users.len() {
         return Err(Refusal::Failed(format!("{} states for {} users", states.len(), users.len())));
     }
@@ -160,21 +161,30 @@ where
     done.map_err(|Panicked| failed(&"work on the store panicked"))?.map_err(|error| failed(&error))
 }
 
-async fn encode(by: &EncoderOf, ask: EncodeAsk) -> Result<Encoded, Refusal> {
+/// What a worker answers. Histories that none answers in time are counted.
+async fn encode(own: &UserPartition, by: &EncoderOf, ask: EncodeAsk) -> Result<Encoded, Refusal> {
     let worker = workers(&by.generation)
         .into_iter()
         .next()
         .ok_or_else(|| Refusal::Failed("no inference worker serves this generation".to_owned()))?;
+    let (users, within) = (ask.histories.len(), Duration::from_micros(ask.remaining_us));
+    let unanswered = |why: String| {
+        own.metrics.refresh_users.with_label_values(&["unanswered"]).inc_by(users as u64);
+        Err(Refusal::Failed(why))
+    };
     let call = worker.call(
         |reply| -> inference_worker::Msg { Inbox::Request(InferenceRequest::Encode(Wire::new(ask), reply)) },
-        Some(ENCODE_TIMEOUT),
+        Some(within),
     );
     match call.await {
         Ok(CallResult::Success(answer)) => {
             answer.open().map_err(|error| Refusal::Unreadable(error.to_string())).flatten()
         }
-        Ok(CallResult::Timeout | CallResult::SenderError) | Err(_) => {
-            Err(Refusal::Failed("the inference worker did not answer".to_owned()))
+        Ok(CallResult::Timeout) => {
+            unanswered(format!("the inference worker has not encoded {users} histories within {within:?}"))
+        }
+        Ok(CallResult::SenderError) | Err(_) => {
+            unanswered(format!("the inference worker ended before it had encoded {users} histories"))
         }
     }
 }
