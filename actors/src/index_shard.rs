@@ -27,6 +27,7 @@ mod snapshots;
 mod upkeep;
 
 use loading::Loaded;
+use observe::Series;
 use snapshots::Pace;
 pub use snapshots::{SnapshotSettings, Snapshots};
 
@@ -129,6 +130,7 @@ pub struct State {
     /// Whether the graph refused an ad, and has not taken all since: that is told once.
     refused: bool,
     pace: Pace,
+    series: Series,
 }
 
 /// Of the time of a search, what is kept back for its answer; of little time a quarter.
@@ -164,6 +166,7 @@ impl Actor for IndexShard {
             waiting: None,
             refused: false,
             pace: Pace::default(),
+            series: Series::of(&self.metrics, self.shard, &self.generation.manifest.id),
         })
     }
 
@@ -237,9 +240,8 @@ impl IndexShard {
         let Ok(slot) = self.searches.reserve() else {
             return answer(reply, Err(Refusal::Overloaded));
         };
-        let shard = self.shard.to_string();
-        let in_flight = self.metrics.searches_in_flight.with_label_values(&[&shard]);
-        let duration = self.metrics.search_duration.with_label_values(&[&shard]);
+        let in_flight = state.series.in_flight();
+        let duration = self.metrics.search_duration.with_label_values(&[&self.shard.to_string()]);
         let metrics = self.metrics.clone();
         let left = Duration::from_micros(ask.remaining_us);
         let (ends, stops) = (arrived + left, arrived + left.saturating_sub(REPLY_RESERVE.min(left / 4)));

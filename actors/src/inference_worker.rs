@@ -157,7 +157,8 @@ impl InferenceWorker {
             Ok(ask) => ask,
             Err(refusal) => return refuse(&self.metrics, reply, refusal),
         };
-        if let Err((_, reply)) = state.batcher.push_refresh((ask, reply)) {
+        let ends = state.started.elapsed() + Duration::from_micros(ask.remaining_us);
+        if let Err((_, reply)) = state.batcher.push_refresh((ask, reply), ends) {
             refuse(&self.metrics, reply, Refusal::Overloaded);
         }
     }
@@ -232,7 +233,7 @@ impl InferenceWorker {
             }
         }
         if !state.encoding
-            && let Some(job) = next_wanted(state)
+            && let Some(job) = self.next_wanted(state)
         {
             let length = self.counted(Lane::Refresh, job.0.histories.len());
             let (model, metrics) = (self.model.clone(), self.metrics.clone());
@@ -247,16 +248,25 @@ impl InferenceWorker {
         Ok(())
     }
 
+    /// The next histories for which somebody still waits.
+    fn next_wanted(&self, state: &mut State) -> Option<EncodeJob> {
+        loop {
+            let (job, expired) = state.batcher.next_refresh(state.started.elapsed());
+            for (_, reply) in expired {
+                refuse(&self.metrics, reply, Refusal::Expired);
+            }
+            // Of a caller on another node only the time tells.
+            if job.as_ref().is_none_or(|(_, reply)| !reply.is_closed()) {
+                return job;
+            }
+        }
+    }
+
     /// How many rows a batch has; they are counted.
     fn counted(&self, lane: Lane, rows: usize) -> usize {
         self.metrics.batch_rows.with_label_values(&[lane.name()]).observe(rows as f64);
         rows
     }
-}
-
-/// The next histories for which somebody still waits.
-fn next_wanted(state: &mut State) -> Option<EncodeJob> {
-    std::iter::from_fn(|| state.batcher.next_refresh()).find(|(_, reply)| !reply.is_closed())
 }
 
 /// Has `threads` do `work` of so many rows; `done` is the news of its end, where all went well.

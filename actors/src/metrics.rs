@@ -1,7 +1,8 @@
 //! Every metric of a node, in one struct; names occur here and nowhere else.
 //!
-//! Labels come from closed enums or from the configuration, never from users, ads or requests; and the generation that was
-//! compared last, alone.
+//! Labels come from closed enums or from the configuration, never from users, ads or requests; and from the generations that run
+//! here, of which two may: what is so, of a shard of one, carries its name and goes with it. What was counted of a shard, and what took how
+//! long, adds up over them.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -164,7 +165,7 @@ impl Families {
                 "turret_index_snapshot_timestamp_seconds",
                 "When a shard was last written, in seconds since 1970",
             ),
-            &["shard"],
+            &["shard", "generation"],
         )?;
         registry.register(Box::new(snapshot_last.clone()))?;
         let shadow_recall = GaugeVec::new(
@@ -216,7 +217,11 @@ impl Families {
                 &["shard"],
                 DURATION_BUCKETS,
             )?,
-            searches_in_flight: gauges("turret_index_searches_in_flight", "Searches queued or running", &["shard"])?,
+            searches_in_flight: gauges(
+                "turret_index_searches_in_flight",
+                "Searches queued or running",
+                &["shard", "generation"],
+            )?,
             search_plans: counter("turret_search_plans_total", "Searches of shards by how they searched", &["plan"])?,
             search_distances: counter(
                 "turret_search_distances_total",
@@ -241,23 +246,27 @@ impl Families {
             index_ads: gauges(
                 "turret_index_ads",
                 "Ads of a shard, and rows of dead ones, by state",
-                &["shard", "state"],
+                &["shard", "generation", "state"],
             )?,
-            index_bytes: gauges("turret_index_bytes", "Memory of a shard, about, by part", &["shard", "part"])?,
+            index_bytes: gauges(
+                "turret_index_bytes",
+                "Memory of a shard, about, by part",
+                &["shard", "generation", "part"],
+            )?,
             index_bytes_per_ad: shares(
                 "turret_index_bytes_per_ad",
                 "Memory of a shard for each of its ads, about",
-                &["shard"],
+                &["shard", "generation"],
             )?,
             calibrated_list: gauges(
                 "turret_index_calibrated_list_entries",
                 "Candidate list that reaches the target recall, by the ads asked for",
-                &["shard", "k"],
+                &["shard", "generation", "k"],
             )?,
             calibrated_recall: shares(
                 "turret_index_calibrated_recall",
                 "Mean recall measured with the calibrated list, by the ads asked for",
-                &["shard", "k"],
+                &["shard", "generation", "k"],
             )?,
             index_generation,
             index_opens: counter("turret_index_opens_total", "Shards opened, by what was opened", &["from"])?,
@@ -267,7 +276,11 @@ impl Families {
                 &["shard"],
                 DURATION_BUCKETS,
             )?,
-            snapshot_bytes: gauges("turret_index_snapshot_bytes", "Bytes of a shard's snapshot", &["shard"])?,
+            snapshot_bytes: gauges(
+                "turret_index_snapshot_bytes",
+                "Bytes of a shard's snapshot",
+                &["shard", "generation"],
+            )?,
             snapshot_last,
             user_lookups: counter("turret_user_lookups_total", "User look-ups by result", &["result"])?,
             write_group_asks,

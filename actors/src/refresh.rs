@@ -1,8 +1,8 @@
 //! The control role's actor that recomputes the states of users with new events.
 //!
 //! Owns the schedule, and the cursor of the run. The work is done where the users are: it asks their partitions for one page
-//! after the other. When it dies, or the node does, the next one goes on with the run; it repeats at most the
-//! chunk that was going on.
+//! after the other. When it dies, or the node does, the next one goes on with the run; it repeats at most one
+//! chunk of some two milliseconds.
 
 use std::time::Duration;
 

@@ -207,9 +207,14 @@ impl Routing {
 
     fn publish(&self, table: RoutingTable) {
         let created_s = table.manifest.created_at_ms as f64 / 1e3;
-        for (shard, replicas) in table.shards.iter().enumerate() {
-            if replicas.iter().any(|replica| is_local(&replica.get_cell())) {
-                self.metrics.index_generation.with_label_values(&[&shard.to_string()]).set(created_s);
+        let is_here = |replicas: &Vec<ActorRef<_>>| replicas.iter().any(|replica| is_local(&replica.get_cell()));
+        // Those of the table before, too: the next one may have fewer.
+        for shard in 0..table.shards.len().max(self.current().shards.len()) {
+            let label = shard.to_string();
+            if table.shards.get(shard).is_some_and(is_here) {
+                self.metrics.index_generation.with_label_values(&[&label]).set(created_s);
+            } else {
+                drop(self.metrics.index_generation.remove_label_values(&[&label]));
             }
         }
         self.table.send_replace(Arc::new(table));

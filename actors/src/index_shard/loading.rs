@@ -8,7 +8,8 @@ use ractor::ActorRef;
 use tokio::sync::watch;
 use turret_index::{ChangeError, GraphOrigin, Opened, Origin, ShardChange, ShardIndex};
 
-use super::{AGAIN_AFTER, CHANGES_WAIT, IndexShard, Msg, Note, Reached, State, observe};
+use super::snapshots::SnapshotFile;
+use super::{AGAIN_AFTER, CHANGES_WAIT, IndexShard, Msg, Note, Reached, State};
 use crate::generation::shard_file;
 use crate::groups;
 use crate::live_ads::Ads;
@@ -26,6 +27,8 @@ pub struct Loaded {
     reached: Reached,
     /// Whether its graph had to be built, which a snapshot would save the next start.
     was_built: bool,
+    /// The snapshot that it was opened from.
+    snapshot: Option<SnapshotFile>,
 }
 
 impl IndexShard {
@@ -40,7 +43,7 @@ impl IndexShard {
             match opened.unwrap_or_else(|_| Err("opening it panicked".to_owned())) {
                 Ok(opened) => {
                     opens("snapshot");
-                    return Ok(self.opened_from(opened));
+                    return Ok(Loaded { snapshot: SnapshotFile::at(&snapshot), ..self.opened_from(opened) });
                 }
                 Err(error) => {
                     tracing::warn!(shard = %self.shard, error, "the snapshot is not used, the published file is opened");
@@ -70,12 +73,15 @@ impl IndexShard {
         if let Some(why) = &why {
             tracing::warn!(shard = %self.shard, why, "the graph of the file was not used, another was built");
         }
-        Loaded { index, reached: Reached::at(until), was_built: why.is_some() }
+        Loaded { index, reached: Reached::at(until), was_built: why.is_some(), snapshot: None }
     }
 
     pub(super) fn loaded(&self, loaded: Loaded, myself: &ActorRef<Msg>, state: &mut State) {
         let index: Arc<ShardIndex> = Arc::new(loaded.index);
         state.index = Some(index.clone());
+        if let Some(snapshot) = loaded.snapshot {
+            state.series.snapshot(snapshot);
+        }
         state.pace.count(usize::from(loaded.was_built));
         let (own, myself) = (self.clone(), myself.clone());
         state.catching_up = Some(Task::spawn(async move {
@@ -102,7 +108,7 @@ impl IndexShard {
             let stats = index.stats();
             let (ads, backend, bytes_per_ad) = (stats.ads, stats.backend, stats.bytes_per_ad());
             tracing::info!(shard, ads, ?backend, bytes_per_ad, "shard serves");
-            observe::shard(&self.metrics, &shard, &index);
+            state.series.index(&index);
             let (own, myself) = (self.clone(), myself.clone());
             // What came between the last page and the joining of the group was handed to nobody.
             let further = Reached { changes: 0, ..reached };

@@ -1,9 +1,19 @@
 //! What metrics say of a shard and its searches.
 
-use turret_index::ShardIndex;
+use std::collections::BTreeSet;
 
+use prometheus::IntGauge;
+use turret_index::ShardIndex;
+use turret_retrieval::ids::{GenerationId, ShardId};
+
+use super::snapshots::SnapshotFile;
 use crate::metrics::Metrics;
 use crate::protocol::SearchReply;
+
+/// What the ads and rows of a shard are: the values of the label `state`.
+const STATES: [&str; 4] = ["live", "paused", "unlinked", "dead"];
+/// What its memory is taken by: those of the label `part`.
+const PARTS: [&str; 4] = ["vectors", "graph", "postings", "ids"];
 
 /// Counts a search.
 pub(super) fn searched(metrics: &Metrics, found: &SearchReply) {
@@ -21,31 +31,84 @@ pub(super) fn searched(metrics: &Metrics, found: &SearchReply) {
     }
 }
 
-/// Tells what the shard is made of now, and what was measured of its lists.
-pub(super) fn shard(metrics: &Metrics, shard: &str, index: &ShardIndex) {
-    let stats = index.stats();
-    let counts = [
-        ("live", stats.ads - stats.paused),
-        ("paused", stats.paused),
-        ("unlinked", stats.unlinked),
-        ("dead", stats.dead),
-    ];
-    for (state, count) in counts {
-        metrics.index_ads.with_label_values(&[shard, state]).set(count as i64);
+/// The series of one shard of one generation, beside which another may run. They go when this does, with the state of the actor,
+/// however that ended; the supervisor's wait before it starts another is far longer than that takes.
+pub(super) struct Series {
+    metrics: Metrics,
+    shard: String,
+    generation: String,
+    /// The numbers of ads that lists are measured for.
+    calibrated: BTreeSet<String>,
+}
+
+impl Series {
+    pub(super) fn of(metrics: &Metrics, shard: ShardId, generation: &GenerationId) -> Self {
+        let (shard, generation) = (shard.to_string(), generation.to_string());
+        Self { metrics: metrics.clone(), shard, generation, calibrated: BTreeSet::new() }
     }
-    let bytes = [
-        ("vectors", stats.vector_bytes),
-        ("graph", stats.graph_bytes),
-        ("postings", stats.posting_bytes),
-        ("ids", stats.id_bytes),
-    ];
-    for (part, bytes) in bytes {
-        metrics.index_bytes.with_label_values(&[shard, part]).set(bytes as i64);
+
+    fn labels(&self) -> [&str; 2] {
+        [&self.shard, &self.generation]
     }
-    metrics.index_bytes_per_ad.with_label_values(&[shard]).set(stats.bytes_per_ad());
-    for point in index.calibration().map(|calibration| calibration.points).unwrap_or_default() {
-        let k = point.k.to_string();
-        metrics.calibrated_list.with_label_values(&[shard, &k]).set(i64::from(point.list));
-        metrics.calibrated_recall.with_label_values(&[shard, &k]).set(point.recall);
+
+    fn labels_and<'a>(&'a self, third: &'a str) -> [&'a str; 3] {
+        [&self.shard, &self.generation, third]
+    }
+
+    /// Searches that are queued or running.
+    pub(super) fn in_flight(&self) -> IntGauge {
+        self.metrics.searches_in_flight.with_label_values(&self.labels())
+    }
+
+    /// Tells what the shard is made of now, and what was measured of its lists.
+    pub(super) fn index(&mut self, index: &ShardIndex) {
+        let stats = index.stats();
+        let counts = [stats.ads - stats.paused, stats.paused, stats.unlinked, stats.dead];
+        for (state, count) in STATES.iter().zip(counts) {
+            self.metrics.index_ads.with_label_values(&self.labels_and(state)).set(count as i64);
+        }
+        let bytes = [stats.vector_bytes, stats.graph_bytes, stats.posting_bytes, stats.id_bytes];
+        for (part, bytes) in PARTS.iter().zip(bytes) {
+            self.metrics.index_bytes.with_label_values(&self.labels_and(part)).set(bytes as i64);
+        }
+        self.metrics.index_bytes_per_ad.with_label_values(&self.labels()).set(stats.bytes_per_ad());
+        let points = index.calibration().map(|calibration| calibration.points).unwrap_or_default();
+        let measured: BTreeSet<String> = points.iter().map(|point| point.k.to_string()).collect();
+        self.calibrated.difference(&measured).for_each(|k| self.forget_calibrated(k));
+        for point in points {
+            let k = point.k.to_string();
+            self.metrics.calibrated_list.with_label_values(&self.labels_and(&k)).set(i64::from(point.list));
+            self.metrics.calibrated_recall.with_label_values(&self.labels_and(&k)).set(point.recall);
+        }
+        self.calibrated = measured;
+    }
+
+    /// Tells of the snapshot that lies on the disk.
+    pub(super) fn snapshot(&self, file: SnapshotFile) {
+        self.metrics.snapshot_bytes.with_label_values(&self.labels()).set(file.bytes as i64);
+        self.metrics.snapshot_last.with_label_values(&self.labels()).set(file.written_at_ms as f64 / 1e3);
+    }
+
+    fn forget_calibrated(&self, k: &str) {
+        drop(self.metrics.calibrated_list.remove_label_values(&self.labels_and(k)));
+        drop(self.metrics.calibrated_recall.remove_label_values(&self.labels_and(k)));
+    }
+}
+
+/// A series that is not there needs no removal.
+impl Drop for Series {
+    fn drop(&mut self) {
+        let own = self.labels();
+        drop(self.metrics.searches_in_flight.remove_label_values(&own));
+        for state in STATES {
+            drop(self.metrics.index_ads.remove_label_values(&self.labels_and(state)));
+        }
+        for part in PARTS {
+            drop(self.metrics.index_bytes.remove_label_values(&self.labels_and(part)));
+        }
+        drop(self.metrics.index_bytes_per_ad.remove_label_values(&own));
+        self.calibrated.iter().for_each(|k| self.forget_calibrated(k));
+        drop(self.metrics.snapshot_bytes.remove_label_values(&own));
+        drop(self.metrics.snapshot_last.remove_label_values(&own));
     }
 }

@@ -6,8 +6,8 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
 
 use ractor::ActorRef;
 use tokio::sync::watch;
@@ -66,6 +66,24 @@ impl Snapshots {
                 self.forget(gone);
             }
         }
+    }
+}
+
+/// A snapshot on the disk.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SnapshotFile {
+    /// Its length.
+    pub(super) bytes: u64,
+    /// When it was written: milliseconds since 1970-01-01 UTC.
+    pub(super) written_at_ms: i64,
+}
+
+impl SnapshotFile {
+    /// Blocking: the one at `path`; none where the system tells nothing of it.
+    pub(super) fn at(path: &Path) -> Option<Self> {
+        let file = fs::metadata(path).ok()?;
+        let written_at = file.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+        Some(Self { bytes: file.len(), written_at_ms: written_at.as_millis() as i64 })
     }
 }
 
@@ -161,8 +179,6 @@ impl IndexShard {
         let written = index.snapshot(&path, &self.lineage(), until).map_err(|error| error.to_string())?;
         let shard = self.shard.to_string();
         self.metrics.snapshot_duration.with_label_values(&[&shard]).observe(begun.elapsed().as_secs_f64());
-        self.metrics.snapshot_bytes.with_label_values(&[&shard]).set(written.bytes as i64);
-        self.metrics.snapshot_last.with_label_values(&[&shard]).set(now_ms() as f64 / 1e3);
         Ok(written)
     }
 
@@ -176,12 +192,17 @@ impl IndexShard {
         state.pace.writing = None;
         // What came was counted before, or will be.
         state.pace.made = state.pace.made.max(Some(reached.made));
-        if let Err(why) = outcome {
-            tracing::error!(shard = %self.shard, why, "no snapshot was written; tried again");
-            state.pace.changes += 1;
-            // Not at once.
-            return self.wait(myself, state);
+        match outcome {
+            Ok(written) => {
+                state.series.snapshot(SnapshotFile { bytes: written.bytes, written_at_ms: now_ms() });
+                self.look_at_pace(myself, state);
+            }
+            Err(why) => {
+                tracing::error!(shard = %self.shard, why, "no snapshot was written; tried again");
+                state.pace.changes += 1;
+                // Not at once.
+                self.wait(myself, state);
+            }
         }
-        self.look_at_pace(myself, state);
     }
 }

@@ -3,7 +3,7 @@
 use ractor::ActorRef;
 use turret_index::{Due, Refused};
 
-use super::{AGAIN_AFTER, IndexShard, Msg, Note, State, observe};
+use super::{AGAIN_AFTER, IndexShard, Msg, Note, State};
 use crate::offload::Panicked;
 use crate::task::Task;
 use crate::wire::note;
@@ -40,7 +40,7 @@ impl IndexShard {
             tracing::info!(shard = %self.shard, "the graph has taken all that it had refused");
         }
         if let Some(index) = &state.index {
-            observe::shard(&self.metrics, &self.shard.to_string(), index);
+            state.series.index(index);
         }
         if due.overhaul {
             self.overhaul(myself, state);

@@ -49,7 +49,7 @@ pub struct Batcher<O, A, R> {
     settings: BatcherSettings,
     online: VecDeque<(Duration, O)>,
     ads: VecDeque<A>,
-    refresh: VecDeque<R>,
+    refresh: VecDeque<(Duration, R)>,
     online_run: u32,
 }
 
@@ -90,12 +90,12 @@ impl<O, A, R> Batcher<O, A, R> {
         push(&mut self.ads, self.settings.refresh_queue_jobs_max, job)
     }
 
-    /// Queues histories to encode.
+    /// Queues histories that are worth encoding until `ends`.
     ///
     /// # Errors
     /// Gives them back when the lane is full.
-    pub fn push_refresh(&mut self, job: R) -> Result<(), R> {
-        push(&mut self.refresh, self.settings.refresh_queue_jobs_max, job)
+    pub fn push_refresh(&mut self, job: R, ends: Duration) -> Result<(), R> {
+        push(&mut self.refresh, self.settings.refresh_queue_jobs_max, (ends, job)).map_err(|(_, job)| job)
     }
 
     /// Takes the next batch of requests or ads, and every request whose time had passed by `now`.
@@ -132,9 +132,16 @@ impl<O, A, R> Batcher<O, A, R> {
         Some(job)
     }
 
-    /// Takes the next histories.
-    pub fn next_refresh(&mut self) -> Option<R> {
-        self.refresh.pop_front()
+    /// Takes the next histories, and all before them whose time had passed by `now`.
+    pub fn next_refresh(&mut self, now: Duration) -> (Option<R>, Vec<R>) {
+        let mut expired = Vec::new();
+        while let Some((ends, job)) = self.refresh.pop_front() {
+            if ends > now {
+                return (Some(job), expired);
+            }
+            expired.push(job);
+        }
+        (None, expired)
     }
 
     /// Rows that wait in `lane`.
@@ -165,7 +172,7 @@ mod tests {
     enum Step {
         Online { lives_ms: u64 },
         Ads,
-        Refresh,
+        Refresh { lives_ms: u64 },
         Next { after_ms: u64 },
         NextRefresh,
     }
@@ -174,7 +181,7 @@ mod tests {
         let step = prop_oneof![
             4 => (0u64..20).prop_map(|lives_ms| Step::Online { lives_ms }),
             1 => Just(Step::Ads),
-            1 => Just(Step::Refresh),
+            1 => (0u64..20).prop_map(|lives_ms| Step::Refresh { lives_ms }),
             2 => (0u64..5).prop_map(|after_ms| Step::Next { after_ms }),
             1 => Just(Step::NextRefresh),
         ];
@@ -198,8 +205,17 @@ mod tests {
                         pushed += u32::from(accepted);
                     }
                     Step::Ads => pushed += u32::from(batcher.push_ads(()).is_ok()),
-                    Step::Refresh => pushed += u32::from(batcher.push_refresh(()).is_ok()),
-                    Step::NextRefresh => out += u32::from(batcher.next_refresh().is_some()),
+                    Step::Refresh { lives_ms } => {
+                        let ends = now + Duration::from_millis(lives_ms);
+                        pushed += u32::from(batcher.push_refresh(ends, ends).is_ok());
+                    }
+                    Step::NextRefresh => {
+                        let (next, expired) = batcher.next_refresh(now);
+                        prop_assert!(next.is_none_or(|ends| ends > now));
+                        prop_assert!(expired.iter().all(|ends| *ends <= now));
+                        prop_assert!(next.is_some() || batcher.waiting(Lane::Refresh) == 0);
+                        out += u32::from(next.is_some()) + expired.len() as u32;
+                    }
                     Step::Next { after_ms } => {
                         now += Duration::from_millis(after_ms);
                         let ads_wait = batcher.waiting(Lane::Ads) > 0;

@@ -72,6 +72,8 @@ pub struct EncodeAsk {
     pub histories: Vec<Vec<Event>>,
     /// How exactly the states are kept.
     pub precision: Precision,
+    /// Microseconds left when this was sent; nobody waits for what is begun later.
+    pub remaining_us: u64,
 }
 
 /// The most histories in one [`EncodeAsk`]. Who asks must ask for fewer where encoding them takes long, for online work waits

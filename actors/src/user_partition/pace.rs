@@ -1,7 +1,9 @@
 //! Pure: how many users a refresh encodes at once.
 //!
-//! Chunks of about two milliseconds: one may be running on a core when a request comes, and each costs a message and a flush. What a chunk takes goes by its users times the longest of their histories, as a batch is as long as that; what is
-//! sent and answered must fit into a message.
+//! A chunk, which is what a crash may repeat, takes about two milliseconds. It is encoded in halves, one while the one before is
+//! written, for writing takes about as long as encoding does. Smaller ones would cost too much: each is a message and a flush.
+//! What a half takes goes by its users times the longest of their histories, as a batch is as long as that; what is sent and
+//! answered must fit into a message.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,19 +14,19 @@ use turret_store::Dirty;
 
 use crate::protocol::ENCODE_ROWS_MAX;
 
-/// What a chunk should take to encode.
-const AIM: Duration = Duration::from_millis(2);
-/// Users times events of the first chunk.
+/// What half a chunk should take to encode.
+const AIM: Duration = Duration::from_millis(1);
+/// Users times events of the first half.
 const SIZE_FIRST: usize = 1_024;
 /// One that was held up, for others wanted the cores, says nothing of the next: below this, messages and flushes cost more.
 const SIZE_MIN: usize = 64;
 const SIZE_MAX: usize = 1 << 20;
-/// Of the histories of a chunk, and of its states: half of what a message holds.
+/// Of the histories of half a chunk, and of its states: half of what a message holds.
 const BYTES_MAX: usize = 512 << 10;
 /// Of an event, without its ids, about.
 const EVENT_BYTES: usize = 16;
 
-/// Learns from what chunks took. Clones share what they learn.
+/// Learns from what halves of chunks took. Clones share what they learn.
 #[derive(Clone, Debug)]
 pub struct Pace(Arc<Learnt>);
 
@@ -43,8 +45,8 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// Takes the next chunk from the end of `users`, who are sorted by the lengths of their histories, the longest first: at least
-    /// one, if there is any.
+    /// Takes the next half of a chunk from the end of `users`, who are sorted by the lengths of their histories, the longest
+    /// first: at least one, if there is any.
     pub(super) fn take(&self, users: &mut Vec<Dirty>) -> Vec<Dirty> {
         let size = self.0.size.load(Ordering::Relaxed);
         let state_bytes = self.0.state_bytes.load(Ordering::Relaxed);
@@ -63,19 +65,19 @@ impl Pace {
         users.split_off(users.len() - rows)
     }
 
-    /// Takes in that a chunk, at least one user, took so long, and the length of its largest state.
-    pub(super) fn took(&self, chunk: Size, took: Duration, largest_state: usize) {
+    /// Takes in that half a chunk, at least one user, took so long to encode, and the length of its largest state.
+    pub(super) fn took(&self, half: Size, took: Duration, largest_state: usize) {
         let before = self.0.size.load(Ordering::Relaxed);
-        let size = chunk.users * chunk.longest;
+        let size = half.users * half.longest;
         let wanted = size as f64 * AIM.as_secs_f64() / took.as_secs_f64().max(1e-6);
-        // One chunk that was held up says little of the next.
+        // One that was held up says little of the next.
         let size = (wanted as usize).clamp(before / 2, 2 * before).clamp(SIZE_MIN, SIZE_MAX);
         self.0.size.store(size, Ordering::Relaxed);
-        self.0.state_bytes.fetch_max(largest_state.div_ceil(chunk.longest), Ordering::Relaxed);
+        self.0.state_bytes.fetch_max(largest_state.div_ceil(half.longest), Ordering::Relaxed);
     }
 }
 
-/// What a chunk is made of.
+/// What half a chunk is made of.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Size {
     users: usize,
@@ -118,8 +120,8 @@ mod tests {
         users
     }
 
-    /// Chunks of many users, on a machine that takes so many nanoseconds an event, for states of so many bytes an event.
-    fn chunks(mut left: Vec<Dirty>, event_ns: u64, state_bytes: usize) -> Vec<Size> {
+    /// Halves of chunks of many users, on a machine that takes so many nanoseconds an event, for states of so many bytes an event.
+    fn halves(mut left: Vec<Dirty>, event_ns: u64, state_bytes: usize) -> Vec<Size> {
         let (pace, mut sizes) = (Pace::default(), Vec::new());
         while !left.is_empty() {
             let size = Size::of(&pace.take(&mut left));
@@ -131,31 +133,31 @@ mod tests {
     }
 
     #[test]
-    fn chunks_come_to_take_what_they_should_whatever_the_lengths_of_histories() {
-        let sizes = chunks(users((0..4_000).map(|user| 1 + user % 100), 6), 2_000, 1);
+    fn halves_of_chunks_come_to_take_what_they_should_whatever_the_lengths_of_histories() {
+        let sizes = halves(users((0..4_000).map(|user| 1 + user % 100), 6), 1_000, 1);
         assert_eq!(sizes.iter().map(|size| size.users).sum::<usize>(), 4_000, "everybody is in one");
-        // Two milliseconds are 1,000 events.
+        // A millisecond is 1,000 events.
         assert!(sizes.iter().all(|size| size.users * size.longest <= 1_030), "{sizes:?}");
         let is_full = |size: &Size| size.users == ENCODE_ROWS_MAX || size.users * size.longest > 800;
         assert!(sizes.iter().rev().skip(1).all(is_full), "{sizes:?}");
-        let fast = chunks(users(std::iter::repeat_n(2, 4_000), 6), 10, 1);
+        let fast = halves(users(std::iter::repeat_n(2, 4_000), 6), 10, 1);
         assert!(fast.iter().any(|size| size.users == ENCODE_ROWS_MAX), "never more than a worker takes: {fast:?}");
-        assert!(chunks(users(std::iter::repeat_n(99, 900), 6), 10_000_000, 1).last().unwrap().users == 1, "never none");
+        assert!(halves(users(std::iter::repeat_n(99, 900), 6), 10_000_000, 1).last().unwrap().users == 1, "never none");
     }
 
     #[test]
     fn what_is_sent_and_what_is_answered_fit_into_a_message() {
         // 100 events of 144 bytes: 36 users; states of 50 KiB: ten.
-        let asks = chunks(users(std::iter::repeat_n(100, 4_000), 128), 10, 1);
+        let asks = halves(users(std::iter::repeat_n(100, 4_000), 128), 10, 1);
         assert!(asks.iter().all(|size| size.users * 100 * 144 <= BYTES_MAX), "{asks:?}");
         let lengths = (0..4_000).map(|user| 1 + user % 100);
-        let states = chunks(users(lengths, 6), 10, 512);
+        let states = halves(users(lengths, 6), 10, 512);
         assert!(states.iter().skip(1).all(|size| size.users * size.longest * 512 <= BYTES_MAX), "{states:?}");
         assert!(states.iter().any(|size| size.longest > 90 && size.users > 5), "{states:?}");
     }
 
     #[test]
-    fn one_odd_chunk_changes_little() {
+    fn an_odd_one_changes_little() {
         let pace = Pace::default();
         pace.took(Size { users: 16, longest: 64 }, Duration::ZERO, 0);
         let mut many = users(std::iter::repeat_n(64, 100), 6);

@@ -20,7 +20,7 @@ use crate::protocol::{
 use crate::routing::workers;
 use crate::wire::{Inbox, Wire};
 
-/// How long one chunk may wait for an inference worker that is busy with online work.
+/// How long half a chunk may take, with its wait for an inference worker that is busy.
 const ENCODE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a page may take before the rest of it is left for another: its caller waits for a minute.
 const PAGE_TIME: Duration = Duration::from_secs(30);
@@ -28,8 +28,8 @@ const PAGE_TIME: Duration = Duration::from_secs(30);
 /// The most users in one page.
 const PAGE_USERS_MAX: u32 = 1_024;
 
-/// Recomputes the states of the next users with new events. A crash repeats at most the two
-/// chunks that were not written.
+/// Recomputes the states of the next users with new events. A crash repeats at most the one chunk that was not written: the
+/// half that was being encoded, and the one before it that was being written.
 pub(super) async fn refresh(
     own: &UserPartition,
     store: Arc<PartitionStore>,
@@ -66,9 +66,9 @@ pub(super) async fn refresh_users(
     Ok(RefreshedUsers { refreshed, lacking: lacking.into_iter().map(|dirty| dirty.user).collect() })
 }
 
-/// Encodes users and writes their states, a chunk while the next one is encoded. The last of a run's page is written together with
-/// how far the run is: the chunks before are known by their users, who are no longer dirty. Says how many were written, and whether
-/// all were: time may be up.
+/// Encodes users and writes their states, half a chunk while the next half is encoded, and never more than these two. The last of
+/// a run's page is written together with how far the run is: those before are known by their users, who are no longer dirty. Says
+/// how many were written, and whether all were: time may be up.
 async fn encode_and_put(
     own: &UserPartition,
     store: &Arc<PartitionStore>,
@@ -81,7 +81,7 @@ async fn encode_and_put(
     let last = run.zip(users.last());
     let mut progress =
         last.map(|(run, last)| RefreshProgress { run, encoder: by.encoder.clone(), after: last.user.clone() });
-    // Like lengths together: a chunk is as long as its longest. Taken from the end.
+    // Like lengths together: a batch is as long as its longest. Taken from the end.
     users.sort_by_key(|user| std::cmp::Reverse(user.events.len()));
     let (mut refreshed, mut unwritten, mut is_whole) = (0, Vec::new(), true);
     while !(users.is_empty() && unwritten.is_empty()) {
@@ -89,11 +89,11 @@ async fn encode_and_put(
             (is_whole, progress) = (false, None);
             users.clear();
         }
-        let chunk = own.pace.take(&mut users);
-        let written = if chunk.is_empty() { progress.take() } else { None };
+        let half = own.pace.take(&mut users);
+        let written = if half.is_empty() { progress.take() } else { None };
         let put = put(own, store, std::mem::take(&mut unwritten), written);
         let began = Instant::now();
-        let (encoded, stored) = tokio::join!(encode_chunk(own, by, chunk), put);
+        let (encoded, stored) = tokio::join!(encode_half(own, by, half), put);
         refreshed += stored?;
         let is_asked;
         (unwritten, is_asked) = encoded?;
@@ -118,7 +118,7 @@ async fn put(
 }
 
 /// The states of users, as they are kept, and whether requests come where they were made.
-async fn encode_chunk(
+async fn encode_half(
     own: &UserPartition,
     by: &EncoderOf,
     mut users: Vec<Dirty>,
@@ -129,8 +129,9 @@ async fn encode_chunk(
     let size = Size::of(&users);
     let covered: Vec<i64> = users.iter().map(|user| user.events.last().map_or(0, |event| event.timestamp_ms)).collect();
     let histories = users.iter_mut().map(|user| std::mem::take(&mut user.events)).collect();
-    let ask = EncodeAsk { encoder: by.encoder.clone(), histories, precision: own.state_precision };
-    let Encoded { states, took_us, is_asked } = encode(by, ask).await?;
+    let (encoder, precision) = (by.encoder.clone(), own.state_precision);
+    let ask = EncodeAsk { encoder, histories, precision, remaining_us: ENCODE_TIMEOUT.as_micros() as u64 };
+    let Encoded { states, took_us, is_asked } = encode(own, by, ask).await?;
     if states.len() != users.len() {
         return Err(Refusal::Failed(format!("{} states for {} users", states.len(), users.len())));
     }
@@ -160,21 +161,30 @@ where
     done.map_err(|Panicked| failed(&"work on the store panicked"))?.map_err(|error| failed(&error))
 }
 
-async fn encode(by: &EncoderOf, ask: EncodeAsk) -> Result<Encoded, Refusal> {
+/// What a worker answers. Histories that none answers in time are counted.
+async fn encode(own: &UserPartition, by: &EncoderOf, ask: EncodeAsk) -> Result<Encoded, Refusal> {
     let worker = workers(&by.generation)
         .into_iter()
         .next()
         .ok_or_else(|| Refusal::Failed("no inference worker serves this generation".to_owned()))?;
+    let (users, within) = (ask.histories.len(), Duration::from_micros(ask.remaining_us));
+    let unanswered = |why: String| {
+        own.metrics.refresh_users.with_label_values(&["unanswered"]).inc_by(users as u64);
+        Err(Refusal::Failed(why))
+    };
     let call = worker.call(
         |reply| -> inference_worker::Msg { Inbox::Request(InferenceRequest::Encode(Wire::new(ask), reply)) },
-        Some(ENCODE_TIMEOUT),
+        Some(within),
     );
     match call.await {
         Ok(CallResult::Success(answer)) => {
             answer.open().map_err(|error| Refusal::Unreadable(error.to_string())).flatten()
         }
-        Ok(CallResult::Timeout | CallResult::SenderError) | Err(_) => {
-            Err(Refusal::Failed("the inference worker did not answer".to_owned()))
+        Ok(CallResult::Timeout) => {
+            unanswered(format!("the inference worker has not encoded {users} histories within {within:?}"))
+        }
+        Ok(CallResult::SenderError) | Err(_) => {
+            unanswered(format!("the inference worker ended before it had encoded {users} histories"))
         }
     }
 }

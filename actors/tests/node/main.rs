@@ -5,6 +5,7 @@
 
 mod ads;
 mod answers;
+mod cut_off;
 mod inference;
 mod refusals;
 mod rollout;

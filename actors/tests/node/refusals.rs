@@ -62,7 +62,7 @@ pub(crate) fn embed_ask(world: &World) -> EmbedAsk {
 
 /// Of empty histories.
 fn encode_ask(encoder: EncoderVersion, histories: usize) -> EncodeAsk {
-    EncodeAsk { encoder, histories: vec![vec![]; histories], precision: Precision::Int8 }
+    EncodeAsk { encoder, histories: vec![vec![]; histories], precision: Precision::Int8, remaining_us: 5_000_000 }
 }
 
 fn direction(dimension: usize) -> UnitVector {
@@ -224,8 +224,11 @@ fn a_state_that_is_none_is_refused_and_harms_no_other_row() {
         assert!(embed(world, Wire::new(of_encoder(&encoder, sound))).await.is_ok());
         let many = encode(world, Wire::new(encode_ask(encoder.clone(), ENCODE_ROWS_MAX + 1))).await;
         assert_eq!(many, Err(Refusal::Failed("257 histories, the limit is 256".to_owned())));
-        let empty = encode(world, Wire::new(encode_ask(encoder, ENCODE_ROWS_MAX))).await;
+        let empty = encode(world, Wire::new(encode_ask(encoder.clone(), ENCODE_ROWS_MAX))).await;
         assert_eq!(empty, Ok(vec![None; ENCODE_ROWS_MAX]));
+        let expired = || world.metrics.inference_refused.with_label_values(&["expired"]).get();
+        let late = encode(world, Wire::new(EncodeAsk { remaining_us: 0, ..encode_ask(encoder, 1) })).await;
+        assert_eq!((late, expired()), (Err(Refusal::Expired), 1));
         let late = embed(world, Wire::new(EmbedAsk { remaining_us: 0, ..embed_ask(world) })).await;
         assert_eq!(late, Err(Refusal::Expired));
         is_unharmed(world).await;

@@ -15,7 +15,7 @@ use turret_retrieval::event::{Event, EventType};
 use turret_retrieval::ids::{GenerationId, ItemId, ShardId};
 use turret_retrieval::tier::History;
 
-use crate::world::published::{AFTER_MS, MODEL, NEXT_MODEL, USERS, publish};
+use crate::world::published::{ADS, AFTER_MS, MODEL, NEXT_MODEL, USERS, publish};
 use crate::world::{World, ask, depot, retrieve, until, with_node, with_node_set};
 
 /// Longer than any test takes.
@@ -157,6 +157,25 @@ fn an_operator_takes_a_generation_back_and_no_request_is_lost() {
         assert!(of_first > 0 && of_next > 0, "{of_first} and {of_next}");
         assert_eq!((current(world).as_str(), actors_of("g-next"), actors_of("g-test")), ("g-test", 0, 5));
         assert!(matches!(world.node.roll_back().await, Err(Refusal::Conflict(_))), "there is nothing to take back");
+    });
+}
+
+#[test]
+fn what_is_told_of_the_shards_of_two_generations_is_told_apart_and_goes_with_them() {
+    with_node_set(watched_for_ever, async |world| {
+        let of = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        assert_eq!(world.told_of(ShardId(1)), of(&["g-test"]));
+        next(world, "g-next");
+        world.node.publish(id("g-next")).await.unwrap();
+        until_watched(&world.node).await;
+        assert_eq!(world.told_of(ShardId(1)), of(&["g-next", "g-test"]));
+        for name in ["g-next", "g-test"] {
+            let live = |shard| world.metrics.index_ads.with_label_values(&[shard, name, "live"]).get();
+            assert_eq!(live("0") + live("1"), ADS as i64, "{name}");
+        }
+        world.node.roll_back().await.unwrap();
+        until_ended(&world.node).await;
+        until("what is gone is told of no more", async || world.told_of(ShardId(1)) == of(&["g-test"])).await;
     });
 }
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use prometheus::core::Collector;
 use tokio::task::JoinSet;
 use turret_actors::generation::shard_file;
 use turret_actors::groups;
@@ -88,7 +89,8 @@ fn a_shard_killed_under_load_costs_partial_answers_that_say_so() {
             assert_eq!(whole(world, user).await, before);
         }
         for shard in 0..SHARDS {
-            let in_flight = world.metrics.searches_in_flight.with_label_values(&[&shard.to_string()]);
+            let labels = [&*shard.to_string(), world.generation.manifest.id.as_str()];
+            let in_flight = world.metrics.searches_in_flight.with_label_values(&labels);
             until("no search is in flight", async || in_flight.get() == 0).await;
         }
     });
@@ -110,6 +112,13 @@ fn a_node_with_a_damaged_shard_is_not_ready_and_serves_the_rest() {
 
         let status = world.status().await;
         assert!(!status.ready && !world.node.is_ready());
+        assert_eq!(
+            (world.told_of(VICTIM).len(), world.told_of(ShardId(0)).len()),
+            (0, 1),
+            "one is gone, the other serves"
+        );
+        let routed = world.metrics.index_generation.collect();
+        assert_eq!(routed[0].get_metric().len(), 1, "{routed:?}");
         assert_eq!(status.shards, [0]);
         assert_eq!(status.partitions, [0, 1, 2, 3]);
         assert!(status.restarts >= 2);

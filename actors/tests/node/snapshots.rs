@@ -1,8 +1,8 @@
 //! Shards that are written while they serve, and what becomes of that when they start again.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use prometheus::Registry;
 use tokio::time::Instant;
@@ -98,11 +98,18 @@ fn a_shard_starts_from_its_snapshot_and_knows_what_came_since() {
         let metrics = Metrics::new(&Registry::new()).unwrap();
         let gone = world.settings.data_dir.join("index/g-gone");
         fs::create_dir_all(gone.join("more")).unwrap();
-        let (settings, generation) = (world.settings.clone(), world.generation.clone());
+        // Nothing is written from here on, and what was is known by its time.
+        let snapshots = SnapshotSettings { after_changes: 1_000, interval: Duration::from_secs(600) };
+        let written_at = UNIX_EPOCH + Duration::from_millis(1_500_000_000_250);
+        File::options().write(true).open(file(world, 1)).unwrap().set_modified(written_at).unwrap();
+        let (settings, generation) = (NodeSettings { snapshots, ..world.settings.clone() }, world.generation.clone());
         let node = Node::start(settings, depot(&generation), generation, metrics.clone()).await.unwrap();
         node.ready().await;
         assert_eq!((opens(&metrics, "published"), opens(&metrics, "snapshot")), (0, 2));
         assert!(!gone.exists() && file(world, 0).exists());
+        assert_eq!(metrics.snapshot_last.with_label_values(&["1", "g-test"]).get(), 1_500_000_000.25);
+        let bytes = metrics.snapshot_bytes.with_label_values(&["1", "g-test"]).get();
+        assert_eq!(bytes as u64, fs::metadata(file(world, 1)).unwrap().len());
         node.stop().await;
     });
 }

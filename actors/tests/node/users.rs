@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus::Registry;
+use ractor::{Actor, ActorProcessingErr, ActorRef};
 use turret_actors::groups;
+use turret_actors::inference_worker;
 use turret_actors::metrics::Metrics;
 use turret_actors::node::{Node, NodeSettings};
 use turret_actors::protocol::RefreshStatus;
@@ -193,6 +195,51 @@ fn a_refresh_goes_on_when_the_partition_or_the_worker_dies() {
         let status = async || world.status().await.refresh.unwrap();
         until("the refresh ends", async || !status().await.running).await;
         assert_eq!((status().await.partitions_done, status().await.partitions_failed), (PARTITIONS, 0));
+        assert!(view(world, USER).await.unwrap().state.unwrap().is_current);
+    });
+}
+
+/// A worker that holds what it is asked and never answers.
+struct Mute;
+
+impl Actor for Mute {
+    type Msg = inference_worker::Msg;
+    type State = Vec<inference_worker::Msg>;
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<Self::Msg>, (): ()) -> Result<Self::State, ActorProcessingErr> {
+        Ok(Vec::new())
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        held: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        held.push(message);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_worker_that_never_answers_is_counted_and_holds_no_refresh() {
+    with_node(async |world| {
+        assert_eq!(world.append(USER, vec![event(0)]).await.added, 1);
+        let (mute, ended) = Actor::spawn(None, Mute, ()).await.unwrap();
+        // It has no name, and so comes before the node's own.
+        ractor::pg::join(groups::inference(&world.generation.manifest.id), vec![mute.get_cell()]);
+        world.node.refresh().await.unwrap();
+        let counted = |result: &str| world.metrics.refresh_users.with_label_values(&[result]).get();
+        until("the page gives up", async || counted("failed_page") == 1).await;
+        assert_eq!((counted("unanswered"), counted("refreshed")), (1, 0));
+        assert!(world.status().await.refresh.unwrap().running, "it is tried again");
+        mute.stop(None);
+        ended.await.unwrap();
+        let status = async || world.status().await.refresh.unwrap();
+        until("the refresh ends", async || !status().await.running).await;
+        assert_eq!((status().await.partitions_done, status().await.partitions_failed), (PARTITIONS, 0));
+        assert_eq!(counted("refreshed"), 1);
         assert!(view(world, USER).await.unwrap().state.unwrap().is_current);
     });
 }

@@ -1,12 +1,16 @@
 //! One node with every role, over a generation of its own, and what tests ask of it.
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use prometheus::Registry;
+use prometheus::core::Collector;
+use prometheus::proto::Metric;
 use ractor::{ActorCell, ActorId};
 use tempfile::TempDir;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
@@ -27,7 +31,7 @@ use turret_model::{DeviceName, Model};
 use turret_retrieval::budget::Budget;
 use turret_retrieval::context::{Context, Subject};
 use turret_retrieval::event::Event;
-use turret_retrieval::ids::{ItemId, NodeName, UserId};
+use turret_retrieval::ids::{ItemId, NodeName, ShardId, UserId};
 use turret_retrieval::state::Precision;
 use turret_retrieval::user::Demographics;
 use turret_store::{Appended, Change, Retention, StoreSettings, Written};
@@ -101,14 +105,14 @@ pub(crate) fn index_settings() -> IndexSettings {
 }
 
 /// A node called `solo` with every role, its data in `dir`.
-pub(crate) fn settings(dir: &TempDir) -> NodeSettings {
+pub(crate) fn settings(dir: impl AsRef<Path>) -> NodeSettings {
     let name = NodeName::new("solo").unwrap();
     let roles = vec![Role::Gateway, Role::Index, Role::Users, Role::Inference, Role::Control];
     NodeSettings {
         name: name.clone(),
         members: vec![Member { name, roles, cluster: None }],
         cookie: "of a test".to_owned(),
-        data_dir: dir.path().join("data"),
+        data_dir: dir.as_ref().join("data"),
         index: index_settings(),
         snapshots: SnapshotSettings { after_changes: 1_000, interval: Duration::from_secs(600) },
         store: StoreSettings { events_per_user_max: 1_000, cache_bytes: 1 << 20 },
@@ -246,6 +250,29 @@ impl World {
             kills += 1;
         }
         kills
+    }
+
+    /// The generations of which anything is told of a shard as it is.
+    pub(crate) fn told_of(&self, shard: ShardId) -> BTreeSet<String> {
+        let metrics = &self.metrics;
+        let gauges: [&dyn Collector; 8] = [
+            &metrics.index_ads,
+            &metrics.index_bytes,
+            &metrics.index_bytes_per_ad,
+            &metrics.calibrated_list,
+            &metrics.calibrated_recall,
+            &metrics.searches_in_flight,
+            &metrics.snapshot_bytes,
+            &metrics.snapshot_last,
+        ];
+        let families = gauges.iter().flat_map(|gauge| gauge.collect());
+        let series = families.flat_map(|family| family.get_metric().to_vec());
+        let label = |series: &Metric, name: &str| {
+            let pair = series.get_label().iter().find(|pair| pair.name() == name);
+            pair.map(|pair| pair.value().to_owned()).unwrap()
+        };
+        let of_shard = series.filter(|series| label(series, "shard") == shard.to_string());
+        of_shard.map(|series| label(&series, "generation")).collect()
     }
 
     /// Whom the routing table names.
