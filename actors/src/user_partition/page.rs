@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use ractor::rpc::CallResult;
 use tokio::time::Instant;
 use turret_retrieval::ids::UserId;
@@ -24,6 +26,9 @@ use crate::wire::{Inbox, Wire};
 const ENCODE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a page may take before the rest of it is left for another: its caller waits for a minute.
 const PAGE_TIME: Duration = Duration::from_secs(30);
+
+/// Halves of a chunk that are under way: a crash repeats these.
+const HALVES: usize = 2;
 
 /// The most users in one page.
 const PAGE_USERS_MAX: u32 = 1_024;
@@ -66,9 +71,9 @@ pub(super) async fn refresh_users(
     Ok(RefreshedUsers { refreshed, lacking: lacking.into_iter().map(|dirty| dirty.user).collect() })
 }
 
-/// Encodes users and writes their states, half a chunk while the next half is encoded, and never more than these two. The last of
-/// a run's page is written together with how far the run is: those before are known by their users, who are no longer dirty. Says
-/// how many were written, and whether all were: time may be up.
+/// Encodes users and writes their states, by halves of chunks, of which two are under way at most. How far the run is is written
+/// behind all of a page: users of halves before are known by no longer being dirty. Says how many were written, and whether all
+/// were: time may be up.
 async fn encode_and_put(
     own: &UserPartition,
     store: &Arc<PartitionStore>,
@@ -79,30 +84,68 @@ async fn encode_and_put(
     let ends = Instant::now() + PAGE_TIME;
     own.keep_states_of(store, &by.encoder);
     let last = run.zip(users.last());
-    let mut progress =
+    let progress =
         last.map(|(run, last)| RefreshProgress { run, encoder: by.encoder.clone(), after: last.user.clone() });
     // Like lengths together: a batch is as long as its longest. Taken from the end.
     users.sort_by_key(|user| std::cmp::Reverse(user.events.len()));
-    let (mut refreshed, mut unwritten, mut is_whole) = (0, Vec::new(), true);
-    while !(users.is_empty() && unwritten.is_empty()) {
+    let (mut refreshed, mut is_whole, mut is_asked, mut failed) = (0, true, false, None);
+    let mut under_way = FuturesUnordered::new();
+    loop {
         if !users.is_empty() && Instant::now() > ends {
-            (is_whole, progress) = (false, None);
+            is_whole = false;
             users.clear();
         }
-        let half = own.pace.take(&mut users);
-        let written = if half.is_empty() { progress.take() } else { None };
-        let put = put(own, store, std::mem::take(&mut unwritten), written);
-        let began = Instant::now();
-        let (encoded, stored) = tokio::join!(encode_half(own, by, half), put);
-        refreshed += stored?;
-        let is_asked;
-        (unwritten, is_asked) = encoded?;
-        if is_asked {
-            // Encoding takes no core that a request wants; reading, writing and messages do.
-            tokio::time::sleep(began.elapsed()).await;
+        // While requests come, one after the other.
+        let most = if is_asked { 1 } else { HALVES };
+        while under_way.len() < most && !users.is_empty() {
+            under_way.push(refresh_half(own, store, by, own.pace.take(&mut users)));
+        }
+        match under_way.next().await {
+            Some(Ok(half)) => {
+                refreshed += half.stored;
+                is_asked = half.is_asked;
+                if is_asked && under_way.is_empty() {
+                    // Encoding takes no core that a request wants; reading, writing and messages do.
+                    tokio::time::sleep(half.encoded_in).await;
+                }
+            }
+            // What is under way is waited for.
+            Some(Err(refusal)) => {
+                users.clear();
+                failed = Some(refusal);
+            }
+            None => break,
         }
     }
+    if let Some(refusal) = failed {
+        return Err(refusal);
+    }
+    if let Some(progress) = progress.filter(|_| is_whole) {
+        put(own, store, Vec::new(), Some(progress)).await?;
+    }
     Ok((refreshed, is_whole))
+}
+
+/// What became of half a chunk.
+struct Half {
+    stored: u32,
+    /// From when it was asked for.
+    encoded_in: Duration,
+    /// Whether requests come where it was encoded.
+    is_asked: bool,
+}
+
+async fn refresh_half(
+    own: &UserPartition,
+    store: &Arc<PartitionStore>,
+    by: &EncoderOf,
+    users: Vec<Dirty>,
+) -> Result<Half, Refusal> {
+    let began = Instant::now();
+    let (states, is_asked) = encode_half(own, by, users).await?;
+    let encoded_in = began.elapsed();
+    let stored = put(own, store, states, None).await?;
+    Ok(Half { stored, encoded_in, is_asked })
 }
 
 async fn put(
@@ -111,9 +154,6 @@ async fn put(
     states: Vec<(UserId, StoredState)>,
     progress: Option<RefreshProgress>,
 ) -> Result<u32, Refusal> {
-    if states.is_empty() {
-        return Ok(0);
-    }
     on_store(own, store, move |store| store.put_states(&states, progress.as_ref())).await
 }
 
@@ -123,9 +163,6 @@ async fn encode_half(
     by: &EncoderOf,
     mut users: Vec<Dirty>,
 ) -> Result<(Vec<(UserId, StoredState)>, bool), Refusal> {
-    if users.is_empty() {
-        return Ok((Vec::new(), false));
-    }
     let size = Size::of(&users);
     let covered: Vec<i64> = users.iter().map(|user| user.events.last().map_or(0, |event| event.timestamp_ms)).collect();
     let histories = users.iter_mut().map(|user| std::mem::take(&mut user.events)).collect();
