@@ -10,17 +10,17 @@ use std::sync::Arc;
 use roaring::RoaringBitmap;
 
 use crate::blocks::Blocks;
-use crate::exact::{at_most, scan};
+use crate::exact::{ScoredRow, at_most, scan};
 use crate::vectors::Vectors;
 
 mod around;
 mod divide;
 mod reach;
 
-pub(crate) use around::{Around, Look, Looked, NEAR_CELLS};
+pub(crate) use around::{Around, Look, LookEnd, Looked, NEAR_CELLS};
 use divide::direction;
 pub(crate) use divide::divide;
-pub(crate) use reach::measure;
+pub(crate) use reach::{mean_and_low, measure};
 
 /// Which rows lie together. A clone shares all of it, until one of them changes.
 #[derive(Clone)]
@@ -32,6 +32,16 @@ pub(crate) struct Cells {
     radii: Blocks<f32>,
     /// The cell of each row, whatever the row holds now.
     cell_of: Blocks<u32>,
+}
+
+/// Cells as they stand in a file.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Parts {
+    /// `[cells, dimension]`, row-major.
+    pub(crate) directions: Vec<f32>,
+    pub(crate) radii: Vec<f32>,
+    /// The cell of each row.
+    pub(crate) cell_of: Vec<u32>,
 }
 
 impl Cells {
@@ -63,12 +73,37 @@ impl Cells {
         }
     }
 
+    /// The cells that `parts` tell.
+    pub(crate) fn from_parts(Parts { directions, radii, cell_of }: Parts, dimension: usize) -> Self {
+        let mut rows = vec![RoaringBitmap::new(); radii.len()];
+        for (row, cell) in (0..).zip(&cell_of) {
+            rows[*cell as usize].insert(row);
+        }
+        Self {
+            centroids: Arc::new(Vectors::from_rows(dimension, &directions)),
+            rows: rows.into_iter().map(Arc::new).collect(),
+            radii: radii.into_iter().collect(),
+            cell_of: cell_of.into_iter().collect(),
+        }
+    }
+
+    /// What is written of them, with the cells of `rows` alone.
+    pub(crate) fn parts_of(&self, rows: &[u32]) -> Parts {
+        let cells = 0..self.len() as u32;
+        Parts {
+            directions: cells.clone().flat_map(|cell| self.centroids.row(cell)).copied().collect(),
+            radii: cells.map(|cell| *self.radii.get(cell)).collect(),
+            cell_of: rows.iter().map(|row| *self.cell_of.get(*row)).collect(),
+        }
+    }
+
     /// Puts a row where it lies now. Whether it was anywhere before does not matter.
     pub(crate) fn settle(&mut self, row: u32, vector: &[f32]) {
-        let Some(nearest) = scan(&self.centroids, &[vector], None, 1).pop().and_then(|mut best| best.pop()) else {
+        let nearest = scan(&self.centroids, &[vector], None, 1).pop().and_then(|mut best| best.pop());
+        let Some(ScoredRow { row: cell, .. }) = nearest else {
+            debug_assert!(false, "a graph is made of some rows, and so are its cells");
             return;
         };
-        let cell = nearest.row;
         if (row as usize) < self.cell_of.len() {
             self.change(*self.cell_of.get(row), |rows| rows.remove(row));
         }
@@ -94,7 +129,7 @@ impl Cells {
     }
 
     /// The cell of a row that was settled.
-    pub(crate) fn of_row(&self, row: u32) -> u32 {
+    fn of_row(&self, row: u32) -> u32 {
         *self.cell_of.get(row)
     }
 

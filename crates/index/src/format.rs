@@ -27,7 +27,7 @@
 //! | 7 | graph | optional: what made it, its start, and the edges of each row |
 //! | 8 | probes | queries with their exact answers, and a digest of what must come out of the file |
 //! | 9 | calibration | optional: what was measured of that graph, and how many ads have come since |
-//! | 10 | cells | optional: u32 `[ads]`, the number of each row's cell of rows that lie together |
+//! | 10 | cells | optional: cells of rows that lie together: how many, u32 `[ads]` the cell of each row, f32 `[cells, dimension]`, f32 `[cells]` |
 //!
 //! Rows are the ads that are there, live or paused, without a hole. Numbers are little-endian, checksums 64 bits of XXH3. All
 //! sections that are not optional must be there, so that the length of the file bounds the rows and every length in it; nothing
@@ -41,6 +41,7 @@ use crate::search::SearchError;
 
 pub(crate) mod absent;
 pub(crate) mod calibration;
+pub(crate) mod cells;
 pub(crate) mod columns;
 mod decode;
 pub(crate) mod edges;

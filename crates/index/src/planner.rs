@@ -8,6 +8,7 @@ use turret_retrieval::calibration::{Calibration, LIST_MAX};
 
 use crate::cells::{Look, NEAR_CELLS};
 use crate::settings::{Backend, IndexSettings};
+use crate::view::TIES;
 
 /// How a shard was searched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,6 +85,9 @@ impl Costs {
 const WORTH: f64 = 0.5;
 /// Cells are not looked into for a rank beyond so many times the largest that was measured.
 const MEASURED_TIMES: f64 = 8.0;
+/// Cells that may be looked into, in place of those expected; of few, so many.
+const MORE_CELLS: f64 = 4.0;
+const CELLS_MIN: f64 = 64.0;
 /// The rank of the last hit of a filter varies by the root of the hits; a list has room for so many times that.
 const SPREAD: f64 = 1.5;
 
@@ -184,14 +188,15 @@ impl Planner {
             return walk.filter(|(cost, _)| *cost <= self.budget(extent)).map_or(Step::Scan, |(_, step)| step);
         };
         let scan = self.scan(extent);
+        let worth = WORTH * scan;
         // Were all near the query to pass.
         let least = [self.walk(extent, graph, shown), self.look(extent, graph, 1.0)];
         let looking = NEAR_CELLS as f64 * self.costs.look;
-        if least.iter().flatten().all(|(cost, _)| cost + looking > WORTH * scan) {
+        if least.iter().flatten().all(|(cost, _)| cost + looking > worth) {
             return Step::Scan;
         }
         let rate = near().rate(passing as f64 / extent.ads.max(1) as f64);
-        let walk = self.walk(extent, graph, rate * shown).filter(|(cost, _)| *cost <= WORTH * scan);
+        let walk = self.walk(extent, graph, rate * shown).filter(|(cost, _)| *cost <= worth);
         let look = self.look(extent, graph, rate).filter(|(cost, _)| *cost <= scan);
         let cheapest = walk.into_iter().chain(look).min_by(|a, b| a.0.total_cmp(&b.0));
         cheapest.map_or(Step::Scan, |(_, step)| step)
@@ -209,15 +214,17 @@ impl Planner {
     /// A look into the cells that have the hits wanted where `rate` of the rows there pass.
     fn look(&self, extent: &Extent<'_>, graph: Walked<'_>, rate: f64) -> Option<(f64, Step)> {
         let (reach, costs) = (graph.calibration.reach.as_ref()?, self.costs);
-        let rank = (Self::rank(extent, rate) + extent.nearer) as f64;
+        let rank = (Self::rank(extent.k + TIES, rate) + extent.nearer) as f64;
         let (looks, share) = (reach.looks(rank)?, reach.share(rank));
         // Of what lies much further away nothing was measured.
         if rank > MEASURED_TIMES * f64::from(reach.points.last()?.k) {
             return None;
         }
         let rows = (looks.rows * rate * costs.posting).min(looks.rows);
-        let cost = reach.cells as f64 * costs.cell + looks.cells * costs.look + rows;
-        Some((cost, Step::Look(Look { expected: looks.cells, share })))
+        let (whole, each) = (reach.cells as f64 * costs.cell, costs.look + rows / looks.cells);
+        // Where less passes than was thought, more cells come into question: as many as a scan costs, and not much further away.
+        let most = ((self.scan(extent) - whole) / each).min((looks.cells * MORE_CELLS).max(CELLS_MIN)).max(1.0);
+        Some((whole + looks.cells * each, Step::Look(Look { share, expected: looks.cells, most: most as usize })))
     }
 
     /// What to do instead of walks that did not do.
@@ -254,15 +261,15 @@ impl Planner {
 
     /// The list for the hits wanted where `rate` of what is met passes; absent where that is all there is, or more than any walk takes.
     fn list(&self, extent: &Extent<'_>, graph: Walked<'_>, rate: f64) -> Option<usize> {
-        let list = graph.calibration.list(Self::rank(extent, rate) + extent.nearer)?;
+        let list = graph.calibration.list(Self::rank(extent.k, rate) + extent.nearer)?;
         let rows = graph.rows.min(extent.passing.unwrap_or(extent.ads));
         // Nobody can stop a walk, and of longer lists nothing was measured.
         (list < rows && list <= LIST_MAX as usize).then_some(list)
     }
 
     /// How many rows must be met, of which `rate` pass, for the hits wanted, rather too many than too few.
-    fn rank(extent: &Extent<'_>, rate: f64) -> usize {
-        let k = extent.k as f64;
+    fn rank(k: usize, rate: f64) -> usize {
+        let k = k as f64;
         let spread = if rate < 1.0 { SPREAD * (k * (1.0 - rate)).sqrt() } else { 0.0 };
         ((k + spread) / rate).ceil().min(1e9) as usize
     }

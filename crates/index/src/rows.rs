@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
+use turret_retrieval::hashing::stable_hash;
 use turret_retrieval::ids::AdId;
 use turret_retrieval::item::{Ad, Attribute, AttributeKind, Attributes};
 use turret_retrieval::vector::{UnitVector, VectorError};
@@ -18,6 +19,9 @@ pub const DIMENSION_MAX: usize = 4_096;
 
 /// How far the length of an embedding may be from 1: room for `f32` rounding, not for vectors of another kind.
 const LENGTH_TOLERANCE: f64 = 1e-3;
+
+/// Of the order of cells.
+const ORDER_SEED: u64 = 12;
 
 /// One ad with its embedding.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -116,10 +120,12 @@ pub enum RowsError {
 }
 
 impl ShardRows {
-    /// The same rows in another order: those that lie together follow each other.
+    /// The same rows in another order: those of a cell follow each other, and cells follow in no order, so that a scan that is broken off
+    /// has seen a fair part of them.
     pub(crate) fn arranged(self) -> Self {
         let Self { dimension, vectors, ads, kinds, .. } = self;
-        let cells = divide(&Vectors::from_rows(dimension, &vectors), &first_rows(ads.len() as u32));
+        let mut cells = divide(&Vectors::from_rows(dimension, &vectors), &first_rows(ads.len() as u32));
+        cells.sort_by_cached_key(|rows| stable_hash(ORDER_SEED, &rows[0].to_le_bytes()));
         let mut moved: Vec<Option<Ad>> = ads.into_iter().map(Some).collect();
         let (mut ads, mut arranged) = (Vec::with_capacity(moved.len()), Vec::with_capacity(vectors.len()));
         let mut cell_of = Vec::with_capacity(moved.len());

@@ -65,8 +65,8 @@ pub struct Found {
     pub distances: u64,
     /// Whether time was up: these are the best of what was compared until then.
     pub early_stopped: bool,
-    /// Where it stopped early, in a scan the share of the ads that pass which were compared, and else the share of the hits wanted
-    /// that were met; in [0, 1]. Else 1.
+    /// Where it stopped early, in a scan the share of the ads that pass which were compared, in a look into cells the share of those in
+    /// question that were looked into, and else the share of the hits wanted that were met; in [0, 1]. Else 1.
     pub compared: f64,
 }
 

@@ -13,11 +13,12 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use turret_retrieval::item::AttributeKind;
 
 use crate::attributes::{Postings, Segment};
+use crate::cells::Cells;
 use crate::change::{Absent, ChangeError, Registers, ShardChange};
 use crate::format::ReadError;
 use crate::graph::GraphError;
 use crate::planner::Planner;
-use crate::rows::{RowsError, ShardAd, ShardRows};
+use crate::rows::{RowsError, ShardAd, ShardRows, first_rows};
 use crate::search::{Found, Search, SearchError};
 use crate::settings::{Backend, IndexSettings};
 use crate::stats::IndexStats;
@@ -127,13 +128,14 @@ impl ShardIndex {
         let rows = if Planner::new(settings).wants_graph(rows.ads.len()) { rows.arranged() } else { rows };
         let ShardRows { dimension, vectors, ads, kinds, cell_of } = rows;
         let vectors = Vectors::from_rows(dimension, &vectors);
+        let cells = cell_of.map(|cell_of| Cells::with(&vectors, &first_rows(ads.len() as u32), cell_of));
         let graph = Self::graph_of(&vectors, settings, observe)?;
         let postings = Postings::new([Segment::new((0..).zip(ads.iter().map(|ad| &ad.attributes)))]);
         let registers = ads.iter().map(|_| Registers::default()).collect();
         let listed = ads.into_iter().map(|ad| ListedAd { advertiser: ad.advertiser().map(Into::into), id: ad.id });
         let ads = listed.map(Arc::new).collect();
         let writer = Writer::new(&ads, registers, Absent::default()).expect("ids are unique, by ShardRows::new");
-        Self::of(Parts { vectors, ads, postings, kinds, graph, cell_of, writer }, settings, None)
+        Self::of(Parts { vectors, ads, postings, kinds, graph, cells, writer }, settings, None)
     }
 
     /// The best `k` ads of now that pass the filter.

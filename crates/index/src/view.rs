@@ -79,7 +79,7 @@ pub(crate) struct Counts {
 }
 
 /// Hits beyond those wanted that are gathered, so that ads of one score can be put in the order of their ids at the edge.
-const TIES: usize = 16;
+pub(crate) const TIES: usize = 16;
 /// How many more are gathered where so many were of one score.
 const MORE_TIES: usize = 8;
 

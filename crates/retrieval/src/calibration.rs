@@ -274,6 +274,48 @@ mod tests {
         check(|c| c.points[0].k = 0, "points");
     }
 
+    fn reach(points: &[(u32, f32, u64)]) -> Reach {
+        let point =
+            |&(k, share, cells)| ReachPoint { k, share, recall: 0.97, recall_low: 0.96, cells, rows: cells * 50 };
+        Reach { cells: 400, points: points.iter().map(point).collect() }
+    }
+
+    #[test]
+    fn reaches_lie_between_those_that_were_measured() {
+        let two = reach(&[(10, 0.5, 3), (100, 0.25, 13)]);
+        assert_eq!([1.0, 10.0, 10.5, 100.0, 5_000.0].map(|k| two.share(k)), [0.5, 0.5, 0.5, 0.25, 0.25]);
+        let looks = |k| two.looks(k).map(|looks| (looks.cells, looks.rows)).unwrap();
+        assert_eq!(
+            (looks(1.0), looks(10.0), looks(55.0), looks(100.0)),
+            ((3.0, 150.0), (3.0, 150.0), (8.0, 400.0), (13.0, 650.0))
+        );
+        // No more cells than there are.
+        assert_eq!((looks(200.0), looks(1e9).0), ((26.0, 1_300.0), 400.0));
+        assert_eq!((reach(&[]).looks(10.0), reach(&[]).share(10.0)), (None, 1.0));
+    }
+
+    #[test]
+    fn a_reach_that_no_measurement_gives_is_refused() {
+        let check = |change: fn(&mut Reach), part: &str| {
+            let mut bad = reach(&[(10, 0.5, 3), (100, 0.25, 13)]);
+            let of = |reach: &Reach| Calibration { reach: Some(reach.clone()), ..calibration(vec![]) }.check();
+            assert_eq!(of(&bad), Ok(()));
+            change(&mut bad);
+            let rule = of(&bad).unwrap_err();
+            assert!(rule.contains(part), "{rule}");
+        };
+        check(|reach| reach.points.reverse(), "none of which falls");
+        check(|reach| reach.points[1].cells = 2, "none of which falls");
+        check(|reach| reach.points = vec![reach.points[0]; 9], "8 points");
+        check(|reach| reach.points[0].k = 0, "k in 1..=2000");
+        check(|reach| reach.points[1].share = 1.5, "share");
+        check(|reach| reach.points[1].share = f32::NAN, "share");
+        check(|reach| reach.points[1].recall = -0.5, "recall");
+        check(|reach| reach.points[1].cells = 401, "cells that there are");
+        check(|reach| reach.points[1].rows = 1 << 40, "rows");
+        check(|reach| reach.cells = 1 << 40, "cells that there are");
+    }
+
     proptest! {
         #[test]
         fn a_list_never_shrinks_with_k_and_holds_it(

@@ -59,8 +59,8 @@ pub struct Coverage {
     pub documents: f64,
     /// Expected recall against an answer of all shards, in [0, 1]. With hash partitioning every shard is a fair
     /// sample, so this equals `documents`; where shards are clusters it is what probes found in shards as near. Less what shards that
-    /// stopped early had not come to: of a scan that is the share of rows not compared, which is a fair estimate as ads stand in
-    /// no order of nearness; of a walk the share of hits not met.
+    /// stopped early had not come to: of a scan that is the share of rows not compared, which is a fair estimate as
+    /// ads, or some dozens that lie together, stand in no order of nearness; of a walk the share of hits not met.
     pub estimated_recall: f64,
     /// Why it is not complete: `shard_timeout:5`, in the order of shards.
     pub reasons: Vec<String>,

@@ -10,7 +10,7 @@ use crate::planner::Near;
 use crate::vectors::Vectors;
 
 /// Cells between two looks at whether to go on: some microseconds.
-const CELLS_BETWEEN_STOPS: u32 = 32;
+const CELLS_BETWEEN_STOPS: usize = 32;
 /// Cells that are put in order at first: so many times those expected, and so many at least.
 const MORE_THAN_EXPECTED: f64 = 1.5;
 const FIRST_MIN: usize = 8;
@@ -32,6 +32,8 @@ pub(crate) struct Look {
     pub(crate) share: f32,
     /// How many cells that comes to, about.
     pub(crate) expected: f64,
+    /// If it comes to more than so many, all that passes is to be compared instead.
+    pub(crate) most: usize,
 }
 
 /// What a look into the cells near a query came to.
@@ -40,8 +42,17 @@ pub(crate) struct Looked {
     pub(crate) best: Vec<ScoredRow>,
     /// Rows compared.
     pub(crate) compared: u64,
-    /// How many cells were looked into, where there was no time for all that should have been.
-    pub(crate) stopped_after: Option<u32>,
+    pub(crate) end: LookEnd,
+}
+
+/// How a look ended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum LookEnd {
+    Enough,
+    /// Time was up when so much of the cells in question was looked into.
+    Stopped(f64),
+    /// More cells are in question than were to be looked into.
+    TooMany,
 }
 
 /// Cells by what their rows may score, the most promising first. Most are never asked for, and not put in order.
@@ -69,6 +80,11 @@ impl Promising {
         }
         rest[..more].sort_unstable_by(by_score);
         self.ordered += more;
+    }
+
+    /// How many may hold a row that scores `floor`; at least one.
+    fn reaching(&self, floor: f32) -> usize {
+        self.cells.iter().filter(|(score, _)| *score >= floor).count().max(1)
     }
 }
 
@@ -116,16 +132,22 @@ impl Around<'_> {
         let first = (look.expected * MORE_THAN_EXPECTED) as usize;
         let queries = [query];
         let mut scan = Scan::new(vectors, &queries, k);
-        let (mut looks, mut compared, mut stopped_after) = (0, 0, None);
-        for (bound, cell) in Promising::new(self.bounds(look.share), first) {
-            if bound < scan.floor() {
+        let mut promising = Promising::new(self.bounds(look.share), first);
+        let (mut looks, mut compared, mut end) = (0, 0, LookEnd::Enough);
+        while let Some((bound, cell)) = promising.next() {
+            let floor = scan.floor();
+            if bound < floor {
+                break;
+            }
+            if looks == look.most {
+                end = LookEnd::TooMany;
+                break;
+            }
+            if looks % CELLS_BETWEEN_STOPS == CELLS_BETWEEN_STOPS - 1 && stop() {
+                end = LookEnd::Stopped(looks as f64 / promising.reaching(floor) as f64);
                 break;
             }
             looks += 1;
-            if looks % CELLS_BETWEEN_STOPS == 0 && stop() {
-                stopped_after = Some(looks);
-                break;
-            }
             let of_cell = self.cells.rows.get(cell);
             compared += match run(of_cell) {
                 Some(range) => scan.over_range(passing, range),
@@ -136,7 +158,7 @@ impl Around<'_> {
                 }
             };
         }
-        Looked { best: scan.finish().pop().unwrap_or_default(), compared, stopped_after }
+        Looked { best: scan.finish().pop().unwrap_or_default(), compared, end }
     }
 
     /// What the rows of each cell score at most, where they score more than its centroid by no more than a share of its radius.

@@ -22,8 +22,15 @@ struct Asked {
 const KS: [usize; 5] = [10, 30, 100, 300, 1_000];
 
 /// The least share of their radius with which cells have the best `k`, to a mean recall of `target` less two standard errors, in parts
-/// of a hundred. `exact` has the best rows for each of `queries`, so many that its shard has twice as many.
-pub(crate) fn measure(cells: &Cells, queries: &[&[f32]], exact: &[Vec<ScoredRow>], target: f64) -> Option<Reach> {
+/// of a hundred, and not less than `before` says. `exact` has the best rows for each of `queries`, so many that its shard has twice as
+/// many.
+pub(crate) fn measure(
+    cells: &Cells,
+    queries: &[&[f32]],
+    exact: &[Vec<ScoredRow>],
+    target: f64,
+    before: Option<&Reach>,
+) -> Option<Reach> {
     let most = exact.iter().map(Vec::len).min()?;
     let ks = &KS[..KS.partition_point(|k| *k <= most)];
     let asked: Vec<Asked> = queries.iter().zip(exact).map(|(query, best)| Asked::new(cells, query, best, ks)).collect();
@@ -31,7 +38,12 @@ pub(crate) fn measure(cells: &Cells, queries: &[&[f32]], exact: &[Vec<ScoredRow>
     let parts: Vec<usize> = (0..=PARTS).collect();
     let reaches = |at: usize, part: usize| recall(at, part).1 >= target;
     let least = |at: usize| parts.partition_point(|part| !reaches(at, *part)).min(PARTS);
-    let shares: Vec<usize> = (0..ks.len()).map(least).collect();
+    let of_before = |k: usize| {
+        let points = before.iter().flat_map(|reach| &reach.points);
+        let share = points.filter(|point| point.k as usize == k).map(|point| point.share).next().unwrap_or(0.0);
+        (share * PARTS as f32).round() as usize
+    };
+    let shares: Vec<usize> = ks.iter().enumerate().map(|(at, k)| least(at).max(of_before(*k))).collect();
     let point = |(at, k): (usize, &usize)| {
         let (recall, recall_low) = recall(at, shares[at]);
         // What is asked for between two is looked for with the larger share.
@@ -49,7 +61,13 @@ pub(crate) fn measure(cells: &Cells, queries: &[&[f32]], exact: &[Vec<ScoredRow>
         let mean = |sum: u64| sum.div_ceil(asked.len() as u64).max(1);
         ReachPoint { k: *k as u32, share, recall, recall_low, cells: mean(looked), rows: mean(rows) }
     };
-    Some(Reach { cells: cells.len() as u64, points: ks.iter().enumerate().map(point).collect() })
+    let mut points: Vec<ReachPoint> = ks.iter().enumerate().map(point).collect();
+    // Where fewer do for more, that is chance.
+    for at in 1..points.len() {
+        points[at].cells = points[at].cells.max(points[at - 1].cells);
+        points[at].rows = points[at].rows.max(points[at - 1].rows);
+    }
+    Some(Reach { cells: cells.len() as u64, points })
 }
 
 impl Asked {
@@ -76,8 +94,13 @@ fn recall(asked: &[Asked], at: usize, share: f32) -> (f64, f64) {
         let needed = &asked.needed[at];
         needed.iter().filter(|needed| **needed <= share).count() as f64 / needed.len().max(1) as f64
     };
-    let count = asked.len() as f64;
-    let mean = asked.iter().map(of).sum::<f64>() / count;
-    let variance = asked.iter().map(|asked| (of(asked) - mean).powi(2)).sum::<f64>() / (count - 1.0).max(1.0);
+    mean_and_low(&asked.iter().map(of).collect::<Vec<_>>())
+}
+
+/// The mean of shares, and that less two of its standard errors.
+pub(crate) fn mean_and_low(shares: &[f64]) -> (f64, f64) {
+    let count = shares.len() as f64;
+    let mean = shares.iter().sum::<f64>() / count;
+    let variance = shares.iter().map(|share| (share - mean).powi(2)).sum::<f64>() / (count - 1.0).max(1.0);
     (mean.min(1.0), mean.min(1.0) - 2.0 * (variance / count).sqrt())
 }

@@ -1,5 +1,7 @@
 use proptest::prelude::*;
 
+use turret_retrieval::calibration::Calibration;
+
 use super::*;
 use crate::exact::ScoredRow;
 use crate::fixtures::clustered;
@@ -19,7 +21,9 @@ fn all(rows: usize) -> RoaringBitmap {
 }
 
 fn nearest(cells: &Cells, vectors: &Vectors, query: &[f32], passing: &RoaringBitmap, k: usize, share: f32) -> Looked {
-    cells.around(query).nearest(vectors, query, passing, (k, Look { share, expected: 3.0 }), &|| false)
+    cells
+        .around(query)
+        .nearest(vectors, query, passing, (k, Look { share, expected: 3.0, most: usize::MAX }), &|| false)
 }
 
 fn best(vectors: &Vectors, query: &[f32], passing: &RoaringBitmap, k: usize) -> Vec<ScoredRow> {
@@ -72,12 +76,21 @@ proptest! {
         for query in &others[..5] {
             let looked = nearest(&cells, &vectors, query, &passing, k, 1.0);
             prop_assert_eq!(looked.best, best(&vectors, query, &passing, k));
-            prop_assert!(looked.compared <= passing.len() && looked.stopped_after.is_none());
+            prop_assert!(looked.compared <= passing.len() && looked.end == LookEnd::Enough);
         }
-        // As whoever reads them from a file makes them.
-        let of_rows = (0..vectors.len() as u32).map(|row| cells.of_row(row)).collect();
-        let again = Cells::with(&vectors, &all(vectors.len()), of_rows);
-        prop_assert_eq!(nearest(&again, &vectors, &others[0], &passing, k, 1.0).best, best(&vectors, &others[0], &passing, k));
+        // As whoever reads them from a file has them.
+        let again = Cells::from_parts(cells.parts_of(&(0..vectors.len() as u32).collect::<Vec<_>>()), DIMENSION);
+        for share in [0.1, 1.0] {
+            let [of, of_again] = [&cells, &again].map(|cells| nearest(cells, &vectors, &others[0], &passing, k, share));
+            prop_assert_eq!((of.best, of.compared), (of_again.best, of_again.compared));
+        }
+        let queries: Vec<&[f32]> = others.iter().map(Vec::as_slice).collect();
+        let exact = scan(&vectors, &queries, None, vectors.len() / 2);
+        let Some(reach) = measure(&cells, &queries, &exact, 0.9, None) else { return Ok(()) };
+        let calibration = Calibration {
+            target_recall: 0.9, degree: 32, build_list: 100, alpha: 1.2, ads: 600, queries: 60, points: vec![], reach: Some(reach),
+        };
+        prop_assert_eq!(calibration.check(), Ok(()));
     }
 }
 
@@ -88,7 +101,7 @@ fn the_share_that_is_measured_finds_what_it_promises_in_few_cells() {
     let exact = |queries: &[&[f32]]| scan(&vectors, queries, None, 1_000);
     let queries: Vec<&[f32]> = queries.iter().map(Vec::as_slice).collect();
     let (asked, others) = queries.split_at(40);
-    let reach = measure(&cells, asked, &exact(asked), 0.95).unwrap();
+    let reach = measure(&cells, asked, &exact(asked), 0.95, None).unwrap();
     assert_eq!(reach.points.iter().map(|point| point.k).collect::<Vec<_>>(), [10, 30, 100, 300, 1_000]);
     for point in &reach.points {
         let k = point.k as usize;
@@ -106,8 +119,15 @@ fn the_share_that_is_measured_finds_what_it_promises_in_few_cells() {
     }
     // Where there are fewer, less is measured; of nothing nothing.
     let few = exact(asked).into_iter().map(|best| best[..50].to_vec()).collect::<Vec<_>>();
-    assert_eq!(measure(&cells, asked, &few, 0.95).unwrap().points.len(), 2);
-    assert_eq!(measure(&cells, &[], &[], 0.95), None);
+    let of_few = measure(&cells, asked, &few, 0.95, None).unwrap();
+    assert_eq!(of_few.points.len(), 2);
+    assert_eq!(measure(&cells, &[], &[], 0.95, None), None);
+    // What was wide before stays so, at its cost.
+    let mut wide = of_few.clone();
+    wide.points[0].share = 0.9;
+    let again = measure(&cells, asked, &few, 0.95, Some(&wide)).unwrap();
+    assert_eq!((again.points[0].share, again.points[1].share), (0.9, of_few.points[1].share));
+    assert!(again.points[0].cells > of_few.points[0].cells);
 }
 
 #[test]
@@ -125,11 +145,21 @@ fn what_passes_near_a_query_is_counted() {
 }
 
 #[test]
-fn a_look_ends_when_time_is_up() {
+fn a_look_ends_when_time_is_up_or_too_many_cells_are_in_question() {
     let (vectors, queries) = world(5, 20_000);
-    let cells = Cells::of(&vectors, &all(20_000));
-    let look = Look { share: 1.0, expected: 3.0 };
-    let looked = cells.around(&queries[0]).nearest(&vectors, &queries[0], &all(20_000), (1_000, look), &|| true);
-    assert_eq!(looked.stopped_after, Some(32));
-    assert!(looked.compared > 0 && !looked.best.is_empty());
+    let (cells, query) = (Cells::of(&vectors, &all(20_000)), &queries[0]);
+    let of = |passing: &RoaringBitmap, k, most, stop: bool| {
+        cells.around(query).nearest(&vectors, query, passing, (k, Look { share: 1.0, expected: 3.0, most }), &|| stop)
+    };
+    let stopped = of(&all(20_000), 1_000, usize::MAX, true);
+    let LookEnd::Stopped(share) = stopped.end else { panic!("{:?}", stopped.end) };
+    // 31 cells, of all that can hold one better than the thousandth of those.
+    assert!(share >= 31.0 / cells.len() as f64 && share < 1.0, "{share} of {}", cells.len());
+    assert!(stopped.compared > 0 && !stopped.best.is_empty());
+    // Nothing that passes is found: every cell is in question.
+    let none = of(&all(0), 10, usize::MAX, true);
+    assert_eq!(none.end, LookEnd::Stopped(31.0 / cells.len() as f64));
+    let many = of(&all(20_000), 1_000, 20, false);
+    assert_eq!(many.end, LookEnd::TooMany);
+    assert_eq!(of(&all(20_000), 1_000, usize::MAX, false).end, LookEnd::Enough);
 }

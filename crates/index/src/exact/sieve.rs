@@ -5,7 +5,9 @@ use turret_retrieval::topk::TopK;
 use super::ScoredRow;
 
 /// Rows that are held, at least, before the hopeless among them are thrown out.
-const HELD_MIN: usize = 32;
+const HELD_MIN: usize = 256;
+/// Where fewer rows are wanted than a sixteenth of that, so many times as many, and this at least.
+const HELD_FEW: (usize, usize) = (16, 32);
 /// The same, for each row wanted.
 const HELD_PER_ROW: usize = 4;
 
@@ -41,7 +43,8 @@ pub(super) struct Sieve {
 
 impl Sieve {
     pub(super) fn new(k: usize) -> Self {
-        let held_max = HELD_MIN.max(k.saturating_mul(HELD_PER_ROW));
+        let (times, least) = HELD_FEW;
+        let held_max = k.saturating_mul(times).clamp(least, HELD_MIN).max(k.saturating_mul(HELD_PER_ROW));
         Self { k, floor: f32::NEG_INFINITY, held: Vec::new(), held_max, top: TopK::new(k), raised_at: 0 }
     }
 

@@ -15,10 +15,11 @@ use super::edges::Usable;
 use super::probes::Probes;
 use super::{
     ALIGNMENT, CHECKSUM_AT, CHUNK_BYTES, ENTRY_BYTES, HEADER_BYTES, Kind, MAGIC, OPTIONAL, ReadError, SECTIONS_MAX,
-    VERSION, absent, aligned, columns, edges, listed, probes,
+    VERSION, absent, aligned, cells, columns, edges, listed, probes,
 };
 use crate::attributes::Segment;
 use crate::blocks::Blocks;
+use crate::cells::Parts as CellParts;
 use crate::change::{Absent, Registers};
 use crate::graph::Made;
 use crate::rows::{ADS_MAX, DIMENSION_MAX, check_unit};
@@ -53,8 +54,7 @@ pub(crate) struct Contents {
     pub(crate) graph: StoredGraph,
     pub(crate) probes: Probes,
     pub(crate) known: Option<Known>,
-    /// The cell of each row.
-    pub(crate) cell_of: Option<Vec<u32>>,
+    pub(crate) cells: Option<CellParts>,
 }
 
 /// A section, by the table.
@@ -109,8 +109,7 @@ pub(crate) fn read(
             }
             Some(Kind::Cells) => {
                 let words = source.words(&entry)?;
-                check_cells(&words, rows).map_err(of_section)?;
-                parts.cell_of = Some(words);
+                parts.cells = Some(cells::read(&words, rows, dimension).map_err(of_section)?);
             }
             Some(kind) => {
                 let bytes = source.section(&entry)?;
@@ -139,7 +138,7 @@ pub(crate) fn read(
         graph: parts.graph.map_or(StoredGraph::Missing, StoredGraph::Found),
         probes: parts.probes.ok_or_else(missing(Kind::Probes))?,
         known: parts.known,
-        cell_of: parts.cell_of,
+        cells: parts.cells,
     })
 }
 
@@ -155,7 +154,7 @@ struct Parts {
     graph: Option<Usable>,
     probes: Option<Probes>,
     known: Option<Known>,
-    cell_of: Option<Vec<u32>>,
+    cells: Option<CellParts>,
 }
 
 impl Parts {
@@ -184,17 +183,6 @@ impl Parts {
             Kind::Vectors | Kind::Graph | Kind::Cells => {}
         }
         Ok(())
-    }
-}
-
-/// Each row has a cell, and there are no more cells than rows.
-fn check_cells(cell_of: &[u32], rows: usize) -> Result<(), String> {
-    if cell_of.len() != rows {
-        return Err(format!("has the cells of {} rows, there are {rows}", cell_of.len()));
-    }
-    match cell_of.iter().enumerate().find(|(_, cell)| **cell as usize >= rows) {
-        Some((row, cell)) => Err(format!("the cell of row {row} is {cell}, of {rows} rows")),
-        None => Ok(()),
     }
 }
 

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use roaring::RoaringBitmap;
-use turret_retrieval::calibration::{Calibration, LIST_MAX, ListPoint, Reach};
+use turret_retrieval::calibration::{Calibration, LIST_MAX, ListPoint};
 use turret_retrieval::hashing::stable_hash;
 use turret_retrieval::vector::{UnitVector, dot};
 
 use super::{SearchError, ShardIndex};
-use crate::cells;
+use crate::cells::{self, Cells};
 use crate::exact::ScoredRow;
 use crate::format::calibration::Known;
 use crate::graph::{Candidate, Graph, GraphError};
@@ -124,11 +124,13 @@ pub(super) fn measured(
     let ks: Vec<usize> = KS.into_iter().filter(|k| 2 * k <= linked.len() as usize && !asked.is_empty()).collect();
     let exact = view.scan(&asked, Some(&linked), ks.last().copied().unwrap_or(0), &|| false).best;
     let mut points = points((view, graph), (&linked, live), settings, (&asked, &exact, &ks))?;
-    let mut reach = view.cells.as_ref().and_then(|cells| cells::measure(cells, &asked, &exact, settings.target_recall));
-    if let Some(before) = before.filter(|before| by_ads && fits(&before.calibration, settings)) {
+    let before = before.filter(|before| by_ads && fits(&before.calibration, settings));
+    if let Some(before) = before {
         keep_longer(&mut points, &before.calibration);
-        keep_wider(&mut reach, &before.calibration);
     }
+    let of_before = before.and_then(|before| before.calibration.reach.as_ref());
+    let measure = |cells: &Arc<Cells>| cells::measure(cells, &asked, &exact, settings.target_recall, of_before);
+    let reach = view.cells.as_ref().and_then(measure);
     let calibration =
         Calibration { ads: linked.len(), queries: asked.len() as u32, points, reach, ..unmeasured(settings) };
     Ok(Some(Measured { calibration, born: view.counts.born }))
@@ -163,14 +165,6 @@ pub(super) fn keep_longer(points: &mut [ListPoint], before: &Calibration) {
         let scaled = point.distances.saturating_mul(u64::from(list)) / u64::from(point.list);
         distances = scaled.min(u64::from(u32::MAX)).max(distances);
         (point.list, point.distances) = (list, distances);
-    }
-}
-
-/// Widens shares to those of before.
-fn keep_wider(reach: &mut Option<Reach>, before: &Calibration) {
-    for point in reach.iter_mut().flat_map(|reach| &mut reach.points) {
-        let of_before = before.reach.iter().flat_map(|reach| &reach.points).find(|other| other.k == point.k);
-        point.share = of_before.map_or(0.0, |other| other.share).max(point.share);
     }
 }
 
@@ -242,15 +236,7 @@ fn points(
 }
 
 fn point(k: usize, list: usize, found: &[(f64, u64)]) -> ListPoint {
-    let count = found.len() as f64;
-    let recall = found.iter().map(|(recall, _)| recall).sum::<f64>() / count;
-    let variance = found.iter().map(|(of, _)| (of - recall).powi(2)).sum::<f64>() / (count - 1.0).max(1.0);
+    let (recall, recall_low) = cells::mean_and_low(&found.iter().map(|(recall, _)| *recall).collect::<Vec<_>>());
     let distances = found.iter().map(|(_, distances)| distances).sum::<u64>() / found.len() as u64;
-    ListPoint {
-        k: k as u32,
-        list: list as u32,
-        recall: recall.min(1.0),
-        recall_low: recall.min(1.0) - 2.0 * (variance / count).sqrt(),
-        distances,
-    }
+    ListPoint { k: k as u32, list: list as u32, recall, recall_low, distances }
 }

@@ -58,14 +58,14 @@ pub(super) struct Parts {
     pub(super) kinds: BTreeMap<Box<str>, AttributeKind>,
     /// And which rows it has.
     pub(super) graph: Option<(Graph, RoaringBitmap)>,
-    /// The cell of each row, where that is known.
-    pub(super) cell_of: Option<Vec<u32>>,
+    /// Of all rows, where they are known.
+    pub(super) cells: Option<Cells>,
     pub(super) writer: Writer,
 }
 
 impl ShardIndex {
     /// Opens the shard at `path`, and checks that it answers as the one that was written did; `observe` is told how far that is,
-    /// and may break off, but not while the graph is measured. A graph that the file does not have, or that was made otherwise than
+    /// and may break off, but not while the graph is measured or cells are made that the file lacks. A graph that the file does not have, or that was made otherwise than
     /// `settings` say, is built. What the file says was measured of the graph is taken for granted where it was by `settings`; else
     /// the graph is measured with ads for queries, which takes seconds.
     ///
@@ -106,8 +106,8 @@ impl ShardIndex {
             }
         };
         let postings = Postings::new([contents.segment]);
-        let (kinds, cell_of) = (contents.kinds, contents.cell_of);
-        let parts = Parts { vectors, ads, postings, kinds, graph, cell_of, writer };
+        let cells = contents.cells.map(|parts| Cells::from_parts(parts, contents.dimension));
+        let parts = Parts { vectors, ads, postings, kinds: contents.kinds, graph, cells, writer };
         let is_restored = from == GraphOrigin::Restored;
         let known = contents.known.filter(|_| is_restored);
         let index = Self::of(parts, settings, known).map_err(of_graph)?;
@@ -133,16 +133,15 @@ impl ShardIndex {
     }
 
     pub(super) fn of(parts: Parts, settings: &IndexSettings, known: Option<Known>) -> Result<Self, GraphError> {
-        let Parts { vectors, ads, postings, kinds, graph, cell_of, writer } = parts;
+        let Parts { vectors, ads, postings, kinds, graph, cells, writer } = parts;
         let mut live = writer.present.clone();
         live -= writer.paused();
         let (graph, linked) = graph.unzip();
         let linked = linked.unwrap_or_default();
         let unlinked = if graph.is_some() { &writer.present - &linked } else { RoaringBitmap::new() };
-        let cells = graph.is_some().then(|| match cell_of {
-            Some(cell_of) => Cells::with(&vectors, &writer.present, cell_of),
-            None => Cells::of(&vectors, &writer.present),
-        });
+        // What was measured of other cells says nothing of new ones.
+        let known = known.filter(|_| cells.is_some());
+        let cells = graph.is_some().then(|| cells.unwrap_or_else(|| Cells::of(&vectors, &writer.present)));
         let counts = Counts {
             ads: writer.present.len() as usize,
             linked: linked.len() as usize,

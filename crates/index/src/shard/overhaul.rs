@@ -40,7 +40,7 @@ struct Grown {
 
 impl ShardIndex {
     /// Does the large part of what changes left behind, where it is due; changes and searches go on meanwhile. `observe` is
-    /// told how far a graph is that is built, and may break off, but not while a graph is measured, which takes seconds. Two
+    /// told how far a graph is that is built, and may break off, but not while cells are made or a graph is measured, which takes seconds. Two
     /// threads do it one after the other.
     ///
     /// # Errors

@@ -1,6 +1,5 @@
 //! Writing a shard to a file while it serves.
 
-use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +10,7 @@ use super::ShardIndex;
 use crate::blocks::Blocks;
 use crate::change::{Absent, Registers};
 use crate::format::calibration::{self, Known};
-use crate::format::{Body, Kind, Sink, WriteError, absent, columns, edges, listed, probes, replace, sibling};
+use crate::format::{Body, Kind, Sink, WriteError, absent, cells, columns, edges, listed, probes, replace, sibling};
 use crate::graph::{Graph, GraphError, NOT_LINKED};
 use crate::search::SearchError;
 use crate::view::{Measured, View};
@@ -137,8 +136,8 @@ impl ShardIndex {
         if let Some(known) = &known {
             sink.section(Kind::Calibration, |body| calibration::write(body, known))?;
         }
-        if let Some(cells) = &view.cells {
-            sink.section(Kind::Cells, |body| edges::put(body, &numbered(rows.iter().map(|row| cells.of_row(*row)))))?;
+        if let Some(of_rows) = &view.cells {
+            sink.section(Kind::Cells, |body| cells::write(body, &of_rows.parts_of(rows)))?;
         }
         let bytes = sink.finish(view.vectors.dimension(), rows.len())?;
         Ok(Written { bytes, ads: rows.len() })
@@ -186,16 +185,6 @@ impl ShardIndex {
         }
         Ok(())
     }
-}
-
-/// The same cells by numbers without a hole: there are never more than rows.
-fn numbered(cells: impl Iterator<Item = u32>) -> Vec<u32> {
-    let mut numbers = HashMap::new();
-    let mut number = |cell| {
-        let next = numbers.len() as u32;
-        *numbers.entry(cell).or_insert(next)
-    };
-    cells.map(&mut number).collect()
 }
 
 fn known(view: &View, measured: &Measured) -> Known {

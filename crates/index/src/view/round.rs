@@ -3,7 +3,7 @@
 use roaring::RoaringBitmap;
 
 use super::{TIES, View};
-use crate::cells::{Around, Look, Looked};
+use crate::cells::{Around, Look, LookEnd, Looked};
 use crate::exact::ScoredRow;
 use crate::graph::{Candidate, Graph, GraphError};
 use crate::planner::{Extent, Met, Near, Next, Plan, Planner, Step, Walked};
@@ -72,7 +72,6 @@ impl View {
             let around = around.insert(cells.around(query));
             *near.insert(around.near(rows, &self.live))
         });
-        let rate = |near: Near| f64::from(near.passing) / f64::from(near.rows.max(1));
         let (walk, otherwise) = match (step, &self.graph) {
             (Step::Walk { list }, Some(graph)) => {
                 let walk = self.walk(graph, way, &extent, list, search, rows)?;
@@ -80,15 +79,21 @@ impl View {
             }
             (Step::Walk { .. }, None) | (Step::Look(_) | Step::Scan, _) => (Walk::default(), step),
         };
-        let near = near.map(rate);
+        let near = near.map(|near| f64::from(near.passing) / f64::from(near.rows.max(1)));
         let Walk { met, list, walks, distances, end } = walk;
-        let stopped = match (end, otherwise, around) {
-            (End::Scan, Step::Look(look), Some(around)) => {
-                return Ok(self.look((&around, look), way, search, rows, (list, near, distances)));
+        let stopped = match end {
+            End::Scan => {
+                let looked = match (otherwise, around) {
+                    (Step::Look(look), Some(around)) => self.look((&around, look), way, search, rows),
+                    (Step::Look(_) | Step::Walk { .. } | Step::Scan, _) => Err(0),
+                };
+                return Ok(match looked {
+                    Ok(round) => Round { list, near, distances: distances + round.distances, ..round },
+                    Err(looked) => self.compare_all(way, search, passing, (met, list, near, distances + looked)),
+                });
             }
-            (End::Scan, _, _) => return Ok(self.compare_all(way, search, passing, (met, list, near, distances))),
-            (End::Enough, _, _) => None,
-            (End::Stopped(share), _, _) => Some(share),
+            End::Enough => None,
+            End::Stopped(share) => Some(share),
         };
         let rows = self.best_of(&met, search);
         let plan = match (passing, walks) {
@@ -110,26 +115,29 @@ impl View {
         Extent { ads: self.live.len() as usize, passing, k: search.k, nearer, graph }
     }
 
-    /// Compares what passes in the cells near the query.
+    /// Compares what passes in the cells near the query; where too many are in question, how many rows were compared in vain.
     fn look(
         &self,
         (around, look): (&Around<'_>, Look),
         way: Way<'_>,
         search: &Search<'_>,
         passing: &RoaringBitmap,
-        (list, near, distances): (usize, Option<f64>, u64),
-    ) -> Round {
+    ) -> Result<Round, u64> {
         let (query, k) = (search.vector.as_slice(), search.k);
-        let nearest = |k: usize| around.nearest(&self.vectors, query, passing, (k, look), way.stop);
-        let Looked { best, compared, stopped_after } = nearest(k + TIES);
-        let share = stopped_after.map(|after| (f64::from(after) / look.expected.max(1.0)).min(1.0));
-        let again = |k: usize| {
-            let looked = nearest(k);
-            looked.stopped_after.is_none().then_some(looked.best)
+        let nearest = |k: usize, look: Look| around.nearest(&self.vectors, query, passing, (k, look), way.stop);
+        let Looked { best, compared: distances, end } = nearest(k + TIES, look);
+        let stopped = match end {
+            LookEnd::Enough => None,
+            LookEnd::Stopped(share) => Some(share),
+            LookEnd::TooMany => return Err(distances),
         };
-        let (rows, is_whole) = self.ranked(k, best, |k| if share.is_none() { again(k) } else { None });
-        let stopped = share.or((!is_whole).then_some(1.0));
-        Round { rows, plan: Plan::NearestCells, list, near, distances: distances + compared, stopped }
+        let again = |k: usize| {
+            let looked = nearest(k, Look { most: usize::MAX, ..look });
+            (stopped.is_none() && looked.end == LookEnd::Enough).then_some(looked.best)
+        };
+        let (rows, is_whole) = self.ranked(k, best, again);
+        let stopped = stopped.or((!is_whole).then_some(1.0));
+        Ok(Round { rows, plan: Plan::NearestCells, list: 0, near: None, distances, stopped })
     }
 
     /// Compares all that pass; of walks that were in vain, what they met is of use where time is up.

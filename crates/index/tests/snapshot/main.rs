@@ -91,8 +91,14 @@ fn what_is_wrong_is_named() {
     check(&|bytes| bytes[vectors..vectors + 4].fill(0xff), true, "section vectors: row 0: component 0 is not finite");
     check(&|bytes| bytes[vectors..vectors + 16].fill(0), true, "section vectors: row 0: length is zero");
     let cells = u64::from_le_bytes(sample()[entry(9) + 8..entry(9) + 16].try_into().expect("8 bytes")) as usize;
-    check(&|bytes| bytes[cells] = 24, true, "section cells: the cell of row 0 is 24, of 24 rows");
-    check(&|bytes| bytes[entry(9) + 16] = 92, true, "the sections end at");
+    check(&|bytes| bytes[cells] = 7, true, "which is not what 7 cells of 24 rows take");
+    check(&|bytes| bytes[cells + 4] = 24, true, "section cells: the cell of row 0 is 24, of 1");
+    check(
+        &|bytes| bytes[cells + 100..cells + 104].fill(0xff),
+        true,
+        "section cells: component 0 of cell 0 is not finite",
+    );
+    check(&|bytes| bytes[cells + 119] = 0xbf, true, "section cells: the radius of cell 0 is -");
     // A sound vector that is another: the probes find out.
     check(&|bytes| bytes[vectors + 3] ^= 0x80, true, "section probes: ");
 }

@@ -101,7 +101,7 @@ fn a_list_too_short_for_the_filter_is_lengthened() {
     index.planner.costs = Costs { distance: 6.0, posting: 1.0, masked: 0.0, look: 0.0, cell: 1e9 };
     let dear: Vec<Found> = queries(10).iter().map(|query| find(&index, query)).collect();
     let scanned = dear.iter().filter(|found| found.plan == Plan::ExactPostings);
-    assert!(scanned.clone().count() >= 5, "{dear:?}");
+    assert!(scanned.clone().count() >= 2, "{dear:?}");
     assert!(scanned.clone().all(|found| (4_501..6_000).contains(&found.distances) && found.list > 0), "{dear:?}");
 }
 
@@ -112,7 +112,8 @@ fn calibration_list(index: &ShardIndex, k: usize) -> u32 {
 #[test]
 fn a_list_is_the_shortest_that_reaches_the_target() {
     let of = |target_recall| {
-        let index = index(ADS.clone(), &IndexSettings { target_recall, ..settings(Backend::DiskAnn) });
+        let sparse = IndexSettings { degree: 16, build_list: 30, ..settings(Backend::DiskAnn) };
+        let index = index(ADS.clone(), &IndexSettings { target_recall, ..sparse });
         (index.calibration().unwrap(), index)
     };
     let ((low, loose), (high, strict)) = (of(0.8), of(0.99));
