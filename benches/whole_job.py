@@ -21,7 +21,7 @@ PEER = pathlib.Path(__file__).parent / "peers/whole_job.py"
 PEER_PORT, REDIS_PORT = 7143, 7144
 USERS, REQUESTS, K = 20_000, 20_000, 100
 STEPS = 200
-LISTS = [100, 110, 125, 150, 175, 200, 250, 300, 400, 600, 1000]
+LISTS = [100, 110, 125, 150, 175, 200, 250, 300, 400, 600, 1000, 2000, 4000, 8000]
 # Requests whose answers are compared with an exact search.
 JUDGED = 300
 FIXED = [50, 200, 400]

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use turret_index::ShardIndex;
+use turret_index::{IndexSettings, ShardIndex};
 
 use self::curve::{Cost, Point, Reach, reach};
 use self::embeddings::World;
@@ -57,7 +57,7 @@ const TRUTH_K: usize = 100;
 const TARGETS: [f64; 2] = [0.95, 0.99];
 /// A sweep ends where it has found so much.
 const ENOUGH: f64 = 0.997;
-const DEGREE: usize = 32;
+/// Of the others while they build; Turret has its own standard.
 const BUILD_LIST: usize = 100;
 const THREADS: usize = 2;
 /// A turn takes so long, about: the system counts the CPU time of a thread by milliseconds.
@@ -203,7 +203,7 @@ fn measure(world: &World, python: &str, libraries: &[Library], rounds: usize) ->
     let files = Files::write(&results::repository().join("target/tmp"), world, &truth);
     let ours = [Library::Turret, Library::TurretScan];
     let mut contenders: Vec<Contender> =
-        ours.map(|library| Contender { library, build: DEGREE, built: built.clone(), peer: None }).into();
+        ours.map(|library| Contender { library, build: IndexSettings::default().degree, built: built.clone(), peer: None }).into();
     for library in libraries.iter().copied() {
         for build in library.builds(world.rows()) {
             progress(&format!("{}: building {} {build}", group(world), library.name()));

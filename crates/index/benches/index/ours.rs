@@ -7,14 +7,13 @@ use turret_retrieval::ids::AdId;
 use turret_retrieval::item::Ad;
 use turret_retrieval::vector::UnitVector;
 
-use super::{BUILD_LIST, DEGREE, World};
+use super::World;
 
 /// The list that stands for an exact scan.
 pub(crate) const SCAN: usize = 0;
 
 pub(crate) fn settings(threads: usize) -> IndexSettings {
-    let (degree, build_list) = (DEGREE, BUILD_LIST);
-    IndexSettings { backend: Backend::DiskAnn, degree, build_list, threads, ..IndexSettings::default() }
+    IndexSettings { backend: Backend::DiskAnn, threads, ..IndexSettings::default() }
 }
 
 pub(crate) fn ads(world: &World, rows: impl Iterator<Item = usize>) -> Vec<ShardAd> {
