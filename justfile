@@ -212,7 +212,7 @@ bench-scaling ads="300000":
 # redis-server, and makes an environment for the rest under target/
 bench-whole-job ads="200000": build
     python3 -m venv --system-site-packages target/peers
-    target/peers/bin/pip install --quiet numpy hnswlib onnxruntime onnx redis hiredis uvicorn uvloop httptools orjson
+    target/peers/bin/pip install --quiet numpy hnswlib faiss-cpu onnxruntime onnx redis hiredis uvicorn uvloop httptools orjson
     target/peers/bin/pip install --quiet torch safetensors xxhash pyarrow
     target/peers/bin/python benches/whole_job.py {{ turret }} docs/results/whole-job.json {{ ads }}
 

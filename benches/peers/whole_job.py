@@ -123,7 +123,7 @@ class App:
     """What a worker keeps, and an ASGI application: a framework in between would only cost time."""
 
     def __init__(self):
-        import hnswlib, onnxruntime, redis.asyncio
+        import faiss, hnswlib, onnxruntime, redis.asyncio
         from turret_model import Features
 
         out, port, ef = pathlib.Path(os.environ["WHOLE_JOB_DIR"]), int(os.environ["WHOLE_JOB_REDIS"]), int(os.environ["WHOLE_JOB_EF"])
@@ -136,10 +136,17 @@ class App:
         self.is_known = self.table.any(1)
         self.no_history = np.load(out / "no_history.npy")
         self.ads = json.loads((out / "ads.json").read_text())
-        self.index = hnswlib.Index(space="ip", dim=self.table.shape[1])
-        self.index.load_index(str(out / "ads.hnsw"))
-        self.index.set_ef(ef)
-        self.index.set_num_threads(1)
+        # A list of 0 stands for an exact scan.
+        self.index, self.flat = None, None
+        if ef > 0:
+            self.index = hnswlib.Index(space="ip", dim=self.table.shape[1])
+            self.index.load_index(str(out / "ads.hnsw"))
+            self.index.set_ef(ef)
+            self.index.set_num_threads(1)
+        else:
+            faiss.omp_set_num_threads(1)
+            self.flat = faiss.IndexFlatIP(self.table.shape[1])
+            self.flat.add(np.load(out / "vectors.npy"))
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         self.head = onnxruntime.InferenceSession(out / "head.onnx", options, providers=["CPUExecutionProvider"])
@@ -163,12 +170,19 @@ class App:
         inputs = {"state": state, "context_input": context_input, "given": given, "demographics": self.table[rows].reshape(1, -1)}
         return self.head.run(None, inputs)[0]
 
+    def nearest(self, query, k):
+        if self.flat is not None:
+            scores, labels = self.flat.search(query, k)
+            return labels, scores
+        labels, distances = self.index.knn_query(query, k, num_threads=1)
+        return labels, 1 - distances
+
     async def retrieve(self, body):
         request = orjson.loads(body)
         k = request["k"]
         record = await self.redis.get(f"user:{request['user_id']}")
-        labels, distances = self.index.knn_query(self.query(record, request.get("context")), k, num_threads=1)
-        candidates = [{"ad_id": self.ads[row], "score": 1 - far} for row, far in zip(labels[0].tolist(), distances[0].tolist())]
+        labels, scores = self.nearest(self.query(record, request.get("context")), k)
+        candidates = [{"ad_id": self.ads[row], "score": score} for row, score in zip(labels[0].tolist(), scores[0].tolist())]
         return orjson.dumps({"status": "full", "candidates": candidates})
 
     async def __call__(self, scope, receive, send):
