@@ -57,8 +57,6 @@ const TRUTH_K: usize = 100;
 const TARGETS: [f64; 2] = [0.95, 0.99];
 /// A sweep ends where it has found so much.
 const ENOUGH: f64 = 0.997;
-/// Of the others while they build; Turret has its own standard.
-const BUILD_LIST: usize = 100;
 const THREADS: usize = 2;
 /// A turn takes so long, about: the system counts the CPU time of a thread by milliseconds.
 const TURN_US: f64 = 300_000.0;
