@@ -200,8 +200,9 @@ fn measure(world: &World, python: &str, libraries: &[Library], rounds: usize) ->
     let truth = truth(world, &index);
     let files = Files::write(&results::repository().join("target/tmp"), world, &truth);
     let ours = [Library::Turret, Library::TurretScan];
-    let mut contenders: Vec<Contender> =
-        ours.map(|library| Contender { library, build: IndexSettings::default().degree, built: built.clone(), peer: None }).into();
+    let mut contenders: Vec<Contender> = ours
+        .map(|library| Contender { library, build: IndexSettings::default().degree, built: built.clone(), peer: None })
+        .into();
     for library in libraries.iter().copied() {
         for build in library.builds(world.rows()) {
             progress(&format!("{}: building {} {build}", group(world), library.name()));

@@ -156,7 +156,7 @@ impl Near {
         let rows = f64::from(self.rows);
         let deviation = |rate: f64| (rate * (1.0 - rate).max(0.0) / rows).sqrt();
         let near = f64::from(self.passing) / rows;
-        if near >= overall - 2.0 * deviation(overall) && near <= overall + 2.0 * deviation(overall) {
+        if near >= overall - 2.5 * deviation(overall) && near <= overall + 2.0 * deviation(overall) {
             return overall;
         }
         (near - deviation(near)).max(0.0)
@@ -195,9 +195,10 @@ impl Planner {
         if least.iter().flatten().all(|(cost, _)| cost + looking > worth) {
             return Step::Scan;
         }
-        let rate = near().rate(passing as f64 / extent.ads.max(1) as f64);
+        let near = near();
+        let rate = near.rate(passing as f64 / extent.ads.max(1) as f64);
         let walk = self.walk(extent, graph, rate * shown).filter(|(cost, _)| *cost <= worth);
-        let look = self.look(extent, graph, rate).filter(|(cost, _)| *cost <= scan);
+        let look = self.look_near(extent, graph, near).filter(|(cost, _)| *cost <= scan);
         let cheapest = walk.into_iter().chain(look).min_by(|a, b| a.0.total_cmp(&b.0));
         cheapest.map_or(Step::Scan, |(_, step)| step)
     }
@@ -227,12 +228,17 @@ impl Planner {
         Some((whole + looks.cells * each, Step::Look(Look { share, expected: looks.cells, most: most as usize })))
     }
 
+    /// A look, where what passes near the query is no less than elsewhere. Where it is less, all hits lie where it begins to be more,
+    /// and not among the nearest, of which the share of a radius was measured.
+    fn look_near(&self, extent: &Extent<'_>, graph: Walked<'_>, near: Near) -> Option<(f64, Step)> {
+        let overall = extent.passing? as f64 / extent.ads.max(1) as f64;
+        let rate = near.rate(overall);
+        if rate < overall { None } else { self.look(extent, graph, rate) }
+    }
+
     /// What to do instead of walks that did not do.
     pub(crate) fn instead(&self, extent: &Extent<'_>, near: Near) -> Step {
-        let look = extent.graph.zip(extent.passing).and_then(|(graph, passing)| {
-            let rate = near.rate(passing as f64 / extent.ads.max(1) as f64);
-            self.look(extent, graph, rate)
-        });
+        let look = extent.graph.and_then(|graph| self.look_near(extent, graph, near));
         look.filter(|(cost, _)| *cost <= self.scan(extent)).map_or(Step::Scan, |(_, step)| step)
     }
 

@@ -116,7 +116,7 @@ fn a_list_is_the_shortest_that_reaches_the_target() {
         let index = index(ADS.clone(), &IndexSettings { target_recall, ..sparse });
         (index.calibration().unwrap(), index)
     };
-    let ((low, loose), (high, strict)) = (of(0.8), of(0.99));
+    let ((low, loose), (high, strict)) = (of(0.8), of(0.95));
     for (calibration, index) in [(&low, &loose), (&high, &strict)] {
         calibration.check().unwrap();
         assert_eq!(calibration.points.iter().map(|point| point.k).collect::<Vec<_>>(), [10, 100, 1_000]);
