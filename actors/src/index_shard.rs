@@ -240,8 +240,7 @@ impl IndexShard {
         let Ok(slot) = self.searches.reserve() else {
             return answer(reply, Err(Refusal::Overloaded));
         };
-        let in_flight = state.series.in_flight();
-        let duration = self.metrics.search_duration.with_label_values(&[&self.shard.to_string()]);
+        let (in_flight, duration) = state.series.of_search();
         let metrics = self.metrics.clone();
         let left = Duration::from_micros(ask.remaining_us);
         let (ends, stops) = (arrived + left, arrived + left.saturating_sub(REPLY_RESERVE.min(left / 4)));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use prometheus::IntGauge;
+use prometheus::{Histogram, IntGauge};
 use turret_index::ShardIndex;
 use turret_retrieval::ids::{GenerationId, ShardId};
 
@@ -37,6 +37,9 @@ pub(super) struct Series {
     metrics: Metrics,
     shard: String,
     generation: String,
+    /// Of every search, looked up once. How long searches take adds up over generations, and stays.
+    in_flight: IntGauge,
+    search_duration: Histogram,
     /// The numbers of ads that lists are measured for.
     calibrated: BTreeSet<String>,
 }
@@ -44,7 +47,14 @@ pub(super) struct Series {
 impl Series {
     pub(super) fn of(metrics: &Metrics, shard: ShardId, generation: &GenerationId) -> Self {
         let (shard, generation) = (shard.to_string(), generation.to_string());
-        Self { metrics: metrics.clone(), shard, generation, calibrated: BTreeSet::new() }
+        Self {
+            in_flight: metrics.searches_in_flight.with_label_values(&[&shard, &generation]),
+            search_duration: metrics.search_duration.with_label_values(&[&shard]),
+            metrics: metrics.clone(),
+            shard,
+            generation,
+            calibrated: BTreeSet::new(),
+        }
     }
 
     fn labels(&self) -> [&str; 2] {
@@ -55,9 +65,9 @@ impl Series {
         [&self.shard, &self.generation, third]
     }
 
-    /// Searches that are queued or running.
-    pub(super) fn in_flight(&self) -> IntGauge {
-        self.metrics.searches_in_flight.with_label_values(&self.labels())
+    /// Searches that are queued or running, and how long they take.
+    pub(super) fn of_search(&self) -> (IntGauge, Histogram) {
+        (self.in_flight.clone(), self.search_duration.clone())
     }
 
     /// Tells what the shard is made of now, and what was measured of its lists.

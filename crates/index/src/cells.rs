@@ -20,7 +20,7 @@ mod reach;
 pub(crate) use around::{Around, Look, LookEnd, Looked, NEAR_CELLS};
 use divide::direction;
 pub(crate) use divide::divide;
-pub(crate) use reach::{mean_and_low, measure};
+pub(crate) use reach::measure;
 
 /// Which rows lie together. A clone shares all of it, until one of them changes.
 #[derive(Clone)]
@@ -47,27 +47,24 @@ pub(crate) struct Parts {
 impl Cells {
     /// Of `rows` of `vectors`.
     pub(crate) fn of(vectors: &Vectors, rows: &RoaringBitmap) -> Self {
-        let mut cell_of = vec![0; rows.max().map_or(0, |last| last as usize + 1)];
-        for (cell, rows) in (0..).zip(divide(vectors, rows)) {
-            rows.iter().for_each(|row| cell_of[*row as usize] = cell);
-        }
-        Self::with(vectors, rows, cell_of)
+        Self::with(vectors, divide(vectors, rows))
     }
 
-    /// The cells of `rows` of `vectors`, by the cell of each row up to the last of them.
-    pub(crate) fn with(vectors: &Vectors, rows: &RoaringBitmap, cell_of: Vec<u32>) -> Self {
-        let cell = |row: u32| cell_of[row as usize] as usize;
-        let count = rows.iter().map(|row| cell(row) + 1).max().unwrap_or(0);
-        let mut of = vec![Vec::new(); count];
-        rows.iter().for_each(|row| of[cell(row)].push(row));
-        let directions: Vec<f32> = of.iter().flat_map(|rows| direction(vectors, rows)).collect();
+    /// With these rows of `vectors` in each.
+    pub(crate) fn with(vectors: &Vectors, cells: Vec<Vec<u32>>) -> Self {
+        let last = cells.iter().flatten().max();
+        let mut cell_of = vec![0; last.map_or(0, |last| *last as usize + 1)];
+        for (cell, rows) in (0..).zip(&cells) {
+            rows.iter().for_each(|row| cell_of[*row as usize] = cell);
+        }
+        let directions: Vec<f32> = cells.iter().flat_map(|rows| direction(vectors, rows)).collect();
         let centroids = Vectors::from_rows(vectors.dimension(), &directions);
         let radius = |(cell, rows): (u32, &Vec<u32>)| {
             rows.iter().map(|row| distance(vectors.row(*row), centroids.row(cell))).fold(0.0, f32::max)
         };
         Self {
-            radii: (0..).zip(&of).map(radius).collect(),
-            rows: of.into_iter().map(|rows| Arc::new(rows.into_iter().collect())).collect(),
+            radii: (0..).zip(&cells).map(radius).collect(),
+            rows: cells.into_iter().map(|rows| Arc::new(rows.into_iter().collect())).collect(),
             cell_of: cell_of.into_iter().collect(),
             centroids: Arc::new(centroids),
         }

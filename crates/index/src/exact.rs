@@ -117,6 +117,9 @@ fn scan_by(
     Scanned { best: scan.finish(), stopped_at }
 }
 
+/// Rows that are scored one by one are fetched so many at a time.
+const FETCHED: usize = 32;
+
 /// A scan of one part of the rows after the other, no row twice.
 pub(crate) struct Scan<'a> {
     processor: Processor,
@@ -129,7 +132,7 @@ pub(crate) struct Scan<'a> {
 impl<'a> Scan<'a> {
     pub(crate) fn new(vectors: &'a Vectors, queries: &[&'a [f32]], k: usize) -> Self {
         let wanted = queries.iter().map(|query| Wanted::new(query, k)).collect();
-        Self { processor: Processor::detect(), vectors, wanted, single: Vec::with_capacity(TOGETHER_SINGLE) }
+        Self { processor: Processor::detect(), vectors, wanted, single: Vec::with_capacity(FETCHED) }
     }
 
     /// Compares `rows`, or all, at the latest as it is finished; how many were compared, where `stop` had it end before all were.
@@ -206,7 +209,7 @@ impl<'a> Scan<'a> {
         while rows != 0 {
             self.single.push(first + rows.trailing_zeros());
             rows &= rows - 1;
-            if self.single.len() == TOGETHER_SINGLE {
+            if self.single.len() == FETCHED {
                 self.score();
             }
         }
@@ -242,9 +245,6 @@ pub(crate) fn at_most(vectors: &Vectors, query: &[f32]) -> Vec<f32> {
     }
     scores
 }
-
-/// Rows that are scored one by one, together.
-const TOGETHER_SINGLE: usize = 32;
 
 /// Rows of a tile from which on all of its codes are read; fewer are scored one by one.
 const CODES_FROM: u32 = 8;

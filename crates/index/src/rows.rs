@@ -50,8 +50,8 @@ pub(crate) struct ShardRows {
     pub(crate) vectors: Vec<f32>,
     pub(crate) ads: Vec<Ad>,
     pub(crate) kinds: BTreeMap<Box<str>, AttributeKind>,
-    /// The cell of each row, where rows are in the order of cells.
-    pub(crate) cell_of: Option<Vec<u32>>,
+    /// The rows of each cell, where rows are in the order of cells.
+    pub(crate) cells: Option<Vec<Vec<u32>>>,
 }
 
 /// Why a vector is not a unit vector of the index's dimension.
@@ -128,15 +128,13 @@ impl ShardRows {
         cells.sort_by_cached_key(|rows| stable_hash(ORDER_SEED, &rows[0].to_le_bytes()));
         let mut moved: Vec<Option<Ad>> = ads.into_iter().map(Some).collect();
         let (mut ads, mut arranged) = (Vec::with_capacity(moved.len()), Vec::with_capacity(vectors.len()));
-        let mut cell_of = Vec::with_capacity(moved.len());
-        for (cell, rows) in (0..).zip(&cells) {
-            for row in rows.iter().map(|row| *row as usize) {
-                ads.extend(moved[row].take());
-                arranged.extend_from_slice(&vectors[row * dimension..][..dimension]);
-                cell_of.push(cell);
-            }
+        let rows = cells.iter_mut().flatten();
+        for (arranged_row, row) in (0..).zip(rows) {
+            let before = std::mem::replace(row, arranged_row) as usize;
+            ads.extend(moved[before].take());
+            arranged.extend_from_slice(&vectors[before * dimension..][..dimension]);
         }
-        Self { dimension, vectors: arranged, ads, kinds, cell_of: Some(cell_of) }
+        Self { dimension, vectors: arranged, ads, kinds, cells: Some(cells) }
     }
 
     /// Checks and sorts `ads`.
@@ -150,7 +148,7 @@ impl ShardRows {
         for row in &ads {
             vectors.extend_from_slice(row.embedding.as_slice());
         }
-        Ok(Self { dimension, vectors, ads: ads.into_iter().map(|row| row.ad).collect(), kinds, cell_of: None })
+        Ok(Self { dimension, vectors, ads: ads.into_iter().map(|row| row.ad).collect(), kinds, cells: None })
     }
 }
 

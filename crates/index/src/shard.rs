@@ -18,7 +18,7 @@ use crate::change::{Absent, ChangeError, Registers, ShardChange};
 use crate::format::ReadError;
 use crate::graph::GraphError;
 use crate::planner::Planner;
-use crate::rows::{RowsError, ShardAd, ShardRows, first_rows};
+use crate::rows::{RowsError, ShardAd, ShardRows};
 use crate::search::{Found, Search, SearchError};
 use crate::settings::{Backend, IndexSettings};
 use crate::stats::IndexStats;
@@ -126,9 +126,9 @@ impl ShardIndex {
     ) -> Result<Self, GraphError> {
         // Rows that lie together are read together.
         let rows = if Planner::new(settings).wants_graph(rows.ads.len()) { rows.arranged() } else { rows };
-        let ShardRows { dimension, vectors, ads, kinds, cell_of } = rows;
+        let ShardRows { dimension, vectors, ads, kinds, cells } = rows;
         let vectors = Vectors::from_rows(dimension, &vectors);
-        let cells = cell_of.map(|cell_of| Cells::with(&vectors, &first_rows(ads.len() as u32), cell_of));
+        let cells = cells.map(|cells| Cells::with(&vectors, cells));
         let graph = Self::graph_of(&vectors, settings, observe)?;
         let postings = Postings::new([Segment::new((0..).zip(ads.iter().map(|ad| &ad.attributes)))]);
         let registers = ads.iter().map(|_| Registers::default()).collect();

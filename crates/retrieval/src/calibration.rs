@@ -59,6 +59,14 @@ pub struct ReachPoint {
     pub rows: u64,
 }
 
+/// The mean of shares in [0, 1], one for each query and at least one, and that less two of its standard errors.
+pub fn mean_and_low(shares: &[f64]) -> (f64, f64) {
+    let count = shares.len() as f64;
+    let mean = shares.iter().sum::<f64>() / count;
+    let variance = shares.iter().map(|share| (share - mean).powi(2)).sum::<f64>() / (count - 1.0).max(1.0);
+    (mean.min(1.0), mean.min(1.0) - 2.0 * (variance / count).sqrt())
+}
+
 /// What a look into cells costs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Looks {

@@ -1,6 +1,6 @@
 //! How far around a query cells must be looked into, measured.
 
-use turret_retrieval::calibration::{Reach, ReachPoint};
+use turret_retrieval::calibration::{Reach, ReachPoint, mean_and_low};
 
 use super::Cells;
 use crate::exact::{ScoredRow, at_most};
@@ -95,12 +95,4 @@ fn recall(asked: &[Asked], at: usize, share: f32) -> (f64, f64) {
         needed.iter().filter(|needed| **needed <= share).count() as f64 / needed.len().max(1) as f64
     };
     mean_and_low(&asked.iter().map(of).collect::<Vec<_>>())
-}
-
-/// The mean of shares, and that less two of its standard errors.
-pub(crate) fn mean_and_low(shares: &[f64]) -> (f64, f64) {
-    let count = shares.len() as f64;
-    let mean = shares.iter().sum::<f64>() / count;
-    let variance = shares.iter().map(|share| (share - mean).powi(2)).sum::<f64>() / (count - 1.0).max(1.0);
-    (mean.min(1.0), mean.min(1.0) - 2.0 * (variance / count).sqrt())
 }

@@ -4,12 +4,12 @@ use turret_retrieval::topk::TopK;
 
 use super::ScoredRow;
 
-/// Rows that are held, at least, before the hopeless among them are thrown out.
-const HELD_MIN: usize = 256;
-/// Where fewer rows are wanted than a sixteenth of that, so many times as many, and this at least.
-const HELD_FEW: (usize, usize) = (16, 32);
-/// The same, for each row wanted.
+/// Rows that are held before the hopeless among them are thrown out: so many for each row wanted, or of few wanted more.
 const HELD_PER_ROW: usize = 4;
+const HELD_PER_ROW_OF_FEW: usize = 16;
+/// The fewest, and the most where few are wanted.
+const HELD_MIN: usize = 32;
+const HELD_OF_FEW_MAX: usize = 256;
 
 /// A row whose score is known to lie between two numbers, ends included.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +29,7 @@ impl Between {
 /// Keeps what may be among the best `k` rows.
 ///
 /// Each row is offered once. Scores are computed where bounds no longer tell rows apart, so that the rows held are never
-/// more than [`HELD_MIN`] or [`HELD_PER_ROW`] `* k`.
+/// more than [`HELD_OF_FEW_MAX`] or [`HELD_PER_ROW`] `* k`.
 pub(super) struct Sieve {
     k: usize,
     /// No row of a lower score is among the best.
@@ -43,8 +43,8 @@ pub(super) struct Sieve {
 
 impl Sieve {
     pub(super) fn new(k: usize) -> Self {
-        let (times, least) = HELD_FEW;
-        let held_max = k.saturating_mul(times).clamp(least, HELD_MIN).max(k.saturating_mul(HELD_PER_ROW));
+        let of_few = k.saturating_mul(HELD_PER_ROW_OF_FEW).clamp(HELD_MIN, HELD_OF_FEW_MAX);
+        let held_max = of_few.max(k.saturating_mul(HELD_PER_ROW));
         Self { k, floor: f32::NEG_INFINITY, held: Vec::new(), held_max, top: TopK::new(k), raised_at: 0 }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use roaring::RoaringBitmap;
-use turret_retrieval::calibration::{Calibration, LIST_MAX, ListPoint};
+use turret_retrieval::calibration::{Calibration, LIST_MAX, ListPoint, mean_and_low};
 use turret_retrieval::hashing::stable_hash;
 use turret_retrieval::vector::{UnitVector, dot};
 
@@ -236,7 +236,7 @@ fn points(
 }
 
 fn point(k: usize, list: usize, found: &[(f64, u64)]) -> ListPoint {
-    let (recall, recall_low) = cells::mean_and_low(&found.iter().map(|(recall, _)| *recall).collect::<Vec<_>>());
+    let (recall, recall_low) = mean_and_low(&found.iter().map(|(recall, _)| *recall).collect::<Vec<_>>());
     let distances = found.iter().map(|(_, distances)| distances).sum::<u64>() / found.len() as u64;
     ListPoint { k: k as u32, list: list as u32, recall, recall_low, distances }
 }

@@ -153,14 +153,14 @@ impl ShardIndex {
         let total = rows.len();
         let mut built = |done: usize| observe(Progress { stage: Stage::Graph, done: done as u64, total });
         let graph = Arc::new(Graph::build(&view.vectors, &rows, capacity, &self.settings, &mut built)?);
-        let cells = Cells::of(&view.vectors, &rows);
-        (view.graph, view.unlinked, view.cells) = (Some(graph.clone()), Arc::default(), Some(Arc::new(cells)));
+        let cells = Arc::new(Cells::of(&view.vectors, &rows));
+        (view.graph, view.unlinked, view.cells) = (Some(graph.clone()), Arc::default(), Some(cells.clone()));
         // Nobody takes a row out of it meanwhile.
         let live = || view.live.clone();
         let queries = self.recent.take();
         let measured = calibrate::measured(&view, &self.settings, &queries, view.measured.as_deref(), &live)?;
-        let mut cells = view.cells.take().map(Arc::unwrap_or_clone).expect("they were just made");
         drop(view);
+        let mut cells = Arc::unwrap_or_clone(cells);
         let (mut inside, mut settled) = (rows.clone(), rows);
         for _ in 0..ROUNDS_MAX {
             let Some((vectors, present)) = self.pin_more() else { break };

@@ -72,18 +72,19 @@ impl View {
             let around = around.insert(cells.around(query));
             *near.insert(around.near(rows, &self.live))
         });
-        let (walk, otherwise) = match (step, &self.graph) {
-            (Step::Walk { list }, Some(graph)) => {
-                let walk = self.walk(graph, way, &extent, list, search, rows)?;
-                (walk, way.planner.instead(&extent, near.unwrap_or_default()))
-            }
-            (Step::Walk { .. }, None) | (Step::Look(_) | Step::Scan, _) => (Walk::default(), step),
+        let walk = match (step, &self.graph) {
+            (Step::Walk { list }, Some(graph)) => self.walk(graph, way, &extent, list, search, rows)?,
+            (Step::Walk { .. }, None) | (Step::Look(_) | Step::Scan, _) => Walk::default(),
+        };
+        let step = match (step, near) {
+            (Step::Walk { .. }, Some(near)) if matches!(walk.end, End::Scan) => way.planner.instead(&extent, near),
+            (Step::Walk { .. } | Step::Look(_) | Step::Scan, _) => step,
         };
         let near = near.map(|near| f64::from(near.passing) / f64::from(near.rows.max(1)));
         let Walk { met, list, walks, distances, end } = walk;
         let stopped = match end {
             End::Scan => {
-                let looked = match (otherwise, around) {
+                let looked = match (step, around) {
                     (Step::Look(look), Some(around)) => self.look((&around, look), way, search, rows),
                     (Step::Look(_) | Step::Walk { .. } | Step::Scan, _) => Err(0),
                 };
