@@ -3,18 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use ractor::rpc::CallResult;
 use tokio::time::Instant;
-use turret_retrieval::ids::UserId;
-use turret_store::{Dirty, PartitionStore, RefreshProgress, StoredState};
+use turret_retrieval::ids::{EncoderVersion, UserId};
+use turret_store::{Dirty, DirtyPage, PartitionStore, RefreshProgress, StoredState};
 
 use super::UserPartition;
 use super::pace::Size;
 use crate::clock::now_ms;
 use crate::inference_worker;
-use crate::offload::Panicked;
+use crate::offload::{Offload, Panicked};
 use crate::protocol::{
     EncodeAsk, Encoded, EncoderOf, InferenceRequest, RefreshPageAsk, RefreshUsersAsk, RefreshedPage, RefreshedUsers,
     Refusal,
@@ -31,7 +32,9 @@ const PAGE_TIME: Duration = Duration::from_secs(30);
 const HALVES: usize = 2;
 
 /// The most users in one page.
-const PAGE_USERS_MAX: u32 = 1_024;
+const PAGE_USERS_MAX: u32 = 4_096;
+/// Users who are read at once, while those before them are encoded. Like lengths among them are encoded together.
+const READ_USERS: usize = 256;
 
 /// Recomputes the states of the next users with new events. A crash repeats at most the one chunk that was not written: the
 /// half that was being encoded, and the one before it that was being written.
@@ -40,20 +43,21 @@ pub(super) async fn refresh(
     store: Arc<PartitionStore>,
     ask: RefreshPageAsk,
 ) -> Result<RefreshedPage, Refusal> {
-    let limit = ask.users_max.clamp(1, PAGE_USERS_MAX) as usize;
     let (encoder, run) = (ask.by.encoder.clone(), ask.run);
-    let page = on_store(own, &store, move |store| {
-        // A run that was cut off goes on where its last states were written.
-        let written = store.refresh_progress(&encoder)?.filter(|progress| progress.run == run);
-        let after = ask.after.max(written.map(|progress| progress.after));
-        store.dirty_users(&encoder, after.as_ref(), limit)
-    })
-    .await?;
-    for user in &page.damaged {
-        tracing::error!(%user, partition = %own.partition, "records cannot be read; not refreshed");
+    let written = on_store(&own.scans, &store, move |store| store.refresh_progress(&encoder)).await?;
+    // A run that was cut off goes on where its last states were written.
+    let written = written.filter(|progress| progress.run == run);
+    let after = ask.after.max(written.map(|progress| progress.after));
+    let left = ask.users_max.clamp(1, PAGE_USERS_MAX) as usize;
+    let came = encode_and_put(own, &store, &ask.by, Source::Behind(Behind { after, left })).await?;
+    // Users before are known by no longer being dirty.
+    if came.is_whole
+        && let Some(after) = came.after
+    {
+        let progress = RefreshProgress { run, encoder: ask.by.encoder, after };
+        put(own, &store, Vec::new(), Some(progress)).await?;
     }
-    let (refreshed, is_whole) = encode_and_put(own, &store, &ask.by, Some(run), page.users).await?;
-    Ok(RefreshedPage { refreshed, next: page.next, is_whole })
+    Ok(RefreshedPage { refreshed: came.refreshed, next: came.next, is_whole: came.is_whole })
 }
 
 /// Recomputes the states of users who are named, where they do not cover all events.
@@ -63,67 +67,136 @@ pub(super) async fn refresh_users(
     ask: RefreshUsersAsk,
 ) -> Result<RefreshedUsers, Refusal> {
     let (encoder, users) = (ask.by.encoder.clone(), ask.users.clone());
-    let dirty = on_store(own, &store, move |store| store.dirty_among(&encoder, &users)).await?;
-    let (refreshed, _) = encode_and_put(own, &store, &ask.by, None, dirty).await?;
+    let dirty = on_store(&own.writes, &store, move |store| store.dirty_among(&encoder, &users)).await?;
+    let came = encode_and_put(own, &store, &ask.by, Source::Named(dirty)).await?;
     // Once more: an event that came meanwhile makes a state old, and one that was erased needs none.
     let encoder = ask.by.encoder.clone();
-    let lacking = on_store(own, &store, move |store| store.dirty_among(&encoder, &ask.users)).await?;
-    Ok(RefreshedUsers { refreshed, lacking: lacking.into_iter().map(|dirty| dirty.user).collect() })
+    let lacking = on_store(&own.writes, &store, move |store| store.dirty_among(&encoder, &ask.users)).await?;
+    let lacking = lacking.into_iter().map(|dirty| dirty.user).collect();
+    Ok(RefreshedUsers { refreshed: came.refreshed, lacking })
 }
 
-/// Encodes users and writes their states, by halves of chunks, of which two are under way at most. How far the run is is written
-/// behind all of a page: users of halves before are known by no longer being dirty. Says how many were written, and whether all
-/// were: time may be up.
+/// Whose states are made.
+enum Source {
+    Named(Vec<Dirty>),
+    Behind(Behind),
+}
+
+/// Users who are yet to be read.
+struct Behind {
+    after: Option<UserId>,
+    /// So many of them at most.
+    left: usize,
+}
+
+/// What became of users.
+#[derive(Default)]
+struct Came {
+    refreshed: u32,
+    /// Whether all who were read were written: time may be up.
+    is_whole: bool,
+    /// The last user who was read.
+    after: Option<UserId>,
+    /// Where more are to be read.
+    next: Option<UserId>,
+}
+
+/// What was under way.
+enum News {
+    Read(Result<DirtyPage, Refusal>),
+    Written(Result<Half, Refusal>),
+}
+
+/// Encodes users and writes their states, by halves of chunks, of which two are under way at most; meanwhile those behind them
+/// are read.
 async fn encode_and_put(
     own: &UserPartition,
     store: &Arc<PartitionStore>,
     by: &EncoderOf,
-    run: Option<u64>,
-    mut users: Vec<Dirty>,
-) -> Result<(u32, bool), Refusal> {
+    source: Source,
+) -> Result<Came, Refusal> {
     let ends = Instant::now() + PAGE_TIME;
     own.keep_states_of(store, &by.encoder);
-    let last = run.zip(users.last());
-    let progress =
-        last.map(|(run, last)| RefreshProgress { run, encoder: by.encoder.clone(), after: last.user.clone() });
-    // Like lengths together: a batch is as long as its longest. Taken from the end.
-    users.sort_by_key(|user| std::cmp::Reverse(user.events.len()));
-    let (mut refreshed, mut is_whole, mut is_asked, mut failed) = (0, true, false, None);
-    let mut under_way = FuturesUnordered::new();
+    let (mut read, mut behind) = match source {
+        Source::Named(users) => (Some(users), None),
+        Source::Behind(behind) => (None, Some(behind)),
+    };
+    let (mut users, mut left) = (Vec::new(), 0);
+    let mut came = Came { is_whole: true, ..Came::default() };
+    let (mut halves, mut is_asked, mut failed) = (0, false, None);
+    let mut under_way: FuturesUnordered<BoxFuture<'_, News>> = FuturesUnordered::new();
     loop {
-        if !users.is_empty() && Instant::now() > ends {
-            is_whole = false;
-            users.clear();
+        if (!users.is_empty() || read.is_some()) && Instant::now() > ends {
+            came.is_whole = false;
+            (users, read, behind) = (Vec::new(), None, None);
+        }
+        if users.is_empty()
+            && let Some(next) = read.take()
+        {
+            users = next;
+            // Like lengths together: a batch is as long as its longest. Taken from the end.
+            users.sort_by_key(|user| std::cmp::Reverse(user.events.len()));
+        }
+        if read.is_none()
+            && let Some(from) = behind.take()
+        {
+            left = from.left;
+            under_way.push(read_behind(own, store, by.encoder.clone(), from).map(News::Read).boxed());
         }
         // While requests come, one after the other.
         let most = if is_asked { 1 } else { HALVES };
-        while under_way.len() < most && !users.is_empty() {
-            under_way.push(refresh_half(own, store, by, own.pace.take(&mut users)));
+        while halves < most && !users.is_empty() {
+            halves += 1;
+            under_way.push(refresh_half(own, store, by, own.pace.take(&mut users)).map(News::Written).boxed());
         }
-        match under_way.next().await {
-            Some(Ok(half)) => {
-                refreshed += half.stored;
+        let refusal = match under_way.next().await {
+            Some(News::Read(Ok(page))) => {
+                left = left.saturating_sub(page.users.len());
+                let last = page.users.last().map(|user| user.user.clone());
+                came.after = page.next.clone().or(last).or(came.after);
+                (behind, came.next) = match page.next {
+                    Some(next) if left > 0 && failed.is_none() => (Some(Behind { after: Some(next), left }), None),
+                    next => (None, next),
+                };
+                read = Some(page.users).filter(|_| failed.is_none());
+                continue;
+            }
+            Some(News::Written(Ok(half))) => {
+                halves -= 1;
+                came.refreshed += half.stored;
                 is_asked = half.is_asked;
-                if is_asked && under_way.is_empty() {
+                if is_asked && halves == 0 {
                     // Encoding takes no core that a request wants; reading, writing and messages do.
                     tokio::time::sleep(half.encoded_in).await;
                 }
+                continue;
             }
-            // What is under way is waited for.
-            Some(Err(refusal)) => {
-                users.clear();
-                failed = Some(refusal);
+            Some(News::Read(Err(refusal))) => refusal,
+            Some(News::Written(Err(refusal))) => {
+                halves -= 1;
+                refusal
             }
             None => break,
-        }
+        };
+        // What is under way is waited for.
+        failed = Some(refusal);
+        (users, read, behind) = (Vec::new(), None, None);
     }
-    if let Some(refusal) = failed {
-        return Err(refusal);
+    failed.map_or(Ok(came), Err)
+}
+
+async fn read_behind(
+    own: &UserPartition,
+    store: &Arc<PartitionStore>,
+    encoder: EncoderVersion,
+    Behind { after, left }: Behind,
+) -> Result<DirtyPage, Refusal> {
+    let read = move |store: &PartitionStore| store.dirty_users(&encoder, after.as_ref(), left.min(READ_USERS));
+    let page = on_store(&own.scans, store, read).await?;
+    for user in &page.damaged {
+        tracing::error!(%user, partition = %own.partition, "records cannot be read; not refreshed");
     }
-    if let Some(progress) = progress.filter(|_| is_whole) {
-        put(own, store, Vec::new(), Some(progress)).await?;
-    }
-    Ok((refreshed, is_whole))
+    Ok(page)
 }
 
 /// What became of half a chunk.
@@ -154,7 +227,7 @@ async fn put(
     states: Vec<(UserId, StoredState)>,
     progress: Option<RefreshProgress>,
 ) -> Result<u32, Refusal> {
-    on_store(own, store, move |store| store.put_states(&states, progress.as_ref())).await
+    on_store(&own.writes, store, move |store| store.put_states(&states, progress.as_ref())).await
 }
 
 /// The states of users, as they are kept, and whether requests come where they were made.
@@ -182,9 +255,9 @@ async fn encode_half(
     Ok((kept.collect(), is_asked))
 }
 
-/// Runs `work` where users are written.
+/// Runs `work` on `threads`.
 async fn on_store<T, E>(
-    own: &UserPartition,
+    threads: &Offload,
     store: &Arc<PartitionStore>,
     work: impl FnOnce(&PartitionStore) -> Result<T, E> + Send + 'static,
 ) -> Result<T, Refusal>
@@ -193,7 +266,7 @@ where
     E: std::fmt::Display + Send + 'static,
 {
     let store = store.clone();
-    let done = own.writes.run(move || work(&store)).await;
+    let done = threads.run(move || work(&store)).await;
     let failed = |error: &dyn std::fmt::Display| Refusal::Failed(error.to_string());
     done.map_err(|Panicked| failed(&"work on the store panicked"))?.map_err(|error| failed(&error))
 }
