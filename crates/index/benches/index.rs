@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use turret_index::{IndexSettings, ShardIndex};
+use turret_index::{IndexSettings, Plan, ShardIndex};
 
 use self::curve::{Cost, Point, Reach, reach};
 use self::embeddings::World;
@@ -71,6 +71,7 @@ const REFINED: [[usize; 3]; 2] = [[4, 16, 64], [2, 4, 16]];
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Library {
     Turret,
+    TurretCells,
     TurretScan,
     Hnswlib,
     FaissHnsw,
@@ -80,8 +81,9 @@ enum Library {
 }
 
 impl Library {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Turret,
+        Self::TurretCells,
         Self::TurretScan,
         Self::Hnswlib,
         Self::FaissHnsw,
@@ -94,6 +96,7 @@ impl Library {
     fn name(self) -> &'static str {
         match self {
             Self::Turret => "turret",
+            Self::TurretCells => "turret-cells",
             Self::TurretScan => "turret-scan",
             Self::Hnswlib => "hnswlib",
             Self::FaissHnsw => "faiss-hnsw",
@@ -103,13 +106,24 @@ impl Library {
         }
     }
 
-    /// Those that Turret's graph is to be as cheap as.
+    /// What of Turret's a plan is measured as.
+    fn of_plan(plan: Plan) -> Self {
+        match plan {
+            Plan::NearestCells => Self::TurretCells,
+            Plan::Exact | Plan::ExactPostings => Self::TurretScan,
+            Plan::Graph | Plan::PostFilter | Plan::AdaptiveList => Self::Turret,
+        }
+    }
+
+    const OURS: [Self; 3] = [Self::Turret, Self::TurretCells, Self::TurretScan];
+
+    /// Those that Turret is to be as cheap as.
     const GRAPHS: [Self; 3] = [Self::Hnswlib, Self::FaissHnsw, Self::Usearch];
 
     /// What it is built with: a degree, or a number of lists; nobody's where it is ours.
     fn builds(self, rows: usize) -> Vec<usize> {
         match self {
-            Self::Turret | Self::TurretScan => Vec::new(),
+            Self::Turret | Self::TurretCells | Self::TurretScan => Vec::new(),
             // Both have twice the degree in their lowest layer, where the walk is: 32, as ours has, and 64.
             Self::Hnswlib | Self::FaissHnsw => vec![16, 32],
             Self::Usearch => vec![16],
@@ -127,6 +141,7 @@ impl Library {
             Self::Turret | Self::Hnswlib | Self::FaissHnsw | Self::Usearch => {
                 vec![LISTS.into_iter().filter(|list| *list >= k).collect()]
             }
+            Self::TurretCells => vec![ours::LOOKS.to_vec()],
             Self::TurretScan | Self::FaissFlat => vec![vec![ours::SCAN]],
             Self::FaissIvfPq => {
                 let refined = REFINED[KS.iter().position(|own| *own == k).unwrap_or(0)];
@@ -199,8 +214,7 @@ fn measure(world: &World, python: &str, libraries: &[Library], rounds: usize) ->
     let (index, built) = measured::build(world);
     let truth = truth(world, &index);
     let files = Files::write(&results::repository().join("target/tmp"), world, &truth);
-    let ours = [Library::Turret, Library::TurretScan];
-    let mut contenders: Vec<Contender> = ours
+    let mut contenders: Vec<Contender> = Library::OURS
         .map(|library| Contender { library, build: IndexSettings::default().degree, built: built.clone(), peer: None })
         .into();
     for library in libraries.iter().copied() {
@@ -216,6 +230,7 @@ fn measure(world: &World, python: &str, libraries: &[Library], rounds: usize) ->
     for k in KS {
         let curves = world.sweep(k);
         rows.extend(table::sweeps(&world, k, &curves));
+        let chosen = Library::of_plan(ours::chosen(&world.index, &world.world.queries, k));
         for target in TARGETS {
             progress(&format!("{}: recall@{k} of {target}", group(world.world)));
             let bests: BTreeMap<Library, Best> = Library::ALL
@@ -224,7 +239,7 @@ fn measure(world: &World, python: &str, libraries: &[Library], rounds: usize) ->
                 .collect();
             let costs: Vec<BTreeMap<Library, Cost>> = (0..rounds).map(|_| world.turn(k, &bests)).collect();
             let twice: Vec<BTreeMap<Library, Cost>> = (0..rounds.div_ceil(2)).map(|_| world.two(k, &bests)).collect();
-            rows.push(table::at_recall(&world, (k, target), &bests, &costs, &twice));
+            rows.push(table::at_recall(&world, (k, target, chosen), &bests, &costs, &twice));
         }
     }
     rows

@@ -47,7 +47,10 @@ impl Postings {
 
     /// The rows of `all` that pass `filter`: exactly those for which [`Filter::matches`] holds.
     pub(crate) fn rows(&self, filter: &Filter, all: &RoaringBitmap) -> RoaringBitmap {
-        self.passing(filter, all) & all
+        let passing = self.passing(filter, all);
+        // Each is of a segment: where so many are there, no segment has another.
+        let (first, others) = self.sizes();
+        if all.len() == first + others { passing } else { passing & all }
     }
 
     /// The same, and perhaps rows that are not of `all`.

@@ -15,11 +15,13 @@ use crate::vectors::Vectors;
 
 mod around;
 mod divide;
+mod members;
 mod reach;
 
 pub(crate) use around::{Around, Look, LookEnd, Looked, NEAR_CELLS};
 use divide::direction;
 pub(crate) use divide::divide;
+use members::Members;
 pub(crate) use reach::measure;
 
 /// Which rows lie together. A clone shares all of it, until one of them changes.
@@ -27,9 +29,9 @@ pub(crate) use reach::measure;
 pub(crate) struct Cells {
     centroids: Arc<Vectors>,
     /// The rows of each cell, those that are dead too.
-    rows: Blocks<Arc<RoaringBitmap>>,
+    members: Blocks<Members>,
     /// How far from its centroid a row of each cell lies, at most; those that went count too.
-    radii: Blocks<f32>,
+    radii: Arc<Vec<f32>>,
     /// The cell of each row, whatever the row holds now.
     cell_of: Blocks<u32>,
 }
@@ -45,9 +47,9 @@ pub(crate) struct Parts {
 }
 
 impl Cells {
-    /// Of `rows` of `vectors`.
-    pub(crate) fn of(vectors: &Vectors, rows: &RoaringBitmap) -> Self {
-        Self::with(vectors, divide(vectors, rows))
+    /// Of `rows` of `vectors`, found by so many threads.
+    pub(crate) fn of(vectors: &Vectors, rows: &RoaringBitmap, threads: usize) -> Self {
+        Self::with(vectors, divide(vectors, rows, threads))
     }
 
     /// With these rows of `vectors` in each.
@@ -63,8 +65,8 @@ impl Cells {
             rows.iter().map(|row| distance(vectors.row(*row), centroids.row(cell))).fold(0.0, f32::max)
         };
         Self {
-            radii: (0..).zip(&cells).map(radius).collect(),
-            rows: cells.into_iter().map(|rows| Arc::new(rows.into_iter().collect())).collect(),
+            radii: Arc::new((0..).zip(&cells).map(radius).collect()),
+            members: cells.into_iter().map(|rows| rows.into_iter().collect()).collect(),
             cell_of: cell_of.into_iter().collect(),
             centroids: Arc::new(centroids),
         }
@@ -72,14 +74,14 @@ impl Cells {
 
     /// The cells that `parts` tell.
     pub(crate) fn from_parts(Parts { directions, radii, cell_of }: Parts, dimension: usize) -> Self {
-        let mut rows = vec![RoaringBitmap::new(); radii.len()];
+        let mut rows = vec![Vec::new(); radii.len()];
         for (row, cell) in (0..).zip(&cell_of) {
-            rows[*cell as usize].insert(row);
+            rows[*cell as usize].push(row);
         }
         Self {
             centroids: Arc::new(Vectors::from_rows(dimension, &directions)),
-            rows: rows.into_iter().map(Arc::new).collect(),
-            radii: radii.into_iter().collect(),
+            members: rows.into_iter().map(|rows| rows.into_iter().collect()).collect(),
+            radii: Arc::new(radii),
             cell_of: cell_of.into_iter().collect(),
         }
     }
@@ -88,8 +90,8 @@ impl Cells {
     pub(crate) fn parts_of(&self, rows: &[u32]) -> Parts {
         let cells = 0..self.len() as u32;
         Parts {
-            directions: cells.clone().flat_map(|cell| self.centroids.row(cell)).copied().collect(),
-            radii: cells.map(|cell| *self.radii.get(cell)).collect(),
+            directions: cells.flat_map(|cell| self.centroids.row(cell)).copied().collect(),
+            radii: self.radii.to_vec(),
             cell_of: rows.iter().map(|row| *self.cell_of.get(*row)).collect(),
         }
     }
@@ -102,27 +104,22 @@ impl Cells {
             return;
         };
         if (row as usize) < self.cell_of.len() {
-            self.change(*self.cell_of.get(row), |rows| rows.remove(row));
+            let before = *self.cell_of.get(row);
+            self.members.set(before, self.members.get(before).without(row));
         }
         // Rows between that are in no cell yet come to be settled themselves.
         (self.cell_of.len() as u32..row).for_each(|between| self.cell_of.set(between, cell));
         self.cell_of.set(row, cell);
-        self.change(cell, |rows| rows.insert(row));
+        self.members.set(cell, self.members.get(cell).with(row));
         let distance = distance(vector, self.centroids.row(cell));
-        if distance > *self.radii.get(cell) {
-            self.radii.set(cell, distance);
+        if distance > self.radii[cell as usize] {
+            Arc::make_mut(&mut self.radii)[cell as usize] = distance;
         }
-    }
-
-    fn change(&mut self, cell: u32, change: impl FnOnce(&mut RoaringBitmap) -> bool) {
-        let mut rows = RoaringBitmap::clone(self.rows.get(cell));
-        change(&mut rows);
-        self.rows.set(cell, Arc::new(rows));
     }
 
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
-        self.rows.len()
+        self.members.len()
     }
 
     /// The cell of a row that was settled.
@@ -132,11 +129,8 @@ impl Cells {
 
     /// The memory that they take, in bytes, about.
     pub(crate) fn bytes(&self) -> usize {
-        let (cells, rows) = (self.len(), self.cell_of.len());
-        // A cell is some allocations, and two bytes for each row of it.
-        self.centroids.bytes()
-            + cells * (size_of::<f32>() + size_of::<Arc<RoaringBitmap>>() + size_of::<RoaringBitmap>() + 64)
-            + rows * (4 + 2)
+        let members = (0..self.len() as u32).map(|cell| size_of::<Members>() + self.members.get(cell).bytes());
+        self.centroids.bytes() + self.len() * size_of::<f32>() + members.sum::<usize>() + self.cell_of.len() * 4
     }
 
     /// The cells around `query`.

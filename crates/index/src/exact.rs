@@ -151,8 +151,8 @@ impl<'a> Scan<'a> {
         stopped_at
     }
 
-    /// Compares those of `rows` that lie in `range`, at the latest as it is finished; how many these are.
-    pub(crate) fn over_range(&mut self, rows: &RoaringBitmap, range: RangeInclusive<u32>) -> u64 {
+    /// Compares those of `rows`, or all, that lie in `range`, at the latest as it is finished; how many these are.
+    pub(crate) fn over_range(&mut self, rows: Option<&RoaringBitmap>, range: RangeInclusive<u32>) -> u64 {
         let (mut masks, mut compared) = (Masks::of_range(rows, range).peekable(), 0);
         while let Some((at, mask)) = masks.next() {
             compared += u64::from(mask.iter().map(|rows| rows.count_ones()).sum::<u32>());

@@ -85,6 +85,8 @@ impl Costs {
 const WORTH: f64 = 0.5;
 /// Cells are not looked into for a rank beyond so many times the largest that was measured.
 const MEASURED_TIMES: f64 = 8.0;
+/// Of what passes overall, what must pass near a query for a look.
+const NEAR_MIN: f64 = 0.5;
 /// Cells that may be looked into, in place of those expected; of few, so many.
 const MORE_CELLS: f64 = 4.0;
 const CELLS_MIN: f64 = 64.0;
@@ -184,8 +186,10 @@ impl Planner {
         let Some(graph) = extent.graph else { return Step::Scan };
         let shown = self.shown(extent, graph);
         let Some(passing) = extent.passing else {
-            let walk = self.walk(extent, graph, shown);
-            return walk.filter(|(cost, _)| *cost <= self.budget(extent)).map_or(Step::Scan, |(_, step)| step);
+            let walk = self.walk(extent, graph, shown).filter(|(cost, _)| *cost <= self.budget(extent));
+            let look = self.look(extent, graph, 1.0).filter(|_| self.backend == Backend::Auto);
+            let look = look.filter(|(cost, _)| *cost <= self.scan(extent));
+            return Self::cheapest(walk.into_iter().chain(look));
         };
         let scan = self.scan(extent);
         let worth = WORTH * scan;
@@ -199,8 +203,18 @@ impl Planner {
         let rate = near.rate(passing as f64 / extent.ads.max(1) as f64);
         let walk = self.walk(extent, graph, rate * shown).filter(|(cost, _)| *cost <= worth);
         let look = self.look_near(extent, graph, near).filter(|(cost, _)| *cost <= scan);
-        let cheapest = walk.into_iter().chain(look).min_by(|a, b| a.0.total_cmp(&b.0));
-        cheapest.map_or(Step::Scan, |(_, step)| step)
+        Self::cheapest(walk.into_iter().chain(look))
+    }
+
+    fn cheapest(steps: impl Iterator<Item = (f64, Step)>) -> Step {
+        steps.min_by(|a, b| a.0.total_cmp(&b.0)).map_or(Step::Scan, |(_, step)| step)
+    }
+
+    /// What to do where more cells came into question than were to be looked into.
+    pub(crate) fn after_look(&self, extent: &Extent<'_>) -> Step {
+        let graph = extent.graph.filter(|_| extent.passing.is_none());
+        let walk = graph.and_then(|graph| self.walk(extent, graph, self.shown(extent, graph)));
+        walk.filter(|(cost, _)| *cost <= self.budget(extent)).map_or(Step::Scan, |(_, step)| step)
     }
 
     /// What is met and may not be found takes room in a list too.
@@ -228,12 +242,12 @@ impl Planner {
         Some((whole + looks.cells * each, Step::Look(Look { share, expected: looks.cells, most: most as usize })))
     }
 
-    /// A look, where what passes near the query is no less than elsewhere. Where it is less, all hits lie where it begins to be more,
+    /// A look, where what passes near the query is not much less than elsewhere. Where it is, all hits lie where it begins to be more,
     /// and not among the nearest, of which the share of a radius was measured.
     fn look_near(&self, extent: &Extent<'_>, graph: Walked<'_>, near: Near) -> Option<(f64, Step)> {
         let overall = extent.passing? as f64 / extent.ads.max(1) as f64;
         let rate = near.rate(overall);
-        if rate < overall { None } else { self.look(extent, graph, rate) }
+        if rate < NEAR_MIN * overall { None } else { self.look(extent, graph, rate) }
     }
 
     /// What to do instead of walks that did not do.

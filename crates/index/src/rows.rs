@@ -122,9 +122,9 @@ pub enum RowsError {
 impl ShardRows {
     /// The same rows in another order: those of a cell follow each other, and cells follow in no order, so that a scan that is broken off
     /// has seen a fair part of them.
-    pub(crate) fn arranged(self) -> Self {
+    pub(crate) fn arranged(self, threads: usize) -> Self {
         let Self { dimension, vectors, ads, kinds, .. } = self;
-        let mut cells = divide(&Vectors::from_rows(dimension, &vectors), &first_rows(ads.len() as u32));
+        let mut cells = divide(&Vectors::from_rows(dimension, &vectors), &first_rows(ads.len() as u32), threads);
         cells.sort_by_cached_key(|rows| stable_hash(ORDER_SEED, &rows[0].to_le_bytes()));
         let mut moved: Vec<Option<Ad>> = ads.into_iter().map(Some).collect();
         let (mut ads, mut arranged) = (Vec::with_capacity(moved.len()), Vec::with_capacity(vectors.len()));

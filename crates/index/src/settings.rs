@@ -3,11 +3,12 @@
 /// What searches a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
-    /// Chosen when the shard is opened: exact below [`IndexSettings::exact_below_ads`], else DiskANN.
+    /// Exact below [`IndexSettings::exact_below_ads`], else what is expected to cost least: a walk of the graph, or a look into the
+    /// cells of ads near the query.
     Auto,
     /// Every ad is compared with the query.
     Exact,
-    /// A graph is walked from ad to nearer ad.
+    /// A graph is walked from ad to nearer ad, but with a filter where another way costs less.
     DiskAnn,
 }
 

@@ -125,7 +125,8 @@ impl ShardIndex {
         observe: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Self, GraphError> {
         // Rows that lie together are read together.
-        let rows = if Planner::new(settings).wants_graph(rows.ads.len()) { rows.arranged() } else { rows };
+        let rows =
+            if Planner::new(settings).wants_graph(rows.ads.len()) { rows.arranged(settings.threads) } else { rows };
         let ShardRows { dimension, vectors, ads, kinds, cells } = rows;
         let vectors = Vectors::from_rows(dimension, &vectors);
         let cells = cells.map(|cells| Cells::with(&vectors, cells));
@@ -168,6 +169,15 @@ impl ShardIndex {
     /// When `search` breaks a rule; asking again will not help.
     pub fn search_listed(&self, search: &Search<'_>, list: usize) -> Result<Option<Found>, SearchError> {
         self.view().search_listed(search, list)
+    }
+
+    /// The same where it looks into the cells of rows that lie together, and takes a row to score more than the centre of its cell by no
+    /// more than `share` of the cell's radius. Absent where there are no cells.
+    ///
+    /// # Errors
+    /// When `search` breaks a rule; asking again will not help.
+    pub fn search_reaching(&self, search: &Search<'_>, share: f32) -> Result<Option<Found>, SearchError> {
+        self.view().search_reaching(search, share)
     }
 
     /// Makes changes, in whatever order they come; what is known already changes nothing. From its return on, searches see

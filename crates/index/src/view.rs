@@ -22,6 +22,7 @@ use crate::search::{Found, FoundAd, Search, SearchError};
 use crate::vectors::Vectors;
 
 mod crowded;
+mod forced;
 mod round;
 mod walked;
 
@@ -141,9 +142,12 @@ impl View {
         k: usize,
         stop: &dyn Fn() -> bool,
     ) -> Scanned {
-        let rows = passing.unwrap_or(&self.live);
-        let is_all = rows.len() as usize == self.vectors.len();
-        scan_until(&self.vectors, queries, Some(rows).filter(|_| !is_all), k, stop)
+        scan_until(&self.vectors, queries, self.unless_all(passing.unwrap_or(&self.live)), k, stop)
+    }
+
+    /// `rows`, unless they are all that there are: nobody has to look for those.
+    fn unless_all<'a>(&self, rows: &'a RoaringBitmap) -> Option<&'a RoaringBitmap> {
+        Some(rows).filter(|rows| rows.len() as usize != self.vectors.len())
     }
 
     /// The best `k` rows in the order of hits: of one score, those of the smallest ids, wherever their rows are. `rows` are the

@@ -26,9 +26,9 @@ pub(crate) fn run(ads_max: usize) {
     let is_trial = ads_max < SIZES[3];
     let mut rows = Vec::new();
     say(
-        "| ads | shards | k | recall | list | CPU µs a query, all shards | of the slowest shard | distances | scan, CPU µs |",
+        "| ads | shards | k | recall | by | list, or hundredths of the radius | CPU µs a query, all shards | of the slowest shard | distances | scan, CPU µs |",
     );
-    say("|---|---|---|---|---|---|---|---|---|");
+    say("|---|---|---|---|---|---|---|---|---|---|");
     for ads in SIZES.into_iter().filter(|ads| *ads <= ads_max) {
         rows.extend(measure(ads, 1, "ads"));
     }
@@ -73,46 +73,57 @@ fn measure(ads: usize, shards: usize, group: &str) -> Vec<Row> {
     let mut rows = Vec::new();
     for k in KS {
         let scan = sharded.passes(k, ours::SCAN);
-        let mut points = Vec::new();
-        for list in LISTS.into_iter().filter(|list| *list >= k) {
-            let pass = sharded.pass(k, list);
-            points.push(Point {
-                parameter: list,
-                recall: pass.recall,
-                cost: Cost { cpu_us: pass.total_us, wall_us: 0.0 },
-            });
-            if pass.recall >= TARGETS[1] {
-                break;
+        let lists: Vec<usize> = LISTS.into_iter().filter(|list| *list >= k).collect();
+        for (run, parameters) in [("graph", &lists[..]), ("cells", &ours::LOOKS)] {
+            let points = sharded.sweep(k, parameters);
+            for target in TARGETS {
+                let Some(reach) = reach(&points, target) else { continue };
+                let (below, from) = (reach.below.map(|list| sharded.passes(k, list)), sharded.passes(k, reach.from));
+                let at = |figure: fn(&Pass) -> f64| {
+                    let from = figure(&from);
+                    let below = below.as_ref().map_or(from, figure);
+                    below + reach.share * (from - below)
+                };
+                let (total, slowest, distances) = (at(|p| p.total_us), at(|p| p.slowest_us), at(|p| p.distances));
+                let parameter = if run == "cells" { reach.from - ours::LOOKS[0] } else { reach.from };
+                say(&format!(
+                    "| {ads} | {shards} | {k} | {target} | {run} | {parameter} | {total:.1} | {slowest:.1} | {distances:.0} | {:.1} |",
+                    scan.total_us
+                ));
+                let name = format!("scaling over {group}, recall@{k} of {target}");
+                let key = if group == "ads" { "cost_us" } else { "total_us" };
+                let row = |run: &str, pass: [f64; 3]| {
+                    let [us, slowest, distances] = pass;
+                    let row = Row::new(&format!("{name}: {run}, {ads} ads in {shards} shards"), &name).run(run);
+                    let row =
+                        row.set("ads", json!(ads)).set("shards", json!(shards)).set("parameter", json!(parameter));
+                    row.means([(key, us), ("slowest_us", slowest), ("distances", distances)])
+                };
+                rows.push(row(run, [total, slowest, distances]));
+                if run == "graph" {
+                    rows.push(row("scan", [scan.total_us, scan.slowest_us, scan.distances]));
+                }
             }
-        }
-        for target in TARGETS {
-            let Some(reach) = reach(&points, target) else { continue };
-            let (below, from) = (reach.below.map(|list| sharded.passes(k, list)), sharded.passes(k, reach.from));
-            let at = |figure: fn(&Pass) -> f64| {
-                let from = figure(&from);
-                let below = below.as_ref().map_or(from, figure);
-                below + reach.share * (from - below)
-            };
-            let (total, slowest, distances) = (at(|p| p.total_us), at(|p| p.slowest_us), at(|p| p.distances));
-            say(&format!(
-                "| {ads} | {shards} | {k} | {target} | {} | {total:.1} | {slowest:.1} | {distances:.0} | {:.1} |",
-                reach.from, scan.total_us
-            ));
-            let name = format!("scaling over {group}, recall@{k} of {target}");
-            let key = if group == "ads" { "cost_us" } else { "total_us" };
-            let row = |run: &str, us: f64, more: &[(&str, f64)]| {
-                let row = Row::new(&format!("{name}: {run}, {ads} ads in {shards} shards"), &name).run(run);
-                let row = row.set("ads", json!(ads)).set("shards", json!(shards)).set("list", json!(reach.from));
-                row.means([(key, us)].into_iter().chain(more.iter().copied()))
-            };
-            rows.push(row("graph", total, &[("slowest_us", slowest), ("distances", distances)]));
-            rows.push(row("scan", scan.total_us, &[("slowest_us", scan.slowest_us), ("distances", scan.distances)]));
         }
     }
     rows
 }
 
 impl Sharded {
+    /// Each of `parameters`, in their order, until the highest recall that is asked for is reached.
+    fn sweep(&self, k: usize, parameters: &[usize]) -> Vec<Point> {
+        let mut points: Vec<Point> = Vec::new();
+        for parameter in parameters.iter().copied() {
+            let pass = self.pass(k, parameter);
+            let cost = Cost { cpu_us: pass.total_us, wall_us: 0.0 };
+            points.push(Point { parameter, recall: pass.recall, cost });
+            if pass.recall >= TARGETS[1] {
+                break;
+            }
+        }
+        points
+    }
+
     /// The best rows for a query, what each shard took in seconds, and what the merge did, and how many distances that were.
     fn ask(&self, query: usize, k: usize, list: usize) -> (Vec<u32>, Vec<f64>, u64) {
         let vector = &self.world.queries[query];

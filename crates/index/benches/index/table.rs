@@ -7,7 +7,7 @@ use serde_json::json;
 use super::curve::Cost;
 use super::figures::Row;
 use super::median::median;
-use super::{Best, Contender, Curves, Library, Measured, group, say};
+use super::{Best, Contender, Curves, Library, Measured, group, ours, say};
 
 /// What every index cost to build.
 pub(crate) fn builds(measured: &Measured<'_>) -> Vec<Row> {
@@ -18,7 +18,9 @@ pub(crate) fn builds(measured: &Measured<'_>) -> Vec<Row> {
         "| index | version | CPU s | wall s | bytes an ad | a call that finds nothing, CPU µs |\n|---|---|---|---|---|---|",
     );
     let mut rows = Vec::new();
-    for contender in measured.contenders.iter().filter(|contender| contender.library != Library::TurretScan) {
+    let is_built =
+        |contender: &&Contender| contender.library == Library::Turret || !Library::OURS.contains(&contender.library);
+    for contender in measured.contenders.iter().filter(is_built) {
         let (name, built) = (name(contender), &contender.built);
         let (cpu_s, bytes_per_ad) = (built.cpu_s, built.bytes / ads);
         say(&format!(
@@ -51,7 +53,7 @@ pub(crate) fn sweeps(measured: &Measured<'_>, k: usize, curves: &Curves) -> Vec<
     for (contender, curves) in measured.contenders.iter().zip(curves) {
         for points in curves {
             for point in points {
-                let (factor, own) = (point.parameter / 100_000, point.parameter % 100_000);
+                let (factor, own) = (point.parameter / 100_000, shown(contender, point.parameter % 100_000));
                 let run = if factor == 0 { name(contender) } else { format!("{}, refined {factor}", name(contender)) };
                 let name = format!("{group}: {run}, {own}");
                 let mean = [("recall", point.recall), ("cpu_us", point.cost.cpu_us), ("wall_us", point.cost.wall_us)];
@@ -62,10 +64,10 @@ pub(crate) fn sweeps(measured: &Measured<'_>, k: usize, curves: &Curves) -> Vec<
     rows
 }
 
-/// What everyone takes at a recall.
+/// What everyone takes at a recall; Turret is `chosen`, what a shard chooses to do.
 pub(crate) fn at_recall(
     measured: &Measured<'_>,
-    (k, target): (usize, f64),
+    (k, target, chosen): (usize, f64, Library),
     bests: &BTreeMap<Library, Best>,
     costs: &[BTreeMap<Library, Cost>],
     twice: &[BTreeMap<Library, Cost>],
@@ -73,7 +75,7 @@ pub(crate) fn at_recall(
     let group = group(measured.world);
     say(&format!("\n{group}: recall@{k} of {target}, microseconds a query\n"));
     say(
-        "| index | parameter | CPU | wall | CPU less an empty call | two at once: CPU | queries/s | Turret's graph over it, CPU | less an empty call |",
+        "| index | parameter | CPU | wall | CPU less an empty call | two at once: CPU | queries/s | Turret over it, CPU | less an empty call |",
     );
     say("|---|---|---|---|---|---|---|---|---|");
     let of = |rounds: &[BTreeMap<Library, Cost>], library: Library, figure: fn(&Cost) -> f64| {
@@ -84,13 +86,13 @@ pub(crate) fn at_recall(
     // Ratios are of one round each, and theirs counts.
     let ratio = |library: Library, is_net: bool| {
         let less = if is_net { call_us(library) } else { 0.0 };
-        let ratio = |costs: &BTreeMap<Library, Cost>| {
-            Some(costs.get(&Library::Turret)?.cpu_us / (costs.get(&library)?.cpu_us - less))
-        };
+        let ratio =
+            |costs: &BTreeMap<Library, Cost>| Some(costs.get(&chosen)?.cpu_us / (costs.get(&library)?.cpu_us - less));
         median(&costs.iter().filter_map(ratio).collect::<Vec<_>>())
     };
     let mut row =
         Row::new(&format!("{group}: recall@{k} of {target}"), &group).set("k", json!(k)).set("target", json!(target));
+    row = row.set("chosen", json!(chosen.name()));
     let mut mean = Vec::new();
     for library in Library::ALL {
         let Some(best) = bests.get(&library) else {
@@ -99,8 +101,8 @@ pub(crate) fn at_recall(
         };
         let contender = &measured.contenders[best.contender];
         let parameter = match best.reach.below {
-            Some(below) => format!("{} to {}", below, best.reach.from),
-            None => best.reach.from.to_string(),
+            Some(below) => format!("{} to {}", shown(contender, below), shown(contender, best.reach.from)),
+            None => shown(contender, best.reach.from).to_string(),
         };
         let (cpu, wall) = (of(costs, library, |cost| cost.cpu_us), of(costs, library, |cost| cost.wall_us));
         let (two, two_wall) = (of(twice, library, |cost| cost.cpu_us), of(twice, library, |cost| cost.wall_us));
@@ -118,7 +120,7 @@ pub(crate) fn at_recall(
         mean.push((format!("{key}_wall_us"), wall));
         mean.push((format!("{key}_two_us"), two));
         mean.push((format!("{key}_two_per_s"), 2e6 / two_wall));
-        if library != Library::Turret {
+        if library != chosen {
             mean.push((format!("over_{key}"), gross));
             mean.push((format!("over_{key}_net"), net));
         }
@@ -128,10 +130,11 @@ pub(crate) fn at_recall(
     {
         let ratios = Library::GRAPHS.into_iter().filter(|library| bests.contains_key(library));
         let worst = ratios.map(|library| (ratio(library, is_net), library)).max_by(|a, b| a.0.total_cmp(&b.0));
-        if let Some((ratio, library)) = worst.filter(|_| bests.contains_key(&Library::Turret)) {
+        if let Some((ratio, library)) = worst.filter(|_| bests.contains_key(&chosen)) {
             say(&format!(
-                "{}Turret's graph over the best other graph, {} {what}: {ratio:.2}{}",
+                "{}Turret, which takes {}, over the best graph of others, {} {what}: {ratio:.2}{}",
                 if is_net { "" } else { "\n" },
+                chosen.name(),
                 library.name(),
                 verdict(ratio, 1.1)
             ));
@@ -144,6 +147,11 @@ pub(crate) fn at_recall(
     row.seeds(rounds.collect()).means(mean)
 }
 
+/// A parameter as readers know it.
+fn shown(contender: &Contender, parameter: usize) -> usize {
+    if contender.library == Library::TurretCells { parameter - ours::LOOKS[0] } else { parameter }
+}
+
 fn name(contender: &Contender) -> String {
     match contender.library {
         Library::Turret => format!("turret, degree {}", contender.build),
@@ -151,7 +159,7 @@ fn name(contender: &Contender) -> String {
             format!("{}, M {}", contender.library.name(), contender.build)
         }
         Library::FaissIvfPq => format!("{}, {} lists", contender.library.name(), contender.build),
-        Library::TurretScan | Library::FaissFlat => contender.library.name().to_owned(),
+        Library::TurretCells | Library::TurretScan | Library::FaissFlat => contender.library.name().to_owned(),
     }
 }
 

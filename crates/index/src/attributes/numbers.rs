@@ -3,7 +3,7 @@
 use roaring::RoaringBitmap;
 use turret_retrieval::filter::NumberRange;
 
-/// How many bitmaps a number column keeps, at most: with 64, a range costs two of them and at most a 64th of the rows.
+/// How many bitmaps a number column keeps, at most: with 64, a range costs two of them and at most a 64th of the rows between.
 const PREFIXES_MAX: usize = 64;
 /// Fewer rows than this are gathered one by one anyway.
 const PREFIX_ROWS_MIN: usize = 1_024;
@@ -72,14 +72,29 @@ impl Numbers {
         if start == 0 { rows } else { rows - self.first(start) }
     }
 
+    /// The rows of the first `count` numbers: those of the nearest prefix, and what lies between.
     fn first(&self, count: usize) -> RoaringBitmap {
-        let whole = count / self.step;
-        &self.prefixes[whole] | gathered(&self.ascending[whole * self.step..count])
+        let nearest = ((count + self.step / 2) / self.step).min(self.prefixes.len() - 1);
+        let (prefix, until) = (&self.prefixes[nearest], nearest * self.step);
+        if until <= count {
+            prefix | gathered(&self.ascending[until..count])
+        } else {
+            prefix - gathered(&self.ascending[count..until])
+        }
     }
 }
 
-/// The rows of some numbers. In order they are put behind each other; one by one each would have to find its place.
+/// Bits for each row sought, up to which rows are gathered as bits.
+const BITS_PER_ROW: usize = 1_024;
+
+/// The rows of some numbers. One by one each would have to find its place: they are set in bits or sorted, whichever is less.
 fn gathered(numbers: &[(f64, u32)]) -> RoaringBitmap {
+    let Some(last) = numbers.iter().map(|(_, row)| *row as usize).max() else { return RoaringBitmap::new() };
+    if last < numbers.len() * BITS_PER_ROW {
+        let mut bits = vec![0u8; last / 8 + 1];
+        numbers.iter().for_each(|(_, row)| bits[*row as usize / 8] |= 1 << (row % 8));
+        return RoaringBitmap::from_lsb0_bytes(0, &bits);
+    }
     let mut rows: Vec<u32> = numbers.iter().map(|(_, row)| *row).collect();
     rows.sort_unstable();
     rows.dedup();

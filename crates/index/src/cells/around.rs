@@ -1,10 +1,9 @@
 //! The cells around a query: what passes a filter near it, and the best that does.
 
-use std::ops::RangeInclusive;
-
 use roaring::RoaringBitmap;
 
 use super::Cells;
+use super::members::Members;
 use crate::exact::{Scan, ScoredRow};
 use crate::planner::Near;
 use crate::vectors::Vectors;
@@ -12,8 +11,10 @@ use crate::vectors::Vectors;
 /// Cells between two looks at whether to go on: some microseconds.
 const CELLS_BETWEEN_STOPS: usize = 32;
 /// Cells that are put in order at first: so many times those expected, and so many at least.
-const MORE_THAN_EXPECTED: f64 = 1.5;
+const MORE_THAN_EXPECTED: f64 = 1.2;
 const FIRST_MIN: usize = 8;
+/// Cells of which it is told from what score on so many lie, about.
+const SAMPLE: usize = 256;
 /// Rows near a query of which it is counted how many pass, about, and the cells that these are sought in, at most.
 const NEAR_ROWS: u64 = 512;
 pub(crate) const NEAR_CELLS: usize = 8;
@@ -56,63 +57,73 @@ pub(crate) enum LookEnd {
 }
 
 /// Cells by what their rows may score, the most promising first. Most are never asked for, and not put in order.
-struct Promising {
-    /// In order up to `ordered`, and none behind that is better than one before.
-    cells: Vec<(f32, u32)>,
-    ordered: usize,
+struct Promising<'a> {
+    scores: &'a [f32],
+    /// In order, those that score `down_to` at least: by [`key`].
+    ordered: Vec<u64>,
+    down_to: f32,
     next: usize,
 }
 
-impl Promising {
+impl<'a> Promising<'a> {
     /// Of which about `first` will be asked for.
-    fn new(cells: Vec<(f32, u32)>, first: usize) -> Self {
-        let mut promising = Self { cells, ordered: 0, next: 0 };
+    fn new(scores: &'a [f32], first: usize) -> Self {
+        let mut promising = Self { scores, ordered: Vec::new(), down_to: f32::INFINITY, next: 0 };
         promising.order(first);
         promising
     }
 
+    /// Puts about so many more in order, at least one where there is one: a sample tells down to which score.
     fn order(&mut self, more: usize) {
-        let by_score = |a: &(f32, u32), b: &(f32, u32)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
-        let rest = &mut self.cells[self.ordered..];
-        let more = more.max(FIRST_MIN).min(rest.len());
-        if more < rest.len() {
-            rest.select_nth_unstable_by(more, by_score);
-        }
-        rest[..more].sort_unstable_by(by_score);
-        self.ordered += more;
+        let one_in = (self.scores.len() / SAMPLE).max(1);
+        let above = self.down_to;
+        let mut sample: Vec<f32> = self.scores.iter().step_by(one_in).copied().filter(|score| *score < above).collect();
+        let at = more.max(FIRST_MIN).div_ceil(one_in);
+        self.down_to = if at < sample.len() {
+            *sample.select_nth_unstable_by(at, |a, b| b.total_cmp(a)).1
+        } else {
+            f32::NEG_INFINITY
+        };
+        let (from, down_to) = (self.ordered.len(), self.down_to);
+        let cells = self.scores.iter().zip(0..).filter(|(score, _)| (down_to..above).contains(*score));
+        self.ordered.extend(cells.map(|(score, cell)| key(*score, cell)));
+        self.ordered[from..].sort_unstable();
     }
 
     /// How many may hold a row that scores `floor`; at least one.
     fn reaching(&self, floor: f32) -> usize {
-        self.cells.iter().filter(|(score, _)| *score >= floor).count().max(1)
+        self.scores.iter().filter(|score| **score >= floor).count().max(1)
     }
 }
 
-impl Iterator for Promising {
+impl Iterator for Promising<'_> {
     type Item = (f32, u32);
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.next == self.ordered {
-            self.order(self.ordered * 2);
+        if self.next == self.ordered.len() && self.down_to > f32::NEG_INFINITY {
+            self.order(self.ordered.len());
         }
-        let cell = *self.cells.get(self.next)?;
+        let cell = *self.ordered.get(self.next)? as u32;
         self.next += 1;
-        Some(cell)
+        Some((self.scores[cell as usize], cell))
     }
 }
 
+/// A number for a cell, the smaller the more it scores, and of one score in the order of cells: one is sorted faster than two.
+fn key(score: f32, cell: u32) -> u64 {
+    let bits = score.to_bits();
+    let rising = if score.is_sign_negative() { !bits } else { bits | 1 << 31 };
+    u64::from(!rising) << 32 | u64::from(cell)
+}
+
 impl Around<'_> {
-    /// Of the rows in the nearest cells that are `live`, how many pass.
-    pub(crate) fn near(&self, passing: &RoaringBitmap, live: &RoaringBitmap) -> Near {
+    /// Of the rows in the nearest cells that are `live`, or of all, how many pass.
+    pub(crate) fn near(&self, passing: &RoaringBitmap, live: Option<&RoaringBitmap>) -> Near {
         let (mut rows, mut met) = (0, 0);
-        for (_, cell) in Promising::new(self.bounds(0.0), NEAR_CELLS).take(NEAR_CELLS) {
-            let of_cell = self.cells.rows.get(cell);
-            let shared = |with: &RoaringBitmap| match run(of_cell) {
-                Some(range) => with.range_cardinality(range),
-                None => with.intersection_len(of_cell),
-            };
-            rows += shared(live);
-            met += shared(passing);
+        for (_, cell) in Promising::new(&self.scores, NEAR_CELLS).take(NEAR_CELLS) {
+            let members = self.cells.members.get(cell);
+            rows += live.map_or(members.len(), |live| members.among(live));
+            met += members.among(passing);
             if rows >= NEAR_ROWS {
                 break;
             }
@@ -120,19 +131,20 @@ impl Around<'_> {
         Near { rows: rows as u32, passing: met as u32 }
     }
 
-    /// The best `k` of `passing` in the cells whose rows may be better than those found; the most promising cells first.
+    /// The best `k` of `passing`, or of all rows, in the cells whose rows may be better than those found; the most promising cells first.
     pub(crate) fn nearest(
         &self,
         vectors: &Vectors,
         query: &[f32],
-        passing: &RoaringBitmap,
+        passing: Option<&RoaringBitmap>,
         (k, look): (usize, Look),
         stop: &dyn Fn() -> bool,
     ) -> Looked {
         let first = (look.expected * MORE_THAN_EXPECTED) as usize;
         let queries = [query];
         let mut scan = Scan::new(vectors, &queries, k);
-        let mut promising = Promising::new(self.bounds(look.share), first);
+        let bounds = self.bounds(look.share);
+        let mut promising = Promising::new(&bounds, first);
         let (mut looks, mut compared, mut end) = (0, 0, LookEnd::Enough);
         while let Some((bound, cell)) = promising.next() {
             let floor = scan.floor();
@@ -148,12 +160,12 @@ impl Around<'_> {
                 break;
             }
             looks += 1;
-            let of_cell = self.cells.rows.get(cell);
-            compared += match run(of_cell) {
-                Some(range) => scan.over_range(passing, range),
-                None => {
-                    let rows = passing & &**of_cell;
-                    scan.over(Some(&rows), &|| false);
+            compared += match self.cells.members.get(cell) {
+                Members::Run(run) => scan.over_range(passing, run.clone()),
+                Members::Any(rows) => {
+                    let shared = passing.map(|passing| passing & &**rows);
+                    let rows = shared.as_ref().unwrap_or(rows);
+                    scan.over(Some(rows), &|| false);
                     rows.len()
                 }
             };
@@ -162,14 +174,7 @@ impl Around<'_> {
     }
 
     /// What the rows of each cell score at most, where they score more than its centroid by no more than a share of its radius.
-    fn bounds(&self, share: f32) -> Vec<(f32, u32)> {
-        let bound = |(cell, score): (u32, &f32)| (score + share * self.cells.radii.get(cell), cell);
-        (0..).zip(&self.scores).map(bound).collect()
+    fn bounds(&self, share: f32) -> Vec<f32> {
+        self.scores.iter().zip(&*self.cells.radii).map(|(score, radius)| score + share * radius).collect()
     }
-}
-
-/// The rows of a cell, where they follow each other, as in a shard that was built and not changed since: they are found faster then.
-fn run(rows: &RoaringBitmap) -> Option<RangeInclusive<u32>> {
-    let (first, last) = (rows.min()?, rows.max()?);
-    (u64::from(last - first) + 1 == rows.len()).then_some(first..=last)
 }

@@ -24,16 +24,17 @@ const MOVING_ONE_IN: usize = 4;
 /// Rows whose nearest centroids are found together.
 const TOGETHER: usize = 256;
 
-/// The rows of each cell, ascending, none of them empty. Neighbouring cells lie near each other.
-pub(crate) fn divide(vectors: &Vectors, rows: &RoaringBitmap) -> Vec<Vec<u32>> {
+/// The rows of each cell, ascending, none of them empty. Neighbouring cells lie near each other. However many threads find them,
+/// they are the same.
+pub(crate) fn divide(vectors: &Vectors, rows: &RoaringBitmap, threads: usize) -> Vec<Vec<u32>> {
     let halved = halved(vectors, rows);
     let mut directions: Vec<Vec<f32>> = halved.iter().map(|rows| direction(vectors, rows)).collect();
     let moving: Vec<u32> = halved.iter().flatten().copied().step_by(MOVING_ONE_IN).collect();
-    let moved = nearest(vectors, &moving, &directions);
+    let moved = nearest(vectors, &moving, &directions, threads);
     for (direction, rows) in directions.iter_mut().zip(moved).filter(|(_, rows)| !rows.is_empty()) {
         *direction = self::direction(vectors, &rows);
     }
-    let mut cells = nearest(vectors, &rows.iter().collect::<Vec<_>>(), &directions);
+    let mut cells = nearest(vectors, &rows.iter().collect::<Vec<_>>(), &directions, threads);
     cells.retain(|rows| !rows.is_empty());
     cells
 }
@@ -63,15 +64,21 @@ fn halved(vectors: &Vectors, rows: &RoaringBitmap) -> Vec<Vec<u32>> {
 }
 
 /// Of `rows`, those that are nearest to each of `directions`, in the order that they were given in.
-fn nearest(vectors: &Vectors, rows: &[u32], directions: &[Vec<f32>]) -> Vec<Vec<u32>> {
+fn nearest(vectors: &Vectors, rows: &[u32], directions: &[Vec<f32>], threads: usize) -> Vec<Vec<u32>> {
     let directions = Vectors::from_rows(vectors.dimension(), &directions.concat());
-    let mut of = vec![Vec::new(); directions.len()];
-    for rows in rows.chunks(TOGETHER) {
+    let nearest_to = |rows: &[u32]| -> Vec<u32> {
         let embeddings: Vec<&[f32]> = rows.iter().map(|row| vectors.row(*row)).collect();
-        for (row, best) in rows.iter().zip(scan(&directions, &embeddings, None, 1)) {
-            best.first().into_iter().for_each(|best| of[best.row as usize].push(*row));
-        }
-    }
+        let found = embeddings.chunks(TOGETHER).flat_map(|embeddings| scan(&directions, embeddings, None, 1));
+        found.map(|best| best.first().map_or(0, |best| best.row)).collect()
+    };
+    let nearest: Vec<u32> = std::thread::scope(|scope| {
+        let parts = rows.chunks(rows.len().div_ceil(threads.max(1)).max(TOGETHER));
+        let parts: Vec<_> = parts.map(|rows| scope.spawn(|| nearest_to(rows))).collect();
+        let found = parts.into_iter().map(|part| part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        found.flatten().collect()
+    });
+    let mut of = vec![Vec::new(); directions.len()];
+    rows.iter().zip(nearest).for_each(|(row, nearest)| of[nearest as usize].push(*row));
     of
 }
 

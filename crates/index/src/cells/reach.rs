@@ -52,10 +52,10 @@ pub(crate) fn measure(
         let (mut looked, mut rows) = (0, 0);
         for asked in &asked {
             let is_looked_into =
-                |cell: u32| asked.centroids[cell as usize] + wide * cells.radii.get(cell) >= asked.floors[at];
+                |cell: u32| asked.centroids[cell as usize] + wide * cells.radii[cell as usize] >= asked.floors[at];
             for cell in (0..cells.len() as u32).filter(|cell| is_looked_into(*cell)) {
                 looked += 1;
-                rows += cells.rows.get(cell).len();
+                rows += cells.members.get(cell).len();
             }
         }
         let mean = |sum: u64| sum.div_ceil(asked.len() as u64).max(1);
@@ -80,7 +80,7 @@ impl Asked {
                 let cell = cells.of_row(row.row);
                 let short = floor - centroids[cell as usize];
                 // A cell of one point has no radius.
-                if short <= 0.0 { 0.0 } else { short / cells.radii.get(cell).max(f32::MIN_POSITIVE) }
+                if short <= 0.0 { 0.0 } else { short / cells.radii[cell as usize].max(f32::MIN_POSITIVE) }
             };
             best.iter().take(*k).map(of_row).collect()
         });

@@ -21,9 +21,13 @@ fn all(rows: usize) -> RoaringBitmap {
 }
 
 fn nearest(cells: &Cells, vectors: &Vectors, query: &[f32], passing: &RoaringBitmap, k: usize, share: f32) -> Looked {
-    cells
-        .around(query)
-        .nearest(vectors, query, passing, (k, Look { share, expected: 3.0, most: usize::MAX }), &|| false)
+    cells.around(query).nearest(
+        vectors,
+        query,
+        Some(passing),
+        (k, Look { share, expected: 3.0, most: usize::MAX }),
+        &|| false,
+    )
 }
 
 fn best(vectors: &Vectors, query: &[f32], passing: &RoaringBitmap, k: usize) -> Vec<ScoredRow> {
@@ -34,7 +38,7 @@ fn best(vectors: &Vectors, query: &[f32], passing: &RoaringBitmap, k: usize) -> 
 fn every_row_is_in_one_cell_with_others_near_it() {
     let (vectors, _) = world(1, 5_000);
     let rows: RoaringBitmap = (0..5_000).filter(|row| row % 7 > 0).collect();
-    let divided = divide(&vectors, &rows);
+    let divided = divide(&vectors, &rows, 1);
     assert!(divided.iter().all(|cell| cell.is_sorted() && !cell.is_empty()));
     assert_eq!(divided.iter().flatten().copied().collect::<RoaringBitmap>(), rows);
     assert_eq!(divided.iter().map(Vec::len).sum::<usize>() as u64, rows.len());
@@ -42,9 +46,10 @@ fn every_row_is_in_one_cell_with_others_near_it() {
     let centres = |cell: &Vec<u32>| cell.iter().map(|row| row % 40).collect::<RoaringBitmap>().len();
     let of_one = divided.iter().filter(|cell| centres(cell) == 1).map(Vec::len).sum::<usize>();
     assert!(of_one * 10 >= rows.len() as usize * 9, "{of_one} of {}", rows.len());
-    assert!(divide(&vectors, &RoaringBitmap::new()).is_empty());
+    assert_eq!(divide(&vectors, &rows, 3), divided, "whoever finds them");
+    assert!(divide(&vectors, &RoaringBitmap::new(), 2).is_empty());
     let alike = Vectors::from_rows(2, &[0.6, 0.8].repeat(1_000));
-    assert_eq!(divide(&alike, &all(1_000)).iter().map(Vec::len).sum::<usize>(), 1_000);
+    assert_eq!(divide(&alike, &all(1_000), 2).iter().map(Vec::len).sum::<usize>(), 1_000);
 }
 
 proptest! {
@@ -59,17 +64,19 @@ proptest! {
         k in prop_oneof![Just(1usize), Just(10), Just(200)],
     ) {
         let (mut vectors, others) = world(seed, rows);
-        let mut cells = Cells::of(&vectors, &all(rows));
+        let mut cells = Cells::of(&vectors, &all(rows), 1);
         for (row, other) in moves {
             let row = row.min(vectors.len()) as u32;
             vectors.set(row, &others[other]);
             cells.settle(row, &others[other]);
         }
         let mut counted = RoaringBitmap::new();
-        for (cell, rows) in (0..cells.len() as u32).map(|cell| (cell, cells.rows.get(cell))) {
-            prop_assert!(counted.is_disjoint(rows));
+        for (cell, members) in (0..cells.len() as u32).map(|cell| (cell, cells.members.get(cell))) {
+            let rows = members.rows();
+            prop_assert!(counted.is_disjoint(&rows));
             prop_assert!(rows.iter().all(|row| cells.of_row(row) == cell));
-            counted |= &**rows;
+            prop_assert_eq!(members.len(), rows.len());
+            counted |= rows;
         }
         prop_assert_eq!(&counted, &all(vectors.len()));
         let passing: RoaringBitmap = all(vectors.len()).iter().filter(|row| f64::from(row % 50) < share * 50.0).collect();
@@ -97,7 +104,7 @@ proptest! {
 #[test]
 fn the_share_that_is_measured_finds_what_it_promises_in_few_cells() {
     let (vectors, queries) = world(7, 20_000);
-    let cells = Cells::of(&vectors, &all(20_000));
+    let cells = Cells::of(&vectors, &all(20_000), 2);
     let exact = |queries: &[&[f32]]| scan(&vectors, queries, None, 1_000);
     let queries: Vec<&[f32]> = queries.iter().map(Vec::as_slice).collect();
     let (asked, others) = queries.split_at(40);
@@ -133,9 +140,9 @@ fn the_share_that_is_measured_finds_what_it_promises_in_few_cells() {
 #[test]
 fn what_passes_near_a_query_is_counted() {
     let (vectors, _) = world(3, 8_000);
-    let cells = Cells::of(&vectors, &all(8_000));
+    let cells = Cells::of(&vectors, &all(8_000), 2);
     let query = clustered(4, 4, DIMENSION, 40).pop().unwrap();
-    let near = |passing: &RoaringBitmap, live: &RoaringBitmap| cells.around(query.as_slice()).near(passing, live);
+    let near = |passing: &RoaringBitmap, live: &RoaringBitmap| cells.around(query.as_slice()).near(passing, Some(live));
     let of = |centres: &[u32]| all(8_000).iter().filter(|row| centres.contains(&(row % 40))).collect::<RoaringBitmap>();
     // The query is of centre 3, which has 200 rows.
     let (own, none) = (near(&of(&[3]), &all(8_000)), near(&of(&[]), &all(8_000)));
@@ -147,9 +154,15 @@ fn what_passes_near_a_query_is_counted() {
 #[test]
 fn a_look_ends_when_time_is_up_or_too_many_cells_are_in_question() {
     let (vectors, queries) = world(5, 20_000);
-    let (cells, query) = (Cells::of(&vectors, &all(20_000)), &queries[0]);
+    let (cells, query) = (Cells::of(&vectors, &all(20_000), 2), &queries[0]);
     let of = |passing: &RoaringBitmap, k, most, stop: bool| {
-        cells.around(query).nearest(&vectors, query, passing, (k, Look { share: 1.0, expected: 3.0, most }), &|| stop)
+        cells.around(query).nearest(
+            &vectors,
+            query,
+            Some(passing),
+            (k, Look { share: 1.0, expected: 3.0, most }),
+            &|| stop,
+        )
     };
     let stopped = of(&all(20_000), 1_000, usize::MAX, true);
     let LookEnd::Stopped(share) = stopped.end else { panic!("{:?}", stopped.end) };

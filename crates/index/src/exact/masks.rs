@@ -16,6 +16,8 @@ const RANGES_FROM_PERCENT: u64 = 80;
 pub(super) struct Masks<'a> {
     /// What is left, but for `range`.
     rows: Option<roaring::bitmap::Iter<'a>>,
+    /// The last row that is asked for.
+    last: u32,
     by_ranges: bool,
     range: Option<RangeInclusive<u32>>,
 }
@@ -25,17 +27,25 @@ impl<'a> Masks<'a> {
     pub(super) fn of(rows: &'a RoaringBitmap) -> Self {
         let span = rows.min().zip(rows.max()).map_or(0, |(first, last)| u64::from(last - first) + 1);
         let by_ranges = rows.len() * 100 >= span * RANGES_FROM_PERCENT;
-        Self { rows: Some(rows.iter()), by_ranges, range: None }
+        Self { rows: Some(rows.iter()), last: u32::MAX, by_ranges, range: None }
     }
 
-    /// Of those that lie in a short range.
-    pub(super) fn of_range(rows: &'a RoaringBitmap, range: RangeInclusive<u32>) -> Self {
-        Self { rows: Some(rows.range(range)), by_ranges: false, range: None }
+    /// Of those, or all, that lie in a short range.
+    pub(super) fn of_range(rows: Option<&'a RoaringBitmap>, range: RangeInclusive<u32>) -> Self {
+        match rows {
+            Some(rows) => {
+                // Not `range`, which looks for the end as well.
+                let mut rows = rows.iter();
+                rows.advance_to(*range.start());
+                Self { rows: Some(rows), last: *range.end(), by_ranges: false, range: None }
+            }
+            None => Self { rows: None, last: u32::MAX, by_ranges: true, range: Some(range) },
+        }
     }
 
     /// Of the first so many.
     pub(super) fn of_all(rows: usize) -> Self {
-        Self { rows: None, by_ranges: true, range: rows.checked_sub(1).map(|last| 0..=last as u32) }
+        Self { rows: None, last: u32::MAX, by_ranges: true, range: rows.checked_sub(1).map(|last| 0..=last as u32) }
     }
 
     // Not `next_many`: that of roaring 0.12 passes over a run of a whole container.
@@ -70,7 +80,7 @@ impl<'a> Masks<'a> {
         set(row);
         for row in self.rows.iter_mut().flatten() {
             if row > last {
-                self.range = Some(row..=row);
+                self.range = Some(row..=row).filter(|_| row <= self.last);
                 break;
             }
             set(row);
@@ -85,10 +95,12 @@ impl Iterator for Masks<'_> {
         let range = if self.by_ranges || self.range.is_some() {
             self.next_range()?
         } else {
-            self.rows.as_mut()?.next().map(|row| row..=row)?
+            let last = self.last;
+            self.rows.as_mut()?.next().filter(|row| *row <= last).map(|row| row..=row)?
         };
         let block = *range.start() as usize / BLOCK_ROWS;
-        let (first, last) = ((block * BLOCK_ROWS) as u32, (block * BLOCK_ROWS + BLOCK_ROWS - 1) as u32);
+        let first = (block * BLOCK_ROWS) as u32;
+        let last = (first + BLOCK_ROWS as u32 - 1).min(self.last);
         let mut mask = [0; BLOCK_ROWS / TILE_ROWS];
         if self.by_ranges {
             self.fill_by_ranges(&mut mask, range, first, last);

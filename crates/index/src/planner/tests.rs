@@ -120,8 +120,35 @@ fn cells_are_looked_into_where_that_costs_less_than_a_walk_and_a_scan() {
     // Nothing near passes, or less than anything was measured for.
     assert_eq!(plan(10_000, 0), (Step::Scan, Step::Scan));
     assert_eq!(plan(10_000, 4), (Step::Scan, Step::Scan));
-    // Without a filter the graph is walked.
-    assert_eq!(planner(Backend::Auto).plan(&extent(&calibration, 100_000, None, 10), NOBODY), Step::Walk { list: 20 });
+    // Less than elsewhere passes, but not much less: they are sought further away.
+    let few = Near { rows: 2_000, passing: 150 };
+    let Step::Look(less) = planner(Backend::Auto).plan(&extent(&calibration, 100_000, Some(10_000), 100), || few)
+    else {
+        panic!("it is worth it")
+    };
+    assert!(less.expected > ten.expected * 1.3, "{less:?}");
+}
+
+#[test]
+fn without_a_filter_too_cells_are_looked_into_where_that_costs_less() {
+    let point = |k, cells| ReachPoint { k, share: 0.2, recall: 0.97, recall_low: 0.96, cells, rows: cells * 50 };
+    let of = |cells| {
+        let reach = Reach { cells, points: vec![point(10, 2), point(1_000, 100)] };
+        Calibration { reach: Some(reach), ..calibration() }
+    };
+    let plan = |backend, cells, k| planner(backend).plan(&extent(&of(cells), 100_000, None, k), NOBODY);
+    // A walk costs 8,000, a look what there are and some hundred.
+    let Step::Look(look) = plan(Backend::Auto, 2_000, 10) else { panic!("it is worth it") };
+    assert!((2.0..5.0).contains(&look.expected) && look.most == 64, "{look:?}");
+    assert_eq!(plan(Backend::Auto, 9_000, 10), Step::Walk { list: 20 });
+    // Whoever asks for the graph gets it.
+    assert_eq!(plan(Backend::DiskAnn, 2_000, 10), Step::Walk { list: 20 });
+    // A walk of 400,000 costs more than the scan.
+    assert!(matches!(plan(Backend::Auto, 2_000, 1_000), Step::Look(_)));
+    // In vain: then the graph is walked where that costs less than a scan, but with a filter, of which walks were thought to cost more.
+    let after = |passing, k| planner(Backend::Auto).after_look(&extent(&of(2_000), 100_000, passing, k));
+    assert_eq!((after(None, 10), after(None, 1_000)), (Step::Walk { list: 20 }, Step::Scan));
+    assert_eq!(after(Some(10_000), 10), Step::Scan);
 }
 
 #[test]

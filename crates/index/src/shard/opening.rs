@@ -141,7 +141,8 @@ impl ShardIndex {
         let unlinked = if graph.is_some() { &writer.present - &linked } else { RoaringBitmap::new() };
         // What was measured of other cells says nothing of new ones.
         let known = known.filter(|_| cells.is_some());
-        let cells = graph.is_some().then(|| cells.unwrap_or_else(|| Cells::of(&vectors, &writer.present)));
+        let cells =
+            graph.is_some().then(|| cells.unwrap_or_else(|| Cells::of(&vectors, &writer.present, settings.threads)));
         let counts = Counts {
             ads: writer.present.len() as usize,
             linked: linked.len() as usize,

@@ -153,7 +153,7 @@ impl ShardIndex {
         let total = rows.len();
         let mut built = |done: usize| observe(Progress { stage: Stage::Graph, done: done as u64, total });
         let graph = Arc::new(Graph::build(&view.vectors, &rows, capacity, &self.settings, &mut built)?);
-        let cells = Arc::new(Cells::of(&view.vectors, &rows));
+        let cells = Arc::new(Cells::of(&view.vectors, &rows, self.settings.threads));
         (view.graph, view.unlinked, view.cells) = (Some(graph.clone()), Arc::default(), Some(cells.clone()));
         // Nobody takes a row out of it meanwhile.
         let live = || view.live.clone();

@@ -15,6 +15,7 @@ mod crowding;
 mod globo;
 mod large;
 mod live;
+mod looks;
 mod matrix;
 mod recall;
 mod snapshot;

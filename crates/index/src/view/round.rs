@@ -67,42 +67,52 @@ impl View {
         let rows = passing.unwrap_or(&self.live);
         let extent = self.extent(search, passing, nearer);
         let (mut near, mut around) = (None, None);
-        let step = way.planner.plan(&extent, || {
+        let mut step = way.planner.plan(&extent, || {
             let Some(cells) = &self.cells else { return Near::default() };
             let around = around.insert(cells.around(query));
-            *near.insert(around.near(rows, &self.live))
+            *near.insert(around.near(rows, self.unless_all(&self.live)))
         });
+        let share_near = near.map(|near: Near| f64::from(near.passing) / f64::from(near.rows.max(1)));
+        let mut spent = 0;
+        if let Step::Look(look) = step {
+            match self.look(&mut around, look, way.stop, search, passing) {
+                Ok(round) => return Ok(Round { near: share_near, ..round }),
+                Err(looked) => (step, spent) = (way.planner.after_look(&extent), looked),
+            }
+        }
         let walk = match (step, &self.graph) {
             (Step::Walk { list }, Some(graph)) => self.walk(graph, way, &extent, list, search, rows)?,
             (Step::Walk { .. }, None) | (Step::Look(_) | Step::Scan, _) => Walk::default(),
         };
-        let step = match (step, near) {
-            (Step::Walk { .. }, Some(near)) if matches!(walk.end, End::Scan) => way.planner.instead(&extent, near),
-            (Step::Walk { .. } | Step::Look(_) | Step::Scan, _) => step,
-        };
-        let near = near.map(|near| f64::from(near.passing) / f64::from(near.rows.max(1)));
-        let Walk { met, list, walks, distances, end } = walk;
-        let stopped = match end {
-            End::Scan => {
-                let looked = match (step, around) {
-                    (Step::Look(look), Some(around)) => self.look((&around, look), way, search, rows),
-                    (Step::Look(_) | Step::Walk { .. } | Step::Scan, _) => Err(0),
-                };
-                return Ok(match looked {
-                    Ok(round) => Round { list, near, distances: distances + round.distances, ..round },
-                    Err(looked) => self.compare_all(way, search, passing, (met, list, near, distances + looked)),
-                });
-            }
+        spent += walk.distances;
+        let stopped = match walk.end {
             End::Enough => None,
             End::Stopped(share) => Some(share),
+            End::Scan => {
+                let instead = near.filter(|_| walk.walks > 0).map(|near| way.planner.instead(&extent, near));
+                if let Some(Step::Look(look)) = instead {
+                    match self.look(&mut around, look, way.stop, search, passing) {
+                        Ok(round) => {
+                            return Ok(Round {
+                                list: walk.list,
+                                near: share_near,
+                                distances: spent + round.distances,
+                                ..round
+                            });
+                        }
+                        Err(looked) => spent += looked,
+                    }
+                }
+                return Ok(self.compare_all(way, search, passing, (walk.met, walk.list, share_near, spent)));
+            }
         };
-        let rows = self.best_of(&met, search);
-        let plan = match (passing, walks) {
+        let rows = self.best_of(&walk.met, search);
+        let plan = match (passing, walk.walks) {
             (None, _) => Plan::Graph,
             (Some(_), 1) => Plan::PostFilter,
             (Some(_), _) => Plan::AdaptiveList,
         };
-        Ok(Round { rows, plan, list, near, distances, stopped })
+        Ok(Round { rows, plan, list: walk.list, near: share_near, distances: spent, stopped })
     }
 
     fn extent(&self, search: &Search<'_>, passing: Option<&RoaringBitmap>, nearer: usize) -> Extent<'_> {
@@ -117,15 +127,19 @@ impl View {
     }
 
     /// Compares what passes in the cells near the query; where too many are in question, how many rows were compared in vain.
-    fn look(
-        &self,
-        (around, look): (&Around<'_>, Look),
-        way: Way<'_>,
+    pub(super) fn look<'a>(
+        &'a self,
+        around: &mut Option<Around<'a>>,
+        look: Look,
+        stop: &dyn Fn() -> bool,
         search: &Search<'_>,
-        passing: &RoaringBitmap,
+        passing: Option<&RoaringBitmap>,
     ) -> Result<Round, u64> {
         let (query, k) = (search.vector.as_slice(), search.k);
-        let nearest = |k: usize, look: Look| around.nearest(&self.vectors, query, passing, (k, look), way.stop);
+        let Some(cells) = &self.cells else { return Err(0) };
+        let around = around.get_or_insert_with(|| cells.around(query));
+        let passing = self.unless_all(passing.unwrap_or(&self.live));
+        let nearest = |k: usize, look: Look| around.nearest(&self.vectors, query, passing, (k, look), stop);
         let Looked { best, compared: distances, end } = nearest(k + TIES, look);
         let stopped = match end {
             LookEnd::Enough => None,

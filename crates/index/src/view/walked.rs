@@ -8,8 +8,7 @@ use turret_retrieval::vector::dot;
 use super::{TIES, View};
 use crate::exact::ScoredRow;
 use crate::graph::Candidate;
-use crate::planner::Plan;
-use crate::search::{Found, Search, SearchError};
+use crate::search::Search;
 
 impl View {
     /// The best `k` of the rows that a walk met, in the order of hits.
@@ -47,35 +46,6 @@ impl View {
             }
         }
         top.into_sorted()
-    }
-
-    /// What [`search`](Self::search) finds where it walks with a list of `list`: filter and crowding apart. Absent without a graph, and
-    /// where that list has fewer than are to be found.
-    pub(crate) fn search_listed(&self, search: &Search<'_>, list: usize) -> Result<Option<Found>, SearchError> {
-        search.check(self.vectors.dimension())?;
-        let Some(graph) = &self.graph else { return Ok(None) };
-        let mut met = graph.search(search.vector.as_slice(), list)?;
-        met.rows.retain(|met| self.live.contains(met.row) && !self.unlinked.contains(met.row));
-        let unlinked = &*self.live & &*self.unlinked;
-        let distances = met.distances + unlinked.len();
-        met.rows.extend(unlinked.iter().map(Candidate::unscored));
-        let wanted = search.k.min(self.live.len() as usize);
-        if met.rows.len() < wanted {
-            return Ok(None);
-        }
-        let ads = self.best_of(&met.rows, search).iter().map(|row| self.found(row, search, None)).collect();
-        let exhausted = wanted < search.k;
-        Ok(Some(Found {
-            ads,
-            exhausted,
-            plan: Plan::Graph,
-            selectivity: None,
-            selectivity_near: None,
-            list: list as u32,
-            distances,
-            early_stopped: false,
-            compared: 1.0,
-        }))
     }
 }
 

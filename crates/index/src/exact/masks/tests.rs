@@ -33,7 +33,8 @@ proptest! {
         if is_in_runs { bitmap.optimize() } else { bitmap.remove_run_compression() };
         prop_assert_eq!(rows(Masks::of(&bitmap)), bitmap.iter().collect::<Vec<_>>());
         let range = 1_000..=80_000;
-        prop_assert_eq!(rows(Masks::of_range(&bitmap, range.clone())), bitmap.range(range).collect::<Vec<_>>());
+        prop_assert_eq!(rows(Masks::of_range(Some(&bitmap), range.clone())), bitmap.range(range.clone()).collect::<Vec<_>>());
+        prop_assert_eq!(rows(Masks::of_range(None, range.clone())), range.collect::<Vec<_>>());
     }
 }
 

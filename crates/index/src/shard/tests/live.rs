@@ -144,7 +144,7 @@ fn check_rows(index: &ShardIndex, stats: &IndexStats) {
         let (query, k) = (&clustered(2, 1, DIMENSION, 10)[0], view.live.len() as usize + 1);
         let whole = (k, crate::cells::Look { share: 1.0, expected: 1.0, most: usize::MAX });
         let looked =
-            cells.around(query.as_slice()).nearest(&view.vectors, query.as_slice(), &view.live, whole, &|| false);
+            cells.around(query.as_slice()).nearest(&view.vectors, query.as_slice(), Some(&view.live), whole, &|| false);
         assert_eq!(looked.best, view.scan(&[query.as_slice()], Some(&view.live), k, &|| false).best[0]);
         assert_eq!(looked.best.len(), k - 1, "every row is in a cell, and in one only");
     }
