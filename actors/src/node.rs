@@ -342,7 +342,7 @@ fn partitions(
     let writes = Offload::new("store", STORE_THREADS, STORE_QUEUE)?;
     let scans = Offload::new("scan", 1, SCAN_QUEUE)?;
     let traces = Offload::new("traces", 1, TRACES_QUEUE)?;
-    let pace = Pace::default();
+    let pace = Pace::new(std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
     let child = |partition: PartitionId| {
         let actor = UserPartition {
             partition,

@@ -35,6 +35,8 @@ const HALVES: usize = 2;
 const PAGE_USERS_MAX: u32 = 4_096;
 /// Users who are read at once, while those before them are encoded. Like lengths among them are encoded together.
 const READ_USERS: usize = 256;
+/// The same while requests come, which reading takes a core from.
+const READ_USERS_WHILE_ASKED: usize = 32;
 
 /// Recomputes the states of the next users with new events. A crash repeats at most the one chunk that was not written: the
 /// half that was being encoded, and the one before it that was being written.
@@ -141,7 +143,8 @@ async fn encode_and_put(
             && let Some(from) = behind.take()
         {
             left = from.left;
-            under_way.push(read_behind(own, store, by.encoder.clone(), from).map(News::Read).boxed());
+            let at_once = if is_asked { READ_USERS_WHILE_ASKED } else { READ_USERS };
+            under_way.push(read_behind(own, store, by.encoder.clone(), from, at_once).map(News::Read).boxed());
         }
         // While requests come, one after the other.
         let most = if is_asked { 1 } else { HALVES };
@@ -190,8 +193,9 @@ async fn read_behind(
     store: &Arc<PartitionStore>,
     encoder: EncoderVersion,
     Behind { after, left }: Behind,
+    at_once: usize,
 ) -> Result<DirtyPage, Refusal> {
-    let read = move |store: &PartitionStore| store.dirty_users(&encoder, after.as_ref(), left.min(READ_USERS));
+    let read = move |store: &PartitionStore| store.dirty_users(&encoder, after.as_ref(), left.min(at_once));
     let page = on_store(&own.scans, store, read).await?;
     for user in &page.damaged {
         tracing::error!(%user, partition = %own.partition, "records cannot be read; not refreshed");
