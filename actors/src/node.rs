@@ -101,7 +101,7 @@ const CHANGES_QUEUE: usize = 256;
 const FILES_QUEUE: usize = 64;
 /// Jobs that may wait for them.
 const STORE_QUEUE: usize = 256;
-/// Walks over all users of a partition that may wait for their thread; a refresh has one for each partition.
+/// Counts of the users of a partition, and pages of a refresh, that may wait for their thread; a refresh has one for each partition.
 const SCAN_QUEUE: usize = 1_024;
 /// Erasures whose traces may be looked for at once; the receipts of those beyond say that theirs are not known.
 const TRACES_QUEUE: usize = 16;
@@ -341,7 +341,9 @@ fn partitions(
     let reads = Offload::new("users", settings.search_threads, settings.search_queue)?;
     let writes = Offload::new("store", STORE_THREADS, STORE_QUEUE)?;
     let scans = Offload::new("scan", 1, SCAN_QUEUE)?;
+    let pages = Offload::new("page", 1, SCAN_QUEUE)?;
     let traces = Offload::new("traces", 1, TRACES_QUEUE)?;
+    // As many as a worker of this node would have.
     let pace = Pace::new(std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
     let child = |partition: PartitionId| {
         let actor = UserPartition {
@@ -355,6 +357,7 @@ fn partitions(
             reads: reads.clone(),
             writes: writes.clone(),
             loads: loads.clone(),
+            pages: pages.clone(),
             scans: scans.clone(),
             traces: traces.clone(),
             routing: routing.clone(),

@@ -74,11 +74,13 @@ pub struct UserPartition {
     pub generation: Generation,
     /// Where requests read the store.
     pub reads: Offload,
-    /// Where users are written and states refreshed: a flush must not hold up a request.
+    /// Where users are written, and the states of a refresh: a flush must not hold up a request.
     pub writes: Offload,
+    /// Where a refresh reads users while those before them are encoded.
+    pub pages: Offload,
     /// Where opening runs: it may take long.
     pub loads: Offload,
-    /// Where all users are looked at: that must hold up nobody's start.
+    /// Where users with new events are counted, which looks at all: that must hold up nobody's start.
     pub scans: Offload,
     /// Where snapshots are searched, which may be large.
     pub traces: Offload,
@@ -277,7 +279,7 @@ impl UserPartition {
             return answer(reply, Err(Refusal::Overloaded));
         }
         let (own, myself) = (self.clone(), myself.clone());
-        // One page at a time, so this spawn is bounded; the page itself is bounded by `users_max`.
+        // One page at a time, so this spawn is bounded; the page itself is bounded by `users_max` and by time.
         tokio::spawn(async move {
             let result = page::refresh(&own, store, ask).await;
             if let Ok(page) = &result {

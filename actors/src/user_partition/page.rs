@@ -46,20 +46,21 @@ pub(super) async fn refresh(
     ask: RefreshPageAsk,
 ) -> Result<RefreshedPage, Refusal> {
     let (encoder, run) = (ask.by.encoder.clone(), ask.run);
-    let written = on_store(&own.scans, &store, move |store| store.refresh_progress(&encoder)).await?;
+    let written = on_store(&own.writes, &store, move |store| store.refresh_progress(&encoder)).await?;
     // A run that was cut off goes on where its last states were written.
     let written = written.filter(|progress| progress.run == run);
     let after = ask.after.max(written.map(|progress| progress.after));
     let left = ask.users_max.clamp(1, PAGE_USERS_MAX) as usize;
-    let came = encode_and_put(own, &store, &ask.by, Source::Behind(Behind { after, left })).await?;
+    let came = encode_and_put(own, &store, &ask.by, Source::Behind(Behind { after: after.clone(), left })).await?;
+    // Where it came no further, what is left of it is to be asked for again, less those who were written.
+    let is_whole = !came.is_stopped || came.until != after;
     // Users before are known by no longer being dirty.
-    if came.is_whole
-        && let Some(after) = came.after
-    {
+    if is_whole && let Some(after) = came.until.clone() {
         let progress = RefreshProgress { run, encoder: ask.by.encoder, after };
         put(own, &store, Vec::new(), Some(progress)).await?;
     }
-    Ok(RefreshedPage { refreshed: came.refreshed, next: came.next, is_whole: came.is_whole })
+    let next = if came.is_stopped || came.is_more { came.until } else { None };
+    Ok(RefreshedPage { refreshed: came.refreshed, next, is_whole })
 }
 
 /// Recomputes the states of users who are named, where they do not cover all events.
@@ -91,21 +92,29 @@ struct Behind {
     left: usize,
 }
 
+/// Users who were read together.
+#[derive(Default)]
+struct Portion {
+    /// Behind whom they were read.
+    after: Option<UserId>,
+    users: Vec<Dirty>,
+}
+
 /// What became of users.
 #[derive(Default)]
 struct Came {
     refreshed: u32,
-    /// Whether all who were read were written: time may be up.
-    is_whole: bool,
-    /// The last user who was read.
-    after: Option<UserId>,
-    /// Where more are to be read.
-    next: Option<UserId>,
+    /// Whether time was up before all were written.
+    is_stopped: bool,
+    /// All up to this one were, or need not be.
+    until: Option<UserId>,
+    /// Whether there are others behind.
+    is_more: bool,
 }
 
 /// What was under way.
 enum News {
-    Read(Result<DirtyPage, Refusal>),
+    Read(Result<(Behind, DirtyPage), Refusal>),
     Written(Result<Half, Refusal>),
 }
 
@@ -120,50 +129,50 @@ async fn encode_and_put(
     let ends = Instant::now() + PAGE_TIME;
     own.keep_states_of(store, &by.encoder);
     let (mut read, mut behind) = match source {
-        Source::Named(users) => (Some(users), None),
+        Source::Named(users) => (Some(Portion { after: None, users }), None),
         Source::Behind(behind) => (None, Some(behind)),
     };
-    let (mut users, mut left) = (Vec::new(), 0);
-    let mut came = Came { is_whole: true, ..Came::default() };
+    let (mut now, mut came) = (Portion::default(), Came::default());
     let (mut halves, mut is_asked, mut failed) = (0, false, None);
     let mut under_way: FuturesUnordered<BoxFuture<'_, News>> = FuturesUnordered::new();
     loop {
-        if (!users.is_empty() || read.is_some()) && Instant::now() > ends {
-            came.is_whole = false;
-            (users, read, behind) = (Vec::new(), None, None);
+        if Instant::now() > ends {
+            let waiting = Some(std::mem::take(&mut now)).into_iter().chain(read.take());
+            let first = waiting.filter(|portion| !portion.users.is_empty()).map(|portion| portion.after).next();
+            if let Some(after) = first.or_else(|| behind.take().map(|behind| behind.after)) {
+                (came.is_stopped, came.until) = (true, after);
+            }
+            behind = None;
         }
-        if users.is_empty()
+        if now.users.is_empty()
             && let Some(next) = read.take()
         {
-            users = next;
+            now = next;
             // Like lengths together: a batch is as long as its longest. Taken from the end.
-            users.sort_by_key(|user| std::cmp::Reverse(user.events.len()));
+            now.users.sort_by_key(|user| std::cmp::Reverse(user.events.len()));
         }
         if read.is_none()
             && let Some(from) = behind.take()
         {
-            left = from.left;
             let at_once = if is_asked { READ_USERS_WHILE_ASKED } else { READ_USERS };
             under_way.push(read_behind(own, store, by.encoder.clone(), from, at_once).map(News::Read).boxed());
         }
         // While requests come, one after the other.
         let most = if is_asked { 1 } else { HALVES };
-        while halves < most && !users.is_empty() {
+        while halves < most && !now.users.is_empty() {
             halves += 1;
-            under_way.push(refresh_half(own, store, by, own.pace.take(&mut users)).map(News::Written).boxed());
+            under_way.push(refresh_half(own, store, by, own.pace.take(&mut now.users)).map(News::Written).boxed());
         }
         let refusal = match under_way.next().await {
-            Some(News::Read(Ok(page))) => {
-                left = left.saturating_sub(page.users.len());
+            Some(News::Read(Ok((from, page)))) if failed.is_none() && !came.is_stopped => {
+                let left = from.left.saturating_sub(page.users.len());
                 let last = page.users.last().map(|user| user.user.clone());
-                came.after = page.next.clone().or(last).or(came.after);
-                (behind, came.next) = match page.next {
-                    Some(next) if left > 0 && failed.is_none() => (Some(Behind { after: Some(next), left }), None),
-                    next => (None, next),
-                };
-                read = Some(page.users).filter(|_| failed.is_none());
+                (came.is_more, came.until) = (page.next.is_some(), page.next.clone().or(last).or(came.until));
+                behind = page.next.filter(|_| left > 0).map(|next| Behind { after: Some(next), left });
+                read = Some(Portion { after: from.after, users: page.users });
                 continue;
             }
+            Some(News::Read(Ok(_))) => continue,
             Some(News::Written(Ok(half))) => {
                 halves -= 1;
                 came.refreshed += half.stored;
@@ -183,24 +192,25 @@ async fn encode_and_put(
         };
         // What is under way is waited for.
         failed = Some(refusal);
-        (users, read, behind) = (Vec::new(), None, None);
+        (now, read, behind) = (Portion::default(), None, None);
     }
     failed.map_or(Ok(came), Err)
 }
 
+/// The next users behind some, at most so many.
 async fn read_behind(
     own: &UserPartition,
     store: &Arc<PartitionStore>,
     encoder: EncoderVersion,
-    Behind { after, left }: Behind,
+    from: Behind,
     at_once: usize,
-) -> Result<DirtyPage, Refusal> {
-    let read = move |store: &PartitionStore| store.dirty_users(&encoder, after.as_ref(), left.min(at_once));
-    let page = on_store(&own.scans, store, read).await?;
+) -> Result<(Behind, DirtyPage), Refusal> {
+    let (after, limit) = (from.after.clone(), from.left.min(at_once));
+    let page = on_store(&own.pages, store, move |store| store.dirty_users(&encoder, after.as_ref(), limit)).await?;
     for user in &page.damaged {
         tracing::error!(%user, partition = %own.partition, "records cannot be read; not refreshed");
     }
-    Ok(page)
+    Ok((from, page))
 }
 
 /// What became of half a chunk.
@@ -249,8 +259,9 @@ async fn encode_half(
     if states.len() != users.len() {
         return Err(Refusal::Failed(format!("{} states for {} users", states.len(), users.len())));
     }
-    let largest = states.iter().flatten().map(|state| state.bytes().len()).max().unwrap_or(0);
-    own.pace.took(size, Duration::from_micros(took_us), largest);
+    if let Some(largest) = states.iter().flatten().map(|state| state.bytes().len()).max() {
+        own.pace.took(size, Duration::from_micros(took_us), largest);
+    }
     let made_at_ms = now_ms();
     let kept = users.into_iter().zip(covered).zip(states).filter_map(|((user, covers_until_ms), sequence)| {
         let (encoder, sequence) = (by.encoder.clone(), sequence?);

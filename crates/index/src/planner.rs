@@ -1,7 +1,8 @@
 //! Pure: how to search, from the size of the shard, of the filter and of the answer, and from what was measured of the graph.
 //!
 //! A cost is counted in rows of a dense scan, so that a choice depends on no clock. A walk is begun only where it is expected to
-//! cost less than comparing all that passes, and lengthened only while all of it together does.
+//! cost less than comparing all that passes, and lengthened only while all of it together does. A look into cells that was in vain, which
+//! is bounded by itself, is not counted with what follows it.
 
 use serde::{Deserialize, Serialize};
 use turret_retrieval::calibration::{Calibration, LIST_MAX};
@@ -187,7 +188,7 @@ impl Planner {
         let shown = self.shown(extent, graph);
         let Some(passing) = extent.passing else {
             let walk = self.walk(extent, graph, shown).filter(|(cost, _)| *cost <= self.budget(extent));
-            let look = self.look(extent, graph, 1.0).filter(|_| self.backend == Backend::Auto);
+            let look = self.look(extent, graph, shown).filter(|_| self.backend == Backend::Auto);
             let look = look.filter(|(cost, _)| *cost <= self.scan(extent));
             return Self::cheapest(walk.into_iter().chain(look));
         };

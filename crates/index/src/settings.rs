@@ -26,9 +26,9 @@ pub struct IndexSettings {
     /// How much longer than the nearest way an edge may be before it is pruned; at least 1.
     pub alpha: f32,
     /// The share of an exact scan's ads that a search is to find, in the mean, in (0, 1]: the length of its candidate list is
-    /// measured for that. Where no list reaches it, all ads are compared.
+    /// measured for that. Where no list reaches it, all ads are compared, or cells looked into.
     pub target_recall: f64,
-    /// Threads that build the graph; 0 counts as 1. One thread makes the same graph every time.
+    /// Threads that find cells and build the graph; 0 counts as 1. One thread makes the same graph every time.
     pub threads: usize,
 }
 

@@ -172,7 +172,7 @@ impl ShardIndex {
     }
 
     /// The same where it looks into the cells of rows that lie together, and takes a row to score more than the centre of its cell by no
-    /// more than `share` of the cell's radius. Absent where there are no cells.
+    /// more than `share` of the cell's radius, in [0, 1]. Absent where there are no cells, and where that is no share.
     ///
     /// # Errors
     /// When `search` breaks a rule; asking again will not help.

@@ -31,7 +31,13 @@ impl Members {
     /// All of them.
     pub(super) fn rows(&self) -> RoaringBitmap {
         match self {
-            Self::Run(run) => run.clone().collect(),
+            Self::Run(run) => {
+                let mut rows = RoaringBitmap::new();
+                rows.insert_range(run.clone());
+                // Runs would stay, and most work on runs is slow.
+                rows.remove_run_compression();
+                rows
+            }
             Self::Any(rows) => RoaringBitmap::clone(rows),
         }
     }

@@ -22,9 +22,12 @@ impl View {
         Ok(is_answer.then(|| self.answer(search, &self.best_of(&met.rows, search), (Plan::Graph, list, distances))))
     }
 
-    /// The same where it looks into cells with `share` of their radius. Absent without cells.
+    /// The same where it looks into cells with `share` of their radius. Absent without cells, and where that is no share.
     pub(crate) fn search_reaching(&self, search: &Search<'_>, share: f32) -> Result<Option<Found>, SearchError> {
         search.check(self.vectors.dimension())?;
+        if !(0.0..=1.0).contains(&share) {
+            return Ok(None);
+        }
         let reach = self.measured.as_ref().and_then(|measured| measured.calibration.reach.as_ref());
         let expected = reach.and_then(|reach| reach.looks(search.k as f64)).map_or(1.0, |looks| looks.cells);
         let look = Look { share, expected, most: usize::MAX };

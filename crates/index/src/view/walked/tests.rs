@@ -64,3 +64,17 @@ fn a_list_that_is_asked_for_is_walked_with() {
     assert_eq!(scan.search_listed(&search(query, 10), 20).unwrap(), None, "no graph, no list");
     assert_eq!(graph.search_listed(&search(query, 0), 20).unwrap_err(), SearchError::K { found: 0 });
 }
+
+#[test]
+fn a_share_that_is_asked_for_is_looked_with() {
+    let vectors = clustered(1, 3_000, 16, 30);
+    let (graph, scan) = (index(Backend::DiskAnn, &vectors), index(Backend::Exact, &vectors));
+    let query = &clustered(2, 1, 16, 30)[0];
+    let [near, all] = [0.1, 1.0].map(|share| graph.search_reaching(&search(query, 10), share).unwrap().unwrap());
+    assert!(near.distances < all.distances, "{} against {}", near.distances, all.distances);
+    assert_eq!(all.ads, scan.search(&search(query, 10)).unwrap().ads);
+    assert_eq!(scan.search_reaching(&search(query, 10), 0.1).unwrap(), None, "no graph, no cells");
+    for share in [-0.1, 1.1, f32::NAN, f32::INFINITY] {
+        assert_eq!(graph.search_reaching(&search(query, 10), share).unwrap(), None, "{share}");
+    }
+}
