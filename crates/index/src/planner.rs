@@ -187,7 +187,7 @@ impl Planner {
         let Some(graph) = extent.graph else { return Step::Scan };
         let shown = self.shown(extent, graph);
         let Some(passing) = extent.passing else {
-            let walk = self.walk(extent, graph, shown).filter(|(cost, _)| *cost <= self.budget(extent));
+            let walk = self.walk_of_all(extent, graph);
             let look = self.look(extent, graph, shown).filter(|_| self.backend == Backend::Auto);
             let look = look.filter(|(cost, _)| *cost <= self.scan(extent));
             return Self::cheapest(walk.into_iter().chain(look));
@@ -214,8 +214,12 @@ impl Planner {
     /// What to do where more cells came into question than were to be looked into.
     pub(crate) fn after_look(&self, extent: &Extent<'_>) -> Step {
         let graph = extent.graph.filter(|_| extent.passing.is_none());
-        let walk = graph.and_then(|graph| self.walk(extent, graph, self.shown(extent, graph)));
-        walk.filter(|(cost, _)| *cost <= self.budget(extent)).map_or(Step::Scan, |(_, step)| step)
+        Self::cheapest(graph.and_then(|graph| self.walk_of_all(extent, graph)).into_iter())
+    }
+
+    /// A walk where there is no filter and it costs no more than it may.
+    fn walk_of_all(&self, extent: &Extent<'_>, graph: Walked<'_>) -> Option<(f64, Step)> {
+        self.walk(extent, graph, self.shown(extent, graph)).filter(|(cost, _)| *cost <= self.budget(extent))
     }
 
     /// What is met and may not be found takes room in a list too.

@@ -1,6 +1,7 @@
 //! The ads of one shard with their embeddings, checked.
 
 use std::collections::BTreeMap;
+use std::ops::RangeBounds;
 
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
@@ -34,8 +35,13 @@ pub struct ShardAd {
 
 /// Rows `0..count`.
 pub(crate) fn first_rows(count: u32) -> RoaringBitmap {
+    rows_in(0..count)
+}
+
+/// The rows of a range.
+pub(crate) fn rows_in(range: impl RangeBounds<u32>) -> RoaringBitmap {
     let mut rows = RoaringBitmap::new();
-    rows.insert_range(0..count);
+    rows.insert_range(range);
     // Runs would stay, and most work on runs is slow.
     rows.remove_run_compression();
     rows

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 
+use crate::rows::rows_in;
+
 /// See the module. A clone shares them.
 #[derive(Clone)]
 pub(super) enum Members {
@@ -31,13 +33,7 @@ impl Members {
     /// All of them.
     pub(super) fn rows(&self) -> RoaringBitmap {
         match self {
-            Self::Run(run) => {
-                let mut rows = RoaringBitmap::new();
-                rows.insert_range(run.clone());
-                // Runs would stay, and most work on runs is slow.
-                rows.remove_run_compression();
-                rows
-            }
+            Self::Run(run) => rows_in(run.clone()),
             Self::Any(rows) => RoaringBitmap::clone(rows),
         }
     }

@@ -52,11 +52,16 @@ proptest! {
     }
 }
 
+/// A shard with a graph, the same without one, and a query.
+fn both() -> (ShardIndex, ShardIndex, UnitVector) {
+    let vectors = clustered(1, 3_000, 16, 30);
+    let query = clustered(2, 1, 16, 30).remove(0);
+    (index(Backend::DiskAnn, &vectors), index(Backend::Exact, &vectors), query)
+}
+
 #[test]
 fn a_list_that_is_asked_for_is_walked_with() {
-    let vectors = clustered(1, 3_000, 16, 30);
-    let (graph, scan) = (index(Backend::DiskAnn, &vectors), index(Backend::Exact, &vectors));
-    let query = &clustered(2, 1, 16, 30)[0];
+    let (graph, scan, query) = &both();
     let [short, long] = [20, 400].map(|list| graph.search_listed(&search(query, 10), list).unwrap().unwrap());
     assert_eq!((short.ads.len(), long.ads.len(), long.exhausted), (10, 10, false));
     assert!(short.distances < long.distances, "{} against {}", short.distances, long.distances);
@@ -67,9 +72,7 @@ fn a_list_that_is_asked_for_is_walked_with() {
 
 #[test]
 fn a_share_that_is_asked_for_is_looked_with() {
-    let vectors = clustered(1, 3_000, 16, 30);
-    let (graph, scan) = (index(Backend::DiskAnn, &vectors), index(Backend::Exact, &vectors));
-    let query = &clustered(2, 1, 16, 30)[0];
+    let (graph, scan, query) = &both();
     let [near, all] = [0.1, 1.0].map(|share| graph.search_reaching(&search(query, 10), share).unwrap().unwrap());
     assert!(near.distances < all.distances, "{} against {}", near.distances, all.distances);
     assert_eq!(all.ads, scan.search(&search(query, 10)).unwrap().ads);
