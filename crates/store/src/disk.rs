@@ -5,11 +5,18 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError, RwLockReadGuard};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use sled::Db;
 
 use crate::blobs::Blobs;
 use crate::partition::WriteError;
+
+/// How long a directory that is in use is waited for.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+/// Between two tries.
+const LOCK_STEP: Duration = Duration::from_millis(20);
 
 /// See the module.
 pub(crate) struct Disk {
@@ -22,9 +29,17 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
-    /// Opens the database in `dir`, or makes it.
+    /// Opens the database in `dir`, or makes it. Waits for a moment while another has it open: sled's threads may hold the lock of a
+    /// directory a little longer than its database lives.
     pub(crate) fn open(dir: &Path, cache_bytes: u64) -> sled::Result<Self> {
-        let db = sled::Config::new().path(dir).cache_capacity(cache_bytes).flush_every_ms(None).open()?;
+        let config = sled::Config::new().path(dir).cache_capacity(cache_bytes).flush_every_ms(None);
+        let until = Instant::now() + LOCK_WAIT;
+        let db = loop {
+            match config.open() {
+                Err(error) if is_in_use(&error) && Instant::now() < until => thread::sleep(LOCK_STEP),
+                opened => break opened?,
+            }
+        };
         let file = File::open(dir.join("db"))?;
         Ok(Self { db, file, blobs: Blobs::of(dir), has_failed: Mutex::default() })
     }
@@ -47,4 +62,10 @@ impl Disk {
         *has_failed = flushed.is_err();
         flushed
     }
+}
+
+/// Whether this process or another has the directory open.
+pub(crate) fn is_in_use(error: &sled::Error) -> bool {
+    // sled has no kind of error for it.
+    matches!(error, sled::Error::Io(error) if error.to_string().contains("could not acquire lock"))
 }

@@ -16,7 +16,7 @@ use turret_retrieval::revision::Revision;
 use turret_retrieval::user::Demographics;
 
 use crate::StoredState;
-use crate::disk::Disk;
+use crate::disk::{Disk, is_in_use};
 use crate::event_log::Bounds;
 use crate::record::{LogRecord, RecordError, StateRecord, UserRecord, decode, decode_user};
 
@@ -143,9 +143,7 @@ impl OpenError {
 
     /// Whether another process has it open, or this one: it can be opened when that one has closed it.
     pub fn is_in_use(&self) -> bool {
-        let WriteError::Disk(sled::Error::Io(error)) = &self.source else { return false };
-        // sled has no kind of error for it.
-        error.to_string().contains("could not acquire lock")
+        matches!(&self.source, WriteError::Disk(error) if is_in_use(error))
     }
 }
 

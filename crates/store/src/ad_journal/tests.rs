@@ -8,14 +8,7 @@ use turret_retrieval::live_ad::{Content, Promoted};
 
 use super::*;
 
-/// sled may hold the lock of a directory for a moment after it was dropped.
 fn open(dir: &Path) -> AdJournal {
-    for _ in 0..100 {
-        if let Ok(journal) = AdJournal::open(dir) {
-            return journal;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
     AdJournal::open(dir).unwrap()
 }
 

@@ -198,8 +198,13 @@ fn a_store_is_opened_by_one_at_a_time() {
     let settings = StoreSettings { events_per_user_max: 4, cache_bytes: 1 << 20 };
     let error = PartitionStore::open(dir.path(), settings.clone(), NOW).err().unwrap();
     assert!(error.is_in_use(), "{error}");
-    drop(store);
+    let closing = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        drop(store);
+    });
+    // Waits for it.
     open(dir.path());
+    closing.join().unwrap();
     std::fs::write(dir.path().join("file"), "").unwrap();
     let error = PartitionStore::open(&dir.path().join("file"), settings, NOW).err().unwrap();
     assert!(!error.is_in_use(), "{error}");
