@@ -181,9 +181,10 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// What a row must score to be among the best for the first query, by what is compared already, but for a few of the latest.
-    pub(crate) fn floor(&mut self) -> f32 {
-        self.wanted.first_mut().map_or(f32::INFINITY, |wanted| wanted.sieve.tightened())
+    /// What a row must score to be among the best `k` for the first query, of those that are kept and always as many, by what is compared
+    /// already, but for a few of the latest.
+    pub(crate) fn floor(&mut self, k: usize) -> f32 {
+        self.wanted.first_mut().map_or(f32::INFINITY, |wanted| wanted.sieve.tightened(k))
     }
 
     /// The best rows for each query, best first.

@@ -9,7 +9,6 @@ use turret_retrieval::calibration::{Calibration, LIST_MAX};
 
 use crate::cells::{Look, NEAR_CELLS};
 use crate::settings::{Backend, IndexSettings};
-use crate::view::TIES;
 
 /// How a shard was searched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -234,7 +233,7 @@ impl Planner {
     /// A look into the cells that have the hits wanted where `rate` of the rows there pass.
     fn look(&self, extent: &Extent<'_>, graph: Walked<'_>, rate: f64) -> Option<(f64, Step)> {
         let (reach, costs) = (graph.calibration.reach.as_ref()?, self.costs);
-        let rank = (Self::rank(extent.k + TIES, rate) + extent.nearer) as f64;
+        let rank = (Self::rank(extent.k, rate) + extent.nearer) as f64;
         let (looks, share) = (reach.looks(rank)?, reach.share(rank));
         // Of what lies much further away nothing was measured.
         if rank > MEASURED_TIMES * f64::from(reach.points.last()?.k) {

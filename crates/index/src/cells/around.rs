@@ -15,6 +15,8 @@ const MORE_THAN_EXPECTED: f64 = 1.2;
 const FIRST_MIN: usize = 8;
 /// Cells of which it is told from what score on so many lie, about.
 const SAMPLE: usize = 256;
+/// Scores that are looked through together.
+const SCORES_TOGETHER: usize = 16;
 /// Rows near a query of which it is counted how many pass, about, and the cells that these are sought in, at most.
 const NEAR_ROWS: u64 = 512;
 pub(crate) const NEAR_CELLS: usize = 8;
@@ -85,8 +87,14 @@ impl<'a> Promising<'a> {
             f32::NEG_INFINITY
         };
         let (from, down_to) = (self.ordered.len(), self.down_to);
-        let cells = self.scores.iter().zip(0..).filter(|(score, _)| (down_to..above).contains(*score));
-        self.ordered.extend(cells.map(|(score, cell)| key(*score, cell)));
+        let is_next = |score: f32| (score >= down_to) & (score < above);
+        for (scores, first) in self.scores.chunks(SCORES_TOGETHER).zip((0..).step_by(SCORES_TOGETHER)) {
+            // Few have any, and that is told of all at once.
+            if scores.iter().fold(false, |has, score| has | is_next(*score)) {
+                let cells = scores.iter().zip(first..).filter(|(score, _)| is_next(**score));
+                self.ordered.extend(cells.map(|(score, cell)| key(*score, cell)));
+            }
+        }
         self.ordered[from..].sort_unstable();
     }
 
@@ -131,23 +139,24 @@ impl Around<'_> {
         Near { rows: rows as u32, passing: met as u32 }
     }
 
-    /// The best `k` of `passing`, or of all rows, in the cells whose rows may be better than those found; the most promising cells first.
+    /// The best of `passing`, or of all rows, in the cells whose rows may be among the best `wanted` still; the most promising cells first.
+    /// Of those met the best `kept` are told.
     pub(crate) fn nearest(
         &self,
         vectors: &Vectors,
         query: &[f32],
         passing: Option<&RoaringBitmap>,
-        (k, look): (usize, Look),
+        (wanted, kept, look): (usize, usize, Look),
         stop: &dyn Fn() -> bool,
     ) -> Looked {
         let first = (look.expected * MORE_THAN_EXPECTED) as usize;
         let queries = [query];
-        let mut scan = Scan::new(vectors, &queries, k);
+        let mut scan = Scan::new(vectors, &queries, kept);
         let bounds = self.bounds(look.share);
         let mut promising = Promising::new(&bounds, first);
         let (mut looks, mut compared, mut end) = (0, 0, LookEnd::Enough);
         while let Some((bound, cell)) = promising.next() {
-            let floor = scan.floor();
+            let floor = scan.floor(wanted);
             if bound < floor {
                 break;
             }

@@ -25,7 +25,7 @@ fn nearest(cells: &Cells, vectors: &Vectors, query: &[f32], passing: &RoaringBit
         vectors,
         query,
         Some(passing),
-        (k, Look { share, expected: 3.0, most: usize::MAX }),
+        (k, k, Look { share, expected: 3.0, most: usize::MAX }),
         &|| false,
     )
 }
@@ -82,8 +82,14 @@ proptest! {
         let passing: RoaringBitmap = all(vectors.len()).iter().filter(|row| f64::from(row % 50) < share * 50.0).collect();
         for query in &others[..5] {
             let looked = nearest(&cells, &vectors, query, &passing, k, 1.0);
-            prop_assert_eq!(looked.best, best(&vectors, query, &passing, k));
+            prop_assert_eq!(&looked.best, &best(&vectors, query, &passing, k));
             prop_assert!(looked.compared <= passing.len() && looked.end == LookEnd::Enough);
+            // Those wanted are the best, whatever is kept beside them.
+            let (wanted, look) = (k.div_ceil(3), Look { share: 1.0, expected: 3.0, most: usize::MAX });
+            let fewer = cells.around(query).nearest(&vectors, query, Some(&passing), (wanted, k, look), &|| false);
+            let wanted = wanted.min(looked.best.len());
+            prop_assert_eq!(&fewer.best[..wanted], &looked.best[..wanted]);
+            prop_assert!(fewer.compared <= looked.compared);
         }
         // As whoever reads them from a file has them.
         let again = Cells::from_parts(cells.parts_of(&(0..vectors.len() as u32).collect::<Vec<_>>()), DIMENSION);
@@ -160,7 +166,7 @@ fn a_look_ends_when_time_is_up_or_too_many_cells_are_in_question() {
             &vectors,
             query,
             Some(passing),
-            (k, Look { share: 1.0, expected: 3.0, most }),
+            (k, k, Look { share: 1.0, expected: 3.0, most }),
             &|| stop,
         )
     };

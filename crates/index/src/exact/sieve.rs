@@ -39,13 +39,16 @@ pub(super) struct Sieve {
     top: TopK<ScoredRow>,
     /// How many were held after the hopeless were last thrown out.
     raised_at: usize,
+    /// No row of a lower score is among the best of those that [`tightened`](Self::tightened) is asked for.
+    floor_of_wanted: f32,
 }
 
 impl Sieve {
     pub(super) fn new(k: usize) -> Self {
         let of_few = k.saturating_mul(HELD_PER_ROW_OF_FEW).clamp(HELD_MIN, HELD_OF_FEW_MAX);
         let held_max = of_few.max(k.saturating_mul(HELD_PER_ROW));
-        Self { k, floor: f32::NEG_INFINITY, held: Vec::new(), held_max, top: TopK::new(k), raised_at: 0 }
+        let (floor, floor_of_wanted) = (f32::NEG_INFINITY, f32::NEG_INFINITY);
+        Self { k, floor, held: Vec::new(), held_max, top: TopK::new(k), raised_at: 0, floor_of_wanted }
     }
 
     /// What a row must score to be wanted still.
@@ -53,12 +56,19 @@ impl Sieve {
         self.floor
     }
 
-    /// The same, by all rows held, but for a few of the latest.
-    pub(super) fn tightened(&mut self) -> f32 {
+    /// What a row must score to be among the best `wanted`, at most `k` and always as many, by all rows held but for a few of the latest.
+    pub(super) fn tightened(&mut self, wanted: usize) -> f32 {
         if self.held.len() >= self.k.max(self.raised_at + self.k / 4 + 8) {
             self.raise();
+            // The best `k` stand first.
+            let best = self.k.min(self.held.len());
+            if (1..=best).contains(&wanted) {
+                let (_, least, _) =
+                    self.held[..best].select_nth_unstable_by(wanted - 1, |a, b| b.lower.total_cmp(&a.lower));
+                self.floor_of_wanted = self.floor_of_wanted.max(least.lower);
+            }
         }
-        self.floor
+        self.floor_of_wanted.max(self.floor)
     }
 
     /// A row by its score.

@@ -25,11 +25,14 @@ const LONGER_BY: f64 = 1.15;
 /// The last one tried is 8 times the hits wanted.
 const LISTS: usize = 16;
 /// Queries made of ads, where there are no others; of a small shard one for each so many ads, and a few at least.
-const QUERIES: usize = 64;
+const QUERIES: usize = 256;
 const QUERY_ADS: usize = 32;
 const QUERIES_MIN: usize = 16;
-/// The most queries that are measured with.
-const QUERIES_MAX: usize = 128;
+/// The most queries that are measured with; lists with so many of them, for each list that is tried is walked with for each, and where
+/// queries are made of ads.
+const QUERIES_MAX: usize = 256;
+const OF_LISTS_MAX: usize = 128;
+const OF_LISTS_BY_ADS: usize = 64;
 /// Of the ads that are taken for queries.
 const QUERY_SEED: u64 = 11;
 /// How far such a query leans from its ad to another one.
@@ -40,7 +43,7 @@ const BORN_MIN: u64 = 4_096;
 
 impl ShardIndex {
     /// Measures with `queries`, unit vectors of this index, how long candidate lists must be, and uses what it finds from then
-    /// on; absent where nothing is walked. Of more than 128, as many are taken.
+    /// on; absent where nothing is walked. Of more than 256, as many are taken; for lists of more than 128.
     ///
     /// A list does where the mean recall of its walks, less two standard errors, is at least the target. Without queries, ads are
     /// taken for them that lean half-way to another ad.
@@ -123,7 +126,10 @@ pub(super) fn measured(
     asked.extend(own.iter().map(Vec::as_slice));
     let ks: Vec<usize> = KS.into_iter().filter(|k| 2 * k <= linked.len() as usize && !asked.is_empty()).collect();
     let exact = view.scan(&asked, Some(&linked), ks.last().copied().unwrap_or(0), &|| false).best;
-    let mut points = points((view, graph), (&linked, live), settings, (&asked, &exact, &ks))?;
+    let every = asked.len().div_ceil(if by_ads { OF_LISTS_BY_ADS } else { OF_LISTS_MAX }).max(1);
+    let of_lists: (Vec<&[f32]>, Vec<&[ScoredRow]>) =
+        asked.iter().zip(&exact).step_by(every).map(|(query, best)| (*query, &**best)).unzip();
+    let mut points = points((view, graph), (&linked, live), settings, (&of_lists.0, &of_lists.1, &ks))?;
     let before = before.filter(|before| by_ads && fits(&before.calibration, settings));
     if let Some(before) = before {
         keep_longer(&mut points, &before.calibration);
@@ -189,7 +195,7 @@ fn points(
     (view, graph): (&View, &Graph),
     (linked, live): (&RoaringBitmap, &dyn Fn() -> Arc<RoaringBitmap>),
     settings: &IndexSettings,
-    (queries, exact, ks): (&[&[f32]], &[Vec<ScoredRow>], &[usize]),
+    (queries, exact, ks): (&[&[f32]], &[&[ScoredRow]], &[usize]),
 ) -> Result<Vec<ListPoint>, GraphError> {
     let mut points: Vec<ListPoint> = Vec::new();
     for &k in ks {

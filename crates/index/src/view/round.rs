@@ -139,15 +139,15 @@ impl View {
         let Some(cells) = &self.cells else { return Err(0) };
         let around = around.get_or_insert_with(|| cells.around(query));
         let passing = self.unless_all(passing.unwrap_or(&self.live));
-        let nearest = |k: usize, look: Look| around.nearest(&self.vectors, query, passing, (k, look), stop);
+        let nearest = |kept: usize, look: Look| around.nearest(&self.vectors, query, passing, (k, kept, look), stop);
         let Looked { best, compared: distances, end } = nearest(k + TIES, look);
         let stopped = match end {
             LookEnd::Enough => None,
             LookEnd::Stopped(share) => Some(share),
             LookEnd::TooMany => return Err(distances),
         };
-        let again = |k: usize| {
-            let looked = nearest(k, Look { most: usize::MAX, ..look });
+        let again = |kept: usize| {
+            let looked = nearest(kept, Look { most: usize::MAX, ..look });
             (stopped.is_none() && looked.end == LookEnd::Enough).then_some(looked.best)
         };
         let (rows, is_whole) = self.ranked(k, best, again);

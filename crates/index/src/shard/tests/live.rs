@@ -142,7 +142,7 @@ fn check_rows(index: &ShardIndex, stats: &IndexStats) {
     assert_eq!(view.cells.is_some(), view.graph.is_some());
     if let Some(cells) = &view.cells {
         let (query, k) = (&clustered(2, 1, DIMENSION, 10)[0], view.live.len() as usize + 1);
-        let whole = (k, crate::cells::Look { share: 1.0, expected: 1.0, most: usize::MAX });
+        let whole = (k, k, crate::cells::Look { share: 1.0, expected: 1.0, most: usize::MAX });
         let looked =
             cells.around(query.as_slice()).nearest(&view.vectors, query.as_slice(), Some(&view.live), whole, &|| false);
         assert_eq!(looked.best, view.scan(&[query.as_slice()], Some(&view.live), k, &|| false).best[0]);
