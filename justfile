@@ -220,9 +220,10 @@ bench-whole-job ads="200000": build
 bench-churn ads="200000":
     cargo bench --locked -p turret-index --bench churn -- {{ ads }}
 
-# What opening a shard costs beside building it, and what writing it costs who changes it; into docs/results/snapshot.json
+# What opening a shard costs beside building it, and what writing it costs who changes it, with the allocator set as `turret` sets it; into
+# docs/results/snapshot.json
 bench-snapshot *ads:
-    cargo bench --locked -p turret-index --bench snapshot -- {{ ads }}
+    MIMALLOC_PURGE_DELAY=10 cargo bench --locked -p turret-index --bench snapshot -- {{ ads }}
 
 # What filters cost and find at every selectivity, beside an exact scan of what passes; into docs/results/filters.json
 bench-filters *ads:
