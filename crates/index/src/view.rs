@@ -108,11 +108,7 @@ impl View {
         let mut round = self.best(way, search, passing.as_ref(), 0)?;
         let rows = std::mem::take(&mut round.rows);
         let (ads, is_all) = match search.crowding {
-            None => {
-                self.fetch_ads(&rows);
-                let ads = rows.iter().map(|row| self.found(row, search, None)).collect();
-                (ads, count.unwrap_or(visible) < search.k)
-            }
+            None => (self.found_all(&rows, search), count.unwrap_or(visible) < search.k),
             Some(crowding) => self.thin(way, search, crowding, (rows, &mut round), passing)?,
         };
         Ok(Found {
@@ -183,12 +179,13 @@ impl View {
         b.score.total_cmp(&a.score).then_with(|| id(a.row).cmp(id(b.row)))
     }
 
-    /// Brings near what an answer says of rows: all of it is waited for at once, and not of one after the other.
-    fn fetch_ads(&self, rows: &[ScoredRow]) {
+    /// What an answer says of rows: all of it is brought near first, and waited for at once.
+    pub(crate) fn found_all(&self, rows: &[ScoredRow], search: &Search<'_>) -> Vec<FoundAd> {
         let ads = || rows.iter().map(|row| self.ads.get(row.row));
         black_box(ads().map(|ad| ad.id.as_str().len()).sum::<usize>());
         let first = |text: &str| usize::from(text.as_bytes().first().copied().unwrap_or_default());
         black_box(ads().map(|ad| first(ad.id.as_str()) + ad.advertiser.as_deref().map_or(0, first)).sum::<usize>());
+        rows.iter().map(|row| self.found(row, search, None)).collect()
     }
 
     pub(crate) fn found(&self, row: &ScoredRow, search: &Search<'_>, crowd: Option<Box<str>>) -> FoundAd {

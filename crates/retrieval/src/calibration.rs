@@ -23,7 +23,7 @@ pub struct Calibration {
     pub alpha: f32,
     /// Ads of the shard when it was measured.
     pub ads: u64,
-    /// How many queries it was measured with.
+    /// How many queries it was measured with; lists with some of them.
     pub queries: u32,
     /// Ascending by `k`. Empty where the shard has too few ads to tell: it is scanned.
     pub points: Vec<ListPoint>,

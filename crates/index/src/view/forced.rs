@@ -38,7 +38,7 @@ impl View {
 
     fn answer(&self, search: &Search<'_>, rows: &[ScoredRow], (plan, list, distances): (Plan, usize, u64)) -> Found {
         Found {
-            ads: rows.iter().map(|row| self.found(row, search, None)).collect(),
+            ads: self.found_all(rows, search),
             exhausted: (self.live.len() as usize) < search.k,
             plan,
             selectivity: None,
