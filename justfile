@@ -216,18 +216,20 @@ bench-whole-job ads="200000": build
     target/peers/bin/pip install --quiet torch safetensors xxhash pyarrow
     target/peers/bin/python benches/whole_job.py {{ turret }} docs/results/whole-job.json {{ ads }}
 
-# What changes cost an index shard and its searches while all of its ads are replaced; into docs/results/churn.json
+# What changes cost an index shard and its searches while all of its ads are replaced, with the allocator set as `turret` sets it; into
+# docs/results/churn.json
 bench-churn ads="200000":
-    cargo bench --locked -p turret-index --bench churn -- {{ ads }}
+    MIMALLOC_PURGE_DELAY=10 cargo bench --locked -p turret-index --bench churn -- {{ ads }}
 
 # What opening a shard costs beside building it, and what writing it costs who changes it, with the allocator set as `turret` sets it; into
 # docs/results/snapshot.json
 bench-snapshot *ads:
     MIMALLOC_PURGE_DELAY=10 cargo bench --locked -p turret-index --bench snapshot -- {{ ads }}
 
-# What filters cost and find at every selectivity, beside an exact scan of what passes; into docs/results/filters.json
-bench-filters *ads:
-    cargo bench --locked -p turret-index --bench filters -- {{ ads }}
+# What filters cost and find at every selectivity, beside an exact scan of what passes, of ads that are made up, of a marketplace and of
+# the vectors below TURRET_DATA; into docs/results/filters.json. With a number only so many that are made up, and nothing is written
+bench-filters *ads: (_marketplace "200000")
+    cargo bench --locked -p turret-index --bench filters -- {{ absolute_path("target/marketplace-200000/generation") }} {{ ads }}
 
 # The same on a GPU, and whether it computes what the CPU does; the Python given must have PyTorch for CUDA, and safetensors
 bench-gpu python="python3" device="cuda:0": build-cuda
@@ -281,6 +283,20 @@ ci: setup
         echo "skipped: TURRET_DATA is not set"
     fi
     step "nothing left behind" nothing_left
+
+# A published marketplace of so many ads below target/, with a model trained for a moment: embeddings for benchmarks
+_marketplace ads: build
+    #!/usr/bin/env bash
+    set -euo pipefail
+    dir=$PWD/target/marketplace-{{ ads }}
+    [ ! -e "$dir/generation" ] || exit 0
+    rm -rf "$dir"
+    mkdir -p "$dir"
+    sed "s|\.turret/quickstart|$dir|" cluster-config/single.toml >"$dir/node.toml"
+    {{ turret }} synth "$dir/marketplace" --ads {{ ads }} --users 20000
+    {{ turret }} train --config "$dir/node.toml" --only contextual
+    {{ turret }} publish --config "$dir/node.toml"
+    ln -s "generations/$(cat "$dir/generations/CURRENT")" "$dir/generation"
 
 # Runs the README's fenced block tagged `sh NAME`, as a stranger would
 _readme name:

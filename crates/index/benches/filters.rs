@@ -1,11 +1,14 @@
 //! What filters cost, and what is found with them: `just bench-filters [ADS]`.
 //!
-//! Filters that pass from 0.1 to 90 % of the ads, which have nothing to do with the query, keep the ads nearest to it, or those furthest from
-//! it; each beside an exact scan of the ads that pass and beside a search without a filter, on one thread and in turns. Prints
-//! a table, and writes docs/results/filters.json.
+//! Filters that pass from 0.1 to 90 % of the ads, which have nothing to do with the query, keep the ads nearest to it, or those
+//! furthest from it; each beside an exact scan of the ads that pass and beside a search without a filter, on one thread and in turns.
+//! Of ads that are made up, of a published marketplace, and of the vectors below `TURRET_DATA`. Prints tables, and writes
+//! docs/results/filters.json.
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
+use std::path::Path;
+use std::process::ExitCode;
 
 use serde_json::{Value, json};
 use turret_index::{Found, IndexSettings, Search, ShardIndex};
@@ -14,22 +17,29 @@ use turret_retrieval::filter::Filter;
 use self::median::median;
 use self::results::say;
 use self::thread::cpu_of_thread;
-use self::world::{DIMENSION, QUERIES, Relation, World};
+use self::world::{Relation, World};
 
 #[path = "measuring/around.rs"]
 mod around;
+#[path = "measuring/embeddings.rs"]
+mod embeddings;
 #[path = "measuring/median.rs"]
 mod median;
+#[path = "measuring/published.rs"]
+mod published;
 #[path = "measuring/results.rs"]
 mod results;
 #[path = "measuring/thread.rs"]
 mod thread;
+#[path = "measuring/uneven.rs"]
+mod uneven;
 #[path = "filters/world.rs"]
 mod world;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Ads that are made up in clusters.
 const SIZES: [usize; 2] = [20_000, 200_000];
 const SHARES: [f64; 8] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.2, 0.5, 0.9];
 const K: usize = 100;
@@ -40,26 +50,38 @@ const REPEATS: usize = 4;
 /// CPU microseconds of a turn, about: the system counts them by milliseconds.
 const TURN_US: f64 = 80_000.0;
 
-fn main() {
+fn main() -> ExitCode {
     // `cargo bench` adds an argument of its own.
-    let ads = std::env::args().skip(1).find(|argument| argument != "--bench");
-    let sizes = ads.map_or(SIZES.to_vec(), |ads| vec![ads.parse().expect("ADS is a number")]);
-    let mut rows = Vec::new();
-    for ads in sizes.clone() {
-        rows.extend(measure(ads));
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let (generation, ads) = match &arguments[..] {
+        [generation] => (generation, None),
+        [generation, ads] => (generation, Some(ads.parse().expect("ADS is a number"))),
+        _ => {
+            say("error: run `just bench-filters`, which has a generation published");
+            return ExitCode::FAILURE;
+        }
+    };
+    if let Some(ads) = ads {
+        measure(world::clustered(ads));
+        return ExitCode::SUCCESS;
     }
-    if sizes == SIZES {
-        let mut figures = results::head("just bench-filters");
-        figures["rows"] = rows.into();
-        results::write("filters.json", &figures);
-    }
+    let mut rows: Vec<Value> = SIZES.into_iter().flat_map(|ads| measure(world::clustered(ads))).collect();
+    rows.extend(measure(uneven::uneven(world::QUERIES)));
+    rows.extend(measure(published::published(Path::new(generation))));
+    rows.extend(embeddings::real().into_iter().flat_map(measure));
+    let mut figures = results::head("just bench-filters");
+    figures["rows"] = rows.into();
+    results::write("filters.json", &figures);
+    ExitCode::SUCCESS
 }
 
-fn measure(ads: usize) -> Vec<Value> {
-    let (world, shard) = World::new(ads);
-    let index = build(shard);
-    let calibration = index.calibration().expect("there is a graph");
-    say(&format!("\n{ads} ads of {DIMENSION} d; lists by target {}:", calibration.target_recall));
+fn measure(world: embeddings::World) -> Vec<Value> {
+    let (world, shard) = World::new(world);
+    let (ads, queries) = (world.ads, world.queries.len());
+    let group = format!("{}, {ads} ads", world.name);
+    let index = build(world.dimension, shard);
+    let calibration = index.calibrate(&world.probes).expect("probes are good").expect("there is a graph");
+    say(&format!("\n{group}, {queries} queries; lists by target {}:", calibration.target_recall));
     for point in &calibration.points {
         let (k, list, recall, distances) = (point.k, point.list, point.recall, point.distances);
         say(&format!("  k {k}: list {list}, recall {recall:.4}, {distances} distances"));
@@ -74,10 +96,10 @@ fn measure(ads: usize) -> Vec<Value> {
     say("\n| filter | share | recall@100 | CPU µs | scan, CPU µs | / scan | / unfiltered | distances | plans |");
     say("|---|---|---|---|---|---|---|---|---|");
     let mut rows = Vec::new();
-    let unfiltered: Vec<Option<Filter>> = vec![None; QUERIES];
+    let unfiltered: Vec<Option<Filter>> = vec![None; queries];
     let recall = recall(&index, &world, &unfiltered);
     let plain = turns(&index, &world, [(&unfiltered, false), (&unfiltered, true)]);
-    let name = format!("{ads} ads, no filter");
+    let name = format!("{group}, no filter");
     say(&format!(
         "| none | 1 | {:.4} | {:.0} | {:.0} | {:.2} | 1 | {:.0} | {} |",
         recall.share,
@@ -90,12 +112,12 @@ fn measure(ads: usize) -> Vec<Value> {
     rows.push(row(&name, json!({ "recall@100": recall.share, "cpu_us": plain[0], "scan_cpu_us": plain[1], "distances": recall.distances })));
     for relation in Relation::ALL {
         for share in SHARES {
-            let filters: Vec<_> = (0..QUERIES).map(|query| Some(world.filter(query, relation, share))).collect();
+            let filters: Vec<_> = (0..queries).map(|query| Some(world.filter(query, relation, share))).collect();
             let found = self::recall(&index, &world, &filters);
             let [ours, scan, plain] =
                 turns(&index, &world, [(&filters, false), (&filters, true), (&unfiltered, false)]);
             let (of_scan, of_plain) = (ours / scan, ours / plain);
-            let name = format!("{ads} ads, {}, {} %", relation.name(), share * 100.0);
+            let name = format!("{group}, {}, {} %", relation.name(), share * 100.0);
             say(&format!(
                 "| {} | {} % | {:.4} | {ours:.0} | {scan:.0} | {of_scan:.2} | {of_plain:.2} | {:.0} | {} |",
                 relation.name(),
@@ -142,7 +164,7 @@ fn recall(index: &ShardIndex, world: &World, filters: &[Option<Filter>]) -> Reca
     let plans = plans.into_iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ");
     Recall {
         share: f64::from(found as u32) / f64::from(wanted as u32),
-        distances: distances as f64 / QUERIES as f64,
+        distances: distances as f64 / filters.len() as f64,
         plans,
     }
 }
@@ -162,11 +184,11 @@ fn turns<const N: usize>(index: &ShardIndex, world: &World, what: [(&Vec<Option<
                 std::hint::black_box(search(index, world, query, filter.as_ref(), *exact));
             }
         }
-        (cpu_of_thread() - before) * 1e6 / (repeats * QUERIES) as f64
+        (cpu_of_thread() - before) * 1e6 / (repeats * filters.len()) as f64
     };
-    let repeats = what.each_ref().map(|what| {
-        let us = turn(what, REPEATS).max(1.0);
-        (TURN_US / (us * QUERIES as f64)).ceil() as usize
+    let repeats = what.map(|what| {
+        let us = turn(&what, REPEATS).max(1.0);
+        (TURN_US / (us * what.0.len() as f64)).ceil() as usize
     });
     let mut times = [const { Vec::new() }; N];
     for _ in 0..ROUNDS {
@@ -177,7 +199,7 @@ fn turns<const N: usize>(index: &ShardIndex, world: &World, what: [(&Vec<Option<
     times.map(|times| median(&times))
 }
 
-fn build(ads: Vec<turret_index::ShardAd>) -> ShardIndex {
+fn build(dimension: usize, ads: Vec<turret_index::ShardAd>) -> ShardIndex {
     let settings = IndexSettings { exact_below_ads: 10_000, threads: 2, ..IndexSettings::default() };
-    ShardIndex::build(DIMENSION, ads, &settings, &mut |_| ControlFlow::Continue(())).expect("the ads are sound")
+    ShardIndex::build(dimension, ads, &settings, &mut |_| ControlFlow::Continue(())).expect("the ads are sound")
 }

@@ -29,10 +29,14 @@ mod around;
 mod embeddings;
 #[path = "measuring/median.rs"]
 mod median;
+#[path = "measuring/published.rs"]
+mod published;
 #[path = "measuring/results.rs"]
 mod results;
 #[path = "measuring/thread.rs"]
 mod thread;
+#[path = "measuring/uneven.rs"]
+mod uneven;
 #[path = "partitioning/worlds.rs"]
 mod worlds;
 

@@ -1,7 +1,6 @@
-//! Ads around centres, queries, and filters that each query is asked with.
+//! Ads, queries, and filters that each query is asked with.
 //!
-//! Every ad has its place on a circle and a number that has nothing to do with where it lies. A filter that depends on the
-//! query would be another one for each: so an ad has, for each group of queries, the rank of its score as an attribute.
+//! Every ad has a number that has nothing to do with where it lies, and for each query the rank of its score.
 
 use std::collections::BTreeMap;
 
@@ -14,14 +13,17 @@ use turret_retrieval::item::{Ad, Attribute};
 use turret_retrieval::vector::{UnitVector, dot};
 
 use super::around::Around;
+use super::embeddings;
 
-pub(crate) const DIMENSION: usize = 64;
+const DIMENSION: usize = 64;
 /// Ads for each centre, about.
 const ADS_PER_CLUSTER: usize = 100;
 /// How far ads lie from their centre, for each component, whose own deviation is 1.
 const NOISE: f32 = 0.5;
-/// Queries.
-pub(crate) const QUERIES: usize = 32;
+/// Queries that are asked, and those that a shard is measured with before: as many as a publication has.
+const ASKED: usize = 32;
+const PROBES: usize = 64;
+pub(crate) const QUERIES: usize = ASKED + PROBES;
 
 /// What a filter has to do with the query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,19 +48,41 @@ impl Relation {
 }
 
 pub(crate) struct World {
+    pub(crate) name: String,
+    pub(crate) dimension: usize,
     pub(crate) queries: Vec<UnitVector>,
-    ads: usize,
+    pub(crate) probes: Vec<UnitVector>,
+    pub(crate) ads: usize,
+}
+
+/// Ads around centres that have about as many each, and queries like them.
+pub(crate) fn clustered(ads: usize) -> embeddings::World {
+    let mut random = ChaCha8Rng::seed_from_u64(1);
+    let centres = ads.div_ceil(ADS_PER_CLUSTER);
+    let around = Around::new(&mut random, centres, DIMENSION, NOISE);
+    let mut near = || around.centre(random.random_range(0..centres), &mut random);
+    let flat = (0..ads).flat_map(|_| near().as_slice().to_vec()).collect();
+    let queries = (0..QUERIES).map(|_| near()).collect();
+    embeddings::World {
+        name: format!("clusters of {ADS_PER_CLUSTER}, {DIMENSION} d"),
+        dimension: DIMENSION,
+        flat,
+        queries,
+    }
 }
 
 impl World {
-    /// `ads` ads and the queries, from a seed.
-    pub(crate) fn new(ads: usize) -> (Self, Vec<ShardAd>) {
-        let mut random = ChaCha8Rng::seed_from_u64(1);
-        let centres = ads.div_ceil(ADS_PER_CLUSTER);
-        let around = Around::new(&mut random, centres, DIMENSION, NOISE);
-        let near = |random: &mut ChaCha8Rng| around.centre(random.random_range(0..centres), random);
-        let vectors: Vec<UnitVector> = (0..ads).map(|_| near(&mut random)).collect();
-        let queries: Vec<UnitVector> = (0..QUERIES).map(|_| near(&mut random)).collect();
+    /// Ads with attributes that filters ask for, and queries from all over `of`, each asked or a probe.
+    pub(crate) fn new(of: embeddings::World) -> (Self, Vec<ShardAd>) {
+        let mut random = ChaCha8Rng::seed_from_u64(2);
+        let (dimension, ads) = (of.dimension, of.rows());
+        let (mut queries, mut probes) = (Vec::new(), Vec::new());
+        for at in 0..QUERIES {
+            let query = of.queries[at * of.queries.len() / QUERIES].clone();
+            if at % (QUERIES / ASKED) == 0 { queries.push(query) } else { probes.push(query) }
+        }
+        let vector = |row: &[f32]| UnitVector::normalize(row.to_vec()).expect("embeddings have a direction");
+        let vectors: Vec<UnitVector> = of.flat.chunks_exact(dimension).map(vector).collect();
         let ranks: Vec<Vec<u32>> = queries.iter().map(|query| ranks(query, &vectors)).collect();
         let mut mixed: Vec<u32> = (0..ads as u32).collect();
         for at in (1..ads).rev() {
@@ -71,7 +95,7 @@ impl World {
             attributes.extend([number("mixed", mixed[ad])]);
             ShardAd { ad: Ad { id: AdId::from(ad as u64), item: 1.into(), attributes }, embedding }
         });
-        (Self { queries, ads }, rows.collect())
+        (Self { name: of.name, dimension, queries, probes, ads }, rows.collect())
     }
 
     /// A filter that `share` of the ads pass, for one of the queries.
