@@ -15,6 +15,7 @@ mod exact;
 mod fixtures;
 mod format;
 mod graph;
+mod names;
 mod planner;
 mod rows;
 mod search;

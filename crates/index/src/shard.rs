@@ -17,13 +17,14 @@ use crate::cells::Cells;
 use crate::change::{Absent, ChangeError, Registers, ShardChange};
 use crate::format::ReadError;
 use crate::graph::GraphError;
+use crate::names::{Name, Names};
 use crate::planner::Planner;
 use crate::rows::{RowsError, ShardAd, ShardRows};
 use crate::search::{Found, Search, SearchError};
 use crate::settings::{Backend, IndexSettings};
 use crate::stats::IndexStats;
 use crate::vectors::Vectors;
-use crate::view::{ListedAd, View};
+use crate::view::View;
 use crate::writer::{Patched, Writer};
 
 mod calibrate;
@@ -133,10 +134,9 @@ impl ShardIndex {
         let graph = Self::graph_of(&vectors, settings, observe)?;
         let postings = Postings::new([Segment::new((0..).zip(ads.iter().map(|ad| &ad.attributes)))]);
         let registers = ads.iter().map(|_| Registers::default()).collect();
-        let listed = ads.into_iter().map(|ad| ListedAd { advertiser: ad.advertiser().map(Into::into), id: ad.id });
-        let ads = listed.map(Arc::new).collect();
-        let writer = Writer::new(&ads, registers, Absent::default()).expect("ids are unique, by ShardRows::new");
-        Self::of(Parts { vectors, ads, postings, kinds, graph, cells, writer }, settings, None)
+        let names: Names = ads.iter().map(|ad| Name { id: ad.id.as_str(), advertiser: ad.advertiser() }).collect();
+        let writer = Writer::new(&names, registers, Absent::default()).expect("ids are unique, by ShardRows::new");
+        Self::of(Parts { vectors, names, postings, kinds, graph, cells, writer }, settings, None)
     }
 
     /// The best `k` ads of now that pass the filter.

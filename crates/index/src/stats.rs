@@ -2,7 +2,7 @@
 
 use crate::change::Registers;
 use crate::settings::Backend;
-use crate::view::{ListedAd, View};
+use crate::view::View;
 
 /// What a shard is made of, at one moment. Cheap: nothing is walked but the list of blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,9 +33,8 @@ pub struct IndexStats {
     pub id_bytes: usize,
 }
 
-/// What a row takes beside its embedding and its names: the lengths of these, a pointer, its counter, its place in the
-/// table, its registers.
-const ROW_BYTES: usize = size_of::<ListedAd>() + 3 * size_of::<usize>() + 5 + size_of::<Registers>();
+/// What a row takes beside its embedding and its name: its place in the table, its registers.
+const ROW_BYTES: usize = 5 + size_of::<Registers>();
 
 impl IndexStats {
     pub(crate) fn of(view: &View) -> Self {
@@ -53,7 +52,7 @@ impl IndexStats {
             graph_bytes: view.graph.as_ref().map_or(0, |graph| graph.bytes(view.vectors.dimension()))
                 + view.cells.as_ref().map_or(0, |cells| cells.bytes()),
             posting_bytes: view.postings.bytes(),
-            id_bytes: counts.name_bytes + rows * ROW_BYTES,
+            id_bytes: view.names.bytes() + rows * ROW_BYTES,
         }
     }
 

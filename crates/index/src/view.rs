@@ -2,7 +2,6 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
-use std::hint::black_box;
 use std::sync::Arc;
 
 use roaring::RoaringBitmap;
@@ -14,10 +13,10 @@ use turret_retrieval::topk::Hit;
 use turret_retrieval::vector::dot;
 
 use crate::attributes::Postings;
-use crate::blocks::Blocks;
 use crate::cells::Cells;
 use crate::exact::{Scanned, ScoredRow, scan_until};
 use crate::graph::Graph;
+use crate::names::Names;
 use crate::planner::Planner;
 use crate::search::{Found, FoundAd, Search, SearchError};
 use crate::vectors::Vectors;
@@ -29,19 +28,13 @@ mod walked;
 
 use round::Way;
 
-/// What an answer says of an ad.
-pub(crate) struct ListedAd {
-    pub(crate) id: AdId,
-    pub(crate) advertiser: Option<Box<str>>,
-}
-
 /// Immutable, and cheap to make from another: they share what they have in common.
 ///
 /// Rows are slots, in no order. One that no set names is dead or free: nobody looks at what is left in it.
 #[derive(Clone)]
 pub(crate) struct View {
     pub(crate) vectors: Arc<Vectors>,
-    pub(crate) ads: Arc<Blocks<Arc<ListedAd>>>,
+    pub(crate) names: Arc<Names>,
     /// Rows that may be found.
     pub(crate) live: Arc<RoaringBitmap>,
     /// Rows, live or paused, that the graph does not have, where there is one.
@@ -76,8 +69,6 @@ pub(crate) struct Counts {
     pub(crate) born: u64,
     /// Rows that may be taken for a new ad.
     pub(crate) free: usize,
-    /// Memory of ids and advertisers, about.
-    pub(crate) name_bytes: usize,
 }
 
 /// Hits beyond those wanted that are gathered, so that ads of one score can be put in the order of their ids at the edge.
@@ -175,30 +166,27 @@ impl View {
 
     /// The order of hits.
     fn order(&self, a: &ScoredRow, b: &ScoredRow) -> Ordering {
-        let id = |row: u32| &self.ads.get(row).id;
+        let id = |row: u32| self.names.get(row).id;
         b.score.total_cmp(&a.score).then_with(|| id(a.row).cmp(id(b.row)))
     }
 
     /// What an answer says of rows: all of it is brought near first, and waited for at once.
     pub(crate) fn found_all(&self, rows: &[ScoredRow], search: &Search<'_>) -> Vec<FoundAd> {
-        let ads = || rows.iter().map(|row| self.ads.get(row.row));
-        black_box(ads().map(|ad| ad.id.as_str().len()).sum::<usize>());
-        let first = |text: &str| usize::from(text.as_bytes().first().copied().unwrap_or_default());
-        black_box(ads().map(|ad| first(ad.id.as_str()) + ad.advertiser.as_deref().map_or(0, first)).sum::<usize>());
+        self.names.fetch(rows.iter().map(|row| row.row));
         rows.iter().map(|row| self.found(row, search, None)).collect()
     }
 
     pub(crate) fn found(&self, row: &ScoredRow, search: &Search<'_>, crowd: Option<Box<str>>) -> FoundAd {
-        let ad = self.ads.get(row.row);
+        let name = self.names.get(row.row);
         FoundAd {
-            hit: self.hit(row),
-            advertiser: ad.advertiser.clone(),
+            hit: Hit { ad: AdId::known(name.id), score: row.score },
+            advertiser: name.advertiser.map(Into::into),
             baseline_score: search.baseline.map(|baseline| dot(baseline.as_slice(), self.vectors.row(row.row))),
             crowd,
         }
     }
 
     fn hit(&self, row: &ScoredRow) -> Hit {
-        Hit { ad: self.ads.get(row.row).id.clone(), score: row.score }
+        Hit { ad: AdId::known(self.names.get(row.row).id), score: row.score }
     }
 }

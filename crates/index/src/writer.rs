@@ -15,8 +15,9 @@ use turret_retrieval::revision::Revision;
 use crate::attributes::Segment;
 use crate::blocks::Blocks;
 use crate::change::{Absent, ChangeError, Registers, ShardChange, ShardContent};
+use crate::names::{Name, Names};
 use crate::rows::{ADS_MAX, RowsError, ShardAd, check_attributes, check_unit, first_rows};
-use crate::view::{ListedAd, View};
+use crate::view::View;
 
 mod patched;
 
@@ -89,16 +90,16 @@ impl Writer {
     ///
     /// # Errors
     /// The first row whose ad stands in one before it.
-    pub(crate) fn new(ads: &Blocks<Arc<ListedAd>>, registers: Blocks<Registers>, absent: Absent) -> Result<Self, u32> {
+    pub(crate) fn new(names: &Names, registers: Blocks<Registers>, absent: Absent) -> Result<Self, u32> {
         let rows = registers.len() as u32;
         let mut writer = Self { registers, absent, present: first_rows(rows), ..Self::default() };
-        writer.by_id.reserve(rows as usize, |row| hash(&ads.get(*row).id));
+        writer.by_id.reserve(rows as usize, |row| hash(names.get(*row).id));
         for row in 0..rows {
-            let id = &ads.get(row).id;
-            if writer.by_id.find(hash(id), |other| ads.get(*other).id == *id).is_some() {
+            let id = names.get(row).id;
+            if writer.by_id.find(hash(id), |other| names.get(*other).id == id).is_some() {
                 return Err(row);
             }
-            writer.name(row, ads);
+            writer.name(row, names);
         }
         Ok(writer)
     }
@@ -148,7 +149,7 @@ impl Writer {
                     next.counts.born += u64::from(has_moved);
                     died.extend(row.inspect(|row| self.bury(*row, &mut next)));
                     self.absent.remove(&id);
-                    born.push((self.give_birth(id, &content, ad.registers, &mut next), content));
+                    born.push((self.give_birth(&id, &content, ad.registers, &mut next), content));
                 }
             }
         }
@@ -239,18 +240,15 @@ impl Writer {
         if rows > ADS_MAX { Err(RowsError::TooMany { found: rows }.into()) } else { Ok(kinds) }
     }
 
-    fn give_birth(&mut self, id: AdId, content: &Row, registers: Registers, next: &mut View) -> u32 {
+    fn give_birth(&mut self, id: &AdId, content: &Row, registers: Registers, next: &mut View) -> u32 {
         // The lowest, so that ads of one batch come to lie in few blocks.
         let row = self.free.min().unwrap_or(next.vectors.len() as u32);
-        if self.free.remove(row) {
-            next.counts.name_bytes -= name_bytes(next.ads.get(row));
-        }
+        self.free.remove(row);
         self.registers.set(row, registers);
-        let listed = ListedAd { id, advertiser: advertiser_of(&content.attributes).map(Into::into) };
-        next.counts.name_bytes += name_bytes(&listed);
+        let name = Name { id: id.as_str(), advertiser: advertiser_of(&content.attributes) };
         Arc::make_mut(&mut next.vectors).set(row, &content.embedding);
-        Arc::make_mut(&mut next.ads).set(row, Arc::new(listed));
-        self.name(row, &next.ads);
+        Arc::make_mut(&mut next.names).set(row, name);
+        self.name(row, &next.names);
         self.present.insert(row);
         show(next, row, !registers.paused);
         if next.graph.is_some() {
@@ -263,7 +261,7 @@ impl Writer {
     }
 
     fn bury(&mut self, row: u32, next: &mut View) {
-        if let Ok(entry) = self.by_id.find_entry(hash(&next.ads.get(row).id), |other| *other == row) {
+        if let Ok(entry) = self.by_id.find_entry(hash(next.names.get(row).id), |other| *other == row) {
             entry.remove();
         }
         self.registers.set(row, Registers::default());
@@ -274,12 +272,12 @@ impl Writer {
         }
     }
 
-    fn name(&mut self, row: u32, ads: &Blocks<Arc<ListedAd>>) {
-        self.by_id.insert_unique(hash(&ads.get(row).id), row, |row| hash(&ads.get(*row).id));
+    fn name(&mut self, row: u32, names: &Names) {
+        self.by_id.insert_unique(hash(names.get(row).id), row, |row| hash(names.get(*row).id));
     }
 
     fn row_of(&self, id: &AdId, view: &View) -> Option<u32> {
-        self.by_id.find(hash(id), |row| view.ads.get(*row).id == *id).copied()
+        self.by_id.find(hash(id.as_str()), |row| view.names.get(*row).id == id.as_str()).copied()
     }
 
     /// Rows that died and that no search sees any more, at most so many. The caller sees to them.
@@ -330,10 +328,6 @@ fn show(next: &mut View, row: u32, is_live: bool) {
     };
 }
 
-pub(crate) fn name_bytes(ad: &ListedAd) -> usize {
-    ad.id.as_str().len() + ad.advertiser.as_ref().map_or(0, |advertiser| advertiser.len())
-}
-
-fn hash(id: &AdId) -> u64 {
-    stable_hash(ID_SEED, id.as_str().as_bytes())
+fn hash(id: &str) -> u64 {
+    stable_hash(ID_SEED, id.as_bytes())
 }

@@ -84,6 +84,12 @@ macro_rules! id {
                 Ok(Self(text.into()))
             }
 
+            /// Of `text` that was an id before: it is not checked again.
+            pub fn known(text: &str) -> Self {
+                debug_assert!(check_id(text).is_ok(), "{text:?} is no id");
+                Self(text.into())
+            }
+
             /// The id as text.
             pub fn as_str(&self) -> &str {
                 &self.0

@@ -1,22 +1,21 @@
 //! The sections of ids and of registers.
 
 use std::io;
-use std::sync::Arc;
 
-use turret_retrieval::ids::AdId;
+use turret_retrieval::ids::check_id;
 use turret_retrieval::revision::Revision;
 
 use super::decode::Bytes;
 use super::sink::Body;
 use crate::blocks::Blocks;
 use crate::change::Registers;
-use crate::view::ListedAd;
+use crate::names::{Name, Names};
 
-/// Writes ads in the order of their rows.
-pub(crate) fn write_ids<'a>(body: &mut Body<'_>, ads: impl Iterator<Item = &'a ListedAd>) -> io::Result<()> {
+/// Writes names in the order of their rows.
+pub(crate) fn write_ids<'a>(body: &mut Body<'_>, names: impl Iterator<Item = Name<'a>>) -> io::Result<()> {
     let mut bytes = Vec::new();
-    for ad in ads {
-        bytes = postcard::to_extend(&(ad.id.as_str(), ad.advertiser.as_deref()), bytes).map_err(io::Error::other)?;
+    for name in names {
+        bytes = postcard::to_extend(&(name.id, name.advertiser), bytes).map_err(io::Error::other)?;
         if bytes.len() > 1 << 16 {
             body.put(&bytes)?;
             bytes.clear();
@@ -25,16 +24,16 @@ pub(crate) fn write_ids<'a>(body: &mut Body<'_>, ads: impl Iterator<Item = &'a L
     body.put(&bytes)
 }
 
-pub(super) fn read_ids(bytes: &[u8], rows: usize) -> Result<Blocks<Arc<ListedAd>>, String> {
+pub(super) fn read_ids(bytes: &[u8], rows: usize) -> Result<Names, String> {
     let mut bytes = Bytes(bytes);
-    let mut ads = Vec::with_capacity(rows);
+    let mut names = Vec::with_capacity(rows);
     for row in 0..rows {
         let (id, advertiser): (&str, Option<&str>) = bytes.value(&format_args!("row {row}").to_string())?;
-        let id = AdId::new(id).map_err(|error| format!("row {row}: {error}"))?;
-        ads.push(Arc::new(ListedAd { id, advertiser: advertiser.map(Into::into) }));
+        check_id(id).map_err(|error| format!("row {row}: {error}"))?;
+        names.push(Name { id, advertiser });
     }
     bytes.end()?;
-    Ok(ads.into_iter().collect())
+    Ok(names.into_iter().collect())
 }
 
 /// Writes the registers of rows that have any, ascending.

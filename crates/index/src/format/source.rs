@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::Arc;
 
 use turret_retrieval::item::AttributeKind;
 use turret_retrieval::revision::Revision;
@@ -22,8 +21,8 @@ use crate::blocks::Blocks;
 use crate::cells::Parts as CellParts;
 use crate::change::{Absent, Registers};
 use crate::graph::Made;
+use crate::names::Names;
 use crate::rows::{ADS_MAX, DIMENSION_MAX, check_unit};
-use crate::view::ListedAd;
 
 /// What a file must be of.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +45,7 @@ pub(crate) struct Contents {
     pub(crate) until: Revision,
     /// `[rows, dimension]`, row-major.
     pub(crate) vectors: Vec<f32>,
-    pub(crate) ads: Blocks<Arc<ListedAd>>,
+    pub(crate) names: Names,
     pub(crate) segment: Segment,
     pub(crate) kinds: std::collections::BTreeMap<Box<str>, AttributeKind>,
     pub(crate) registers: Blocks<Registers>,
@@ -130,7 +129,7 @@ pub(crate) fn read(
         dimension,
         until: parts.until.ok_or_else(missing(Kind::Position))?,
         vectors: parts.vectors.ok_or_else(missing(Kind::Vectors))?,
-        ads: parts.ads.ok_or_else(missing(Kind::Ids))?,
+        names: parts.names.ok_or_else(missing(Kind::Ids))?,
         segment,
         kinds,
         registers: parts.registers.ok_or_else(missing(Kind::Registers))?,
@@ -147,7 +146,7 @@ pub(crate) fn read(
 struct Parts {
     until: Option<Revision>,
     vectors: Option<Vec<f32>>,
-    ads: Option<Blocks<Arc<ListedAd>>>,
+    names: Option<Names>,
     columns: Option<(Segment, std::collections::BTreeMap<Box<str>, AttributeKind>)>,
     registers: Option<Blocks<Registers>>,
     absent: Option<Absent>,
@@ -174,7 +173,7 @@ impl Parts {
                 }
                 self.until = Some(Revision::from_bits(u64::from_le_bytes(*until)));
             }
-            Kind::Ids => self.ads = Some(listed::read_ids(bytes, rows)?),
+            Kind::Ids => self.names = Some(listed::read_ids(bytes, rows)?),
             Kind::Attributes => self.columns = Some(columns::read(bytes, rows)?),
             Kind::Registers => self.registers = Some(listed::read_registers(bytes, rows)?),
             Kind::Absent => self.absent = Some(absent::read(bytes)?),

@@ -13,17 +13,17 @@ use super::recent::Recent;
 use super::upkeep::Upkeep;
 use super::{OpenError, Progress, ShardIndex, Stage, calibrate};
 use crate::attributes::Postings;
-use crate::blocks::Blocks;
 use crate::cells::Cells;
 use crate::format::calibration::Known;
 use crate::format::{Origin, ReadError, StoredGraph, read};
 use crate::graph::{Graph, GraphError, Made};
+use crate::names::Names;
 use crate::planner::Planner;
 use crate::rows::first_rows;
 use crate::settings::IndexSettings;
 use crate::vectors::Vectors;
-use crate::view::{Counts, ListedAd, View};
-use crate::writer::{Writer, name_bytes};
+use crate::view::{Counts, View};
+use crate::writer::Writer;
 
 /// A shard that was opened.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ pub enum GraphOrigin {
 /// What a shard is made of.
 pub(super) struct Parts {
     pub(super) vectors: Vectors,
-    pub(super) ads: Blocks<Arc<ListedAd>>,
+    pub(super) names: Names,
     pub(super) postings: Postings,
     pub(super) kinds: BTreeMap<Box<str>, AttributeKind>,
     /// And which rows it has.
@@ -86,9 +86,9 @@ impl ShardIndex {
         };
         let vectors = Vectors::from_rows(contents.dimension, &contents.vectors);
         drop(contents.vectors);
-        let ads = contents.ads;
-        let writer = Writer::new(&ads, contents.registers, contents.absent)
-            .map_err(|row| of_section("ids", format!("row {row}: ad {} is there twice", ads.get(row).id)))?;
+        let names = contents.names;
+        let writer = Writer::new(&names, contents.registers, contents.absent)
+            .map_err(|row| of_section("ids", format!("row {row}: ad {} is there twice", names.get(row).id)))?;
         let of_graph = |source| OpenError::Graph { path: path.to_owned(), source };
         let (graph, from) = match contents.graph {
             _ if !Planner::new(settings).wants_graph(vectors.len()) => (None, GraphOrigin::Unneeded),
@@ -107,7 +107,7 @@ impl ShardIndex {
         };
         let postings = Postings::new([contents.segment]);
         let cells = contents.cells.map(|parts| Cells::from_parts(parts, contents.dimension));
-        let parts = Parts { vectors, ads, postings, kinds: contents.kinds, graph, cells, writer };
+        let parts = Parts { vectors, names, postings, kinds: contents.kinds, graph, cells, writer };
         let is_restored = from == GraphOrigin::Restored;
         let known = contents.known.filter(|_| is_restored);
         let index = Self::of(parts, settings, known).map_err(of_graph)?;
@@ -133,7 +133,7 @@ impl ShardIndex {
     }
 
     pub(super) fn of(parts: Parts, settings: &IndexSettings, known: Option<Known>) -> Result<Self, GraphError> {
-        let Parts { vectors, ads, postings, kinds, graph, cells, writer } = parts;
+        let Parts { vectors, names, postings, kinds, graph, cells, writer } = parts;
         let mut live = writer.present.clone();
         live -= writer.paused();
         let (graph, linked) = graph.unzip();
@@ -143,16 +143,10 @@ impl ShardIndex {
         let known = known.filter(|_| cells.is_some());
         let cells =
             graph.is_some().then(|| cells.unwrap_or_else(|| Cells::of(&vectors, &writer.present, settings.threads)));
-        let counts = Counts {
-            ads: writer.present.len() as usize,
-            linked: linked.len() as usize,
-            free: 0,
-            name_bytes: writer.present.iter().map(|row| name_bytes(ads.get(row))).sum(),
-            born: 0,
-        };
+        let counts = Counts { ads: writer.present.len() as usize, linked: linked.len() as usize, free: 0, born: 0 };
         let mut view = View {
             vectors: Arc::new(vectors),
-            ads: Arc::new(ads),
+            names: Arc::new(names),
             live: Arc::new(live),
             unlinked: Arc::new(unlinked),
             postings: Arc::new(postings),

@@ -121,8 +121,8 @@ impl ShardIndex {
             }
             Ok(())
         })?;
-        let ads = rows.iter().map(|row| &**view.ads.get(*row));
-        sink.section(Kind::Ids, |body| listed::write_ids(body, ads))?;
+        let names = rows.iter().map(|row| view.names.get(*row));
+        sink.section(Kind::Ids, |body| listed::write_ids(body, names))?;
         let place = |row| picture.place(row);
         sink.section(Kind::Attributes, |body| columns::write(body, &view.postings, &view.kinds, place))?;
         let registers = (0..).zip(rows).map(|(place, row)| (place, *picture.registers.get(*row)));

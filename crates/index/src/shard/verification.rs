@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashSet};
 
 use roaring::RoaringBitmap;
-use turret_retrieval::ids::AdId;
 use turret_retrieval::topk::Hit;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -12,7 +11,8 @@ use super::snapshot::Picture;
 use crate::change::Registers;
 use crate::format::probes::{K, Probe, Probes};
 use crate::graph::{Graph, GraphError};
-use crate::view::{ListedAd, View};
+use crate::names::Name;
+use crate::view::View;
 use turret_retrieval::item::Attributes;
 
 /// Queries of a file.
@@ -36,7 +36,7 @@ impl Picture {
         };
         let attributes = self.view.postings.attributes(&rows.iter().copied().collect(), &self.view.kinds);
         let attributes = attributes.into_iter().filter_map(|(row, of_row)| Some((self.place(row)?, of_row)));
-        let ads = self.rows.iter().map(|row| (&**self.view.ads.get(*row), *self.registers.get(*row)));
+        let ads = self.rows.iter().map(|row| (self.view.names.get(*row), *self.registers.get(*row)));
         let digest = digest(ads, &attributes.collect());
         let probe = |((row, query), best): ((&u32, &[f32]), Vec<Hit>)| {
             self.place(*row).map(|row| Probe { row, query: query.to_vec(), best })
@@ -72,7 +72,7 @@ impl ShardIndex {
         }
         let rows: RoaringBitmap = probes.probes.iter().map(|probe| probe.row).collect();
         let registers = self.writer.lock().map_err(|_| "the writer panicked".to_owned())?.known().0;
-        let ads = (0..view.vectors.len() as u32).map(|row| (&**view.ads.get(row), *registers.get(row)));
+        let ads = (0..view.vectors.len() as u32).map(|row| (view.names.get(row), *registers.get(row)));
         if digest(ads, &view.postings.attributes(&rows, &view.kinds)) != probes.digest {
             return Err("the digest of what was read is another than that of what was written".to_owned());
         }
@@ -95,22 +95,22 @@ fn met<'a>(
             .map(|met| met.row)
             .filter(|row| view.live.contains(*row))
             .chain(view.unlinked.iter());
-        let ids: HashSet<&AdId> = rows.map(|row| &view.ads.get(row).id).collect();
-        met += best.iter().filter(|hit| ids.contains(&hit.ad)).count() as u32;
+        let ids: HashSet<&str> = rows.map(|row| view.names.get(row).id).collect();
+        met += best.iter().filter(|hit| ids.contains(hit.ad.as_str())).count() as u32;
     }
     Ok(met)
 }
 
-fn digest<'a>(ads: impl Iterator<Item = (&'a ListedAd, Registers)>, attributes: &BTreeMap<u32, Attributes>) -> u64 {
+fn digest<'a>(ads: impl Iterator<Item = (Name<'a>, Registers)>, attributes: &BTreeMap<u32, Attributes>) -> u64 {
     let mut digest = Xxh3::new();
     let mut text = |text: &str| {
         digest.update(&(text.len() as u32).to_le_bytes());
         digest.update(text.as_bytes());
     };
     let mut registers = Xxh3::new();
-    for (ad, Registers { content_at, paused, paused_at }) in ads {
-        text(ad.id.as_str());
-        text(ad.advertiser.as_deref().unwrap_or_default());
+    for (name, Registers { content_at, paused, paused_at }) in ads {
+        text(name.id);
+        text(name.advertiser.unwrap_or_default());
         for number in [content_at.bits(), u64::from(paused), paused_at.bits()] {
             registers.update(&number.to_le_bytes());
         }

@@ -40,7 +40,7 @@ impl View {
         let words = (&*crowding.field != ADVERTISER).then(|| self.postings.words(&crowding.field));
         let crowd = |row: u32| match &words {
             Some(words) => words.of(row),
-            None => self.ads.get(row).advertiser.as_deref(),
+            None => self.names.get(row).advertiser,
         };
         let (mut taken, mut kept, mut asked, mut looked) = (Taken::new(crowding.max), Vec::new(), search.k, 0);
         let mut left = passing;
