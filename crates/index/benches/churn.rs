@@ -57,17 +57,17 @@ fn main() {
     let (index, build_s) = cpu_while(|| build(all(0)));
     // They are not to be found from here on.
     index.apply((0..ads as u32).filter(|ad| is_paused(*ad)).map(|ad| pause(ad, true, 1)).collect()).expect("sound");
-    let (before, stats_before) = (resident() - empty, index.stats());
+    // What building freed is given back as the process goes on.
     let fresh_before = recalls(&index, &world);
+    let (before, stats_before) = (resident() - empty, index.stats());
 
     let replaced = AtomicUsize::new(0);
     let ((churn, readers), process_s) =
         cpu_while(|| beside_readers(&index, &world, &replaced, || replace_all(&index, &world, &replaced)));
     // Threads that build a graph are nobody's but the process's.
     let overhaul_s = (process_s - churn.thread_s - readers.cpu_s).max(0.0);
-    let after = resident() - empty;
-    let stats = index.stats();
     let churned = recalls(&index, &world);
+    let (after, stats) = (resident() - empty, index.stats());
     let (pauses, pause_readers) = beside_readers(&index, &world, &replaced, || pause_many(&index, ads));
     let bytes_per_ad = stats.bytes_per_ad();
     let (fresh, _) = cpu_while(|| build(all(1)));
