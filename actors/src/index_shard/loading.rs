@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ractor::ActorRef;
 use tokio::sync::watch;
 use turret_index::{ChangeError, GraphOrigin, Opened, Origin, ShardChange, ShardIndex};
+use turret_retrieval::vector::UnitVector;
 
 use super::snapshots::SnapshotFile;
 use super::{AGAIN_AFTER, CHANGES_WAIT, IndexShard, Msg, Note, Reached, State};
@@ -65,7 +66,7 @@ impl IndexShard {
     }
 
     fn opened_from(&self, opened: Opened) -> Loaded {
-        let Opened { index, until, graph } = opened;
+        let Opened { index, until, graph, measured_by_ads } = opened;
         let why = match graph {
             GraphOrigin::Unneeded | GraphOrigin::Restored => None,
             GraphOrigin::Built { why } => Some(why),
@@ -73,7 +74,23 @@ impl IndexShard {
         if let Some(why) = &why {
             tracing::warn!(shard = %self.shard, why, "the graph of the file was not used, another was built");
         }
+        if measured_by_ads && let Err(error) = self.measure(&index) {
+            tracing::warn!(shard = %self.shard, error, "lists stay measured with ads for queries, and may be too short");
+        }
         Loaded { index, reached: Reached::at(until), was_built: why.is_some(), snapshot: None }
+    }
+
+    /// Blocking: measures with queries of the publication, every other one as it did itself.
+    fn measure(&self, index: &ShardIndex) -> Result<(), String> {
+        let probes = self.generation.probes().map_err(|error| error.to_string())?.probes;
+        let queries: Vec<UnitVector> = probes.into_iter().step_by(2).map(|probe| probe.vector).collect();
+        if queries.is_empty() {
+            return Err("the generation has no probes".to_owned());
+        }
+        let calibration = index.calibrate(&queries).map_err(|error| error.to_string())?;
+        let queries = calibration.map(|calibration| calibration.queries);
+        tracing::info!(shard = %self.shard, queries, "lists are measured anew: the file's are of other settings");
+        Ok(())
     }
 
     pub(super) fn loaded(&self, loaded: Loaded, myself: &ActorRef<Msg>, state: &mut State) {

@@ -94,13 +94,12 @@ impl ShardIndex {
     }
 }
 
-/// The same as [`measured`] by ads, unless `known` was measured of this graph by these settings; with how many ads came since.
+/// What is `known` of the graph of `view`, or where nothing is, the same as [`measured`] by ads; with how many ads came since.
 pub(super) fn known_or_measured(
     view: &View,
     settings: &IndexSettings,
     known: Option<Known>,
 ) -> Result<Option<(Measured, u64)>, GraphError> {
-    let known = known.filter(|known| view.graph.is_some() && fits(&known.calibration, settings));
     let Some(Known { calibration, born }) = known else {
         let measured = measured(view, settings, &[], None, &|| view.live.clone())?;
         return Ok(measured.map(|measured| (measured, 0)));
@@ -143,7 +142,7 @@ pub(super) fn measured(
 }
 
 /// Whether what was measured holds for a graph by these settings.
-fn fits(calibration: &Calibration, settings: &IndexSettings) -> bool {
+pub(super) fn fits(calibration: &Calibration, settings: &IndexSettings) -> bool {
     let nothing = unmeasured(settings);
     let by = |of: &Calibration| (of.target_recall, of.degree, of.build_list, of.alpha);
     by(calibration) == by(&nothing) && calibration.check().is_ok()

@@ -34,6 +34,9 @@ pub struct Opened {
     pub until: Revision,
     /// Where its graph is from.
     pub graph: GraphOrigin,
+    /// Whether its graph was measured now, with ads for queries, since the file has nothing that was measured by these settings. Who knows
+    /// what it will be asked should [`calibrate`](ShardIndex::calibrate) it: queries may lie elsewhere than ads do.
+    pub measured_by_ads: bool,
 }
 
 /// Where the graph of a shard is from.
@@ -109,10 +112,13 @@ impl ShardIndex {
         let cells = contents.cells.map(|parts| Cells::from_parts(parts, contents.dimension));
         let parts = Parts { vectors, names, postings, kinds: contents.kinds, graph, cells, writer };
         let is_restored = from == GraphOrigin::Restored;
-        let known = contents.known.filter(|_| is_restored);
+        // What was measured of another graph or of other cells says nothing of these.
+        let is_same = is_restored && parts.cells.is_some();
+        let known = contents.known.filter(|known| is_same && calibrate::fits(&known.calibration, settings));
+        let measured_by_ads = parts.graph.is_some() && known.is_none();
         let index = Self::of(parts, settings, known).map_err(of_graph)?;
         index.verify(&contents.probes, is_restored).map_err(|rule| of_section("probes", rule))?;
-        Ok(Opened { index, until: contents.until, graph: from })
+        Ok(Opened { index, until: contents.until, graph: from, measured_by_ads })
     }
 
     /// The graph of all rows of `vectors`, where so many need one, and which these are.
@@ -139,8 +145,6 @@ impl ShardIndex {
         let (graph, linked) = graph.unzip();
         let linked = linked.unwrap_or_default();
         let unlinked = if graph.is_some() { &writer.present - &linked } else { RoaringBitmap::new() };
-        // What was measured of other cells says nothing of new ones.
-        let known = known.filter(|_| cells.is_some());
         let cells =
             graph.is_some().then(|| cells.unwrap_or_else(|| Cells::of(&vectors, &writer.present, settings.threads)));
         let counts = Counts { ads: writer.present.len() as usize, linked: linked.len() as usize, free: 0, born: 0 };

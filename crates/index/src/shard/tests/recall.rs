@@ -152,11 +152,12 @@ fn what_was_measured_is_used_by_whoever_opens_the_same_graph() {
     let origin = Origin { generation: "g", dimension: DIMENSION };
     let reopened = |index: &ShardIndex, settings: &IndexSettings| {
         index.snapshot(&path, "g", Revision::NONE).unwrap();
-        ShardIndex::open(&path, &origin, settings, &mut |_| ControlFlow::Continue(())).unwrap().index
+        ShardIndex::open(&path, &origin, settings, &mut |_| ControlFlow::Continue(())).unwrap()
     };
     // By other queries than whoever opens it would take.
     let own = index.calibrate(&queries(70)).unwrap().unwrap();
-    assert_eq!((own.queries, reopened(&index, &settings).calibration()), (70, Some(own.clone())));
+    let same = reopened(&index, &settings);
+    assert_eq!((own.queries, same.index.calibration(), same.measured_by_ads), (70, Some(own.clone()), false));
     let changes: [fn(&mut IndexSettings); 4] = [
         |other| other.target_recall = 0.9,
         |other| other.degree = 16,
@@ -166,8 +167,9 @@ fn what_was_measured_is_used_by_whoever_opens_the_same_graph() {
     for change in changes {
         let mut other = settings.clone();
         change(&mut other);
-        let calibration = reopened(&index, &other).calibration().unwrap();
-        assert_ne!(calibration.queries, 70);
+        let opened = reopened(&index, &other);
+        let calibration = opened.index.calibration().unwrap();
+        assert!(opened.measured_by_ads && calibration.queries != 70);
         let by = (calibration.target_recall, calibration.degree, calibration.alpha, calibration.build_list);
         assert_eq!(by, (other.target_recall, other.degree as u32, other.alpha, other.build_list as u32));
     }
@@ -183,7 +185,7 @@ fn what_was_measured_is_used_by_whoever_opens_the_same_graph() {
         }
     };
     replace(&index, 1_000, 4_000);
-    let index = reopened(&index, &settings);
+    let index = reopened(&index, &settings).index;
     assert_eq!((index.calibration(), index.is_measure_due(&index.view())), (Some(own), false));
     replace(&index, 9_000, 97);
     assert!(index.is_measure_due(&index.view()), "{}", index.view().counts.born);
