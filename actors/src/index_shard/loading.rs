@@ -89,7 +89,7 @@ impl IndexShard {
         }
         let calibration = index.calibrate(&queries).map_err(|error| error.to_string())?;
         let queries = calibration.map(|calibration| calibration.queries);
-        tracing::info!(shard = %self.shard, queries, "lists are measured anew: the file's are of other settings");
+        tracing::info!(shard = %self.shard, queries, "the file has no lists measured by these settings, they are measured with the publication's queries");
         Ok(())
     }
 

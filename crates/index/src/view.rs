@@ -177,10 +177,9 @@ impl View {
     }
 
     pub(crate) fn found(&self, row: &ScoredRow, search: &Search<'_>, crowd: Option<Box<str>>) -> FoundAd {
-        let name = self.names.get(row.row);
         FoundAd {
-            hit: Hit { ad: AdId::known(name.id), score: row.score },
-            advertiser: name.advertiser.map(Into::into),
+            hit: self.hit(row),
+            advertiser: self.names.get(row.row).advertiser.map(Into::into),
             baseline_score: search.baseline.map(|baseline| dot(baseline.as_slice(), self.vectors.row(row.row))),
             crowd,
         }
