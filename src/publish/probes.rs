@@ -53,8 +53,7 @@ pub(super) fn write(
     let k_exact = centroids.as_ref().and(KS.last()).map_or(k, |k| (*k).min(total.max(1) as usize));
     let mut found: Vec<Vec<Vec<(Hit, ())>>> = queries.iter().map(|_| Vec::new()).collect();
     let mut exact: Vec<Vec<(Hit, ShardId)>> = queries.iter().map(|_| Vec::new()).collect();
-    // Half are measured with, and the recall is that of all.
-    let chosen: Vec<UnitVector> = queries.iter().step_by(2).cloned().collect();
+    let measuring = Probes::measuring(queries.iter().cloned());
     let (mut before, mut calibrations, mut index_bytes) = (0, Vec::new(), 0);
     for (shard, ads) in (0u32..).map(ShardId).zip(shards) {
         let count = ads.len() as u64;
@@ -62,8 +61,8 @@ pub(super) fn write(
             Stage::Read => ControlFlow::Continue(()),
             Stage::Graph => observe(Step::Index(before + progress.done, total)),
         };
-        let index = ShardIndex::build(publication.model.dimension(), ads, publication.index, &mut go_on)?;
-        calibrations.push(index.calibrate(&chosen)?);
+        let index = ShardIndex::build(publication.model.dimension(), ads, publication.index, &measuring, &mut go_on)?;
+        calibrations.push(index.calibration());
         index_bytes += index.stats().bytes() as u64;
         // A node replays all pauses, which are not built in.
         index.snapshot(&dir.join(shard_file(shard)), id.as_str(), Revision::NONE)?;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ractor::ActorRef;
 use tokio::sync::watch;
 use turret_index::{ChangeError, GraphOrigin, Opened, Origin, ShardChange, ShardIndex};
+use turret_retrieval::generation::Probes;
 use turret_retrieval::vector::UnitVector;
 
 use super::snapshots::SnapshotFile;
@@ -26,8 +27,8 @@ const CATCH_UP_CHANGES: usize = 4_096;
 pub struct Loaded {
     index: ShardIndex,
     reached: Reached,
-    /// Whether its graph had to be built, which a snapshot would save the next start.
-    was_built: bool,
+    /// Whether its graph had to be built or measured, which a snapshot would save the next start.
+    is_to_be_written: bool,
     /// The snapshot that it was opened from.
     snapshot: Option<SnapshotFile>,
 }
@@ -62,11 +63,22 @@ impl IndexShard {
     fn open(&self, path: &std::path::Path, generation: &str) -> Result<Opened, String> {
         let origin = Origin { generation, dimension: self.generation.manifest.dimension as usize };
         let mut go_on = |_: _| ControlFlow::Continue(());
-        ShardIndex::open(path, &origin, &self.settings, &mut go_on).map_err(|error| error.to_string())
+        ShardIndex::open(path, &origin, &self.settings, &self.queries(), &mut go_on).map_err(|error| error.to_string())
+    }
+
+    /// Blocking: what the publication measured its shards with, for where this node's settings are others.
+    fn queries(&self) -> Vec<UnitVector> {
+        match self.generation.probes() {
+            Ok(probes) => Probes::measuring(probes.probes.into_iter().map(|probe| probe.vector)),
+            Err(error) => {
+                tracing::warn!(shard = %self.shard, %error, "there are no queries of the publication to measure lists with");
+                Vec::new()
+            }
+        }
     }
 
     fn opened_from(&self, opened: Opened) -> Loaded {
-        let Opened { index, until, graph, measured_by_ads } = opened;
+        let Opened { index, until, graph, was_measured } = opened;
         let why = match graph {
             GraphOrigin::Unneeded | GraphOrigin::Restored => None,
             GraphOrigin::Built { why } => Some(why),
@@ -74,23 +86,11 @@ impl IndexShard {
         if let Some(why) = &why {
             tracing::warn!(shard = %self.shard, why, "the graph of the file was not used, another was built");
         }
-        if measured_by_ads && let Err(error) = self.measure(&index) {
-            tracing::warn!(shard = %self.shard, error, "lists stay measured with ads for queries, and may be too short");
+        if was_measured {
+            let queries = index.calibration().map(|calibration| calibration.queries);
+            tracing::info!(shard = %self.shard, queries, "the file has no lists measured by these settings, they were measured");
         }
-        Loaded { index, reached: Reached::at(until), was_built: why.is_some(), snapshot: None }
-    }
-
-    /// Blocking: measures with queries of the publication, every other one as it did itself.
-    fn measure(&self, index: &ShardIndex) -> Result<(), String> {
-        let probes = self.generation.probes().map_err(|error| error.to_string())?.probes;
-        let queries: Vec<UnitVector> = probes.into_iter().step_by(2).map(|probe| probe.vector).collect();
-        if queries.is_empty() {
-            return Err("the generation has no probes".to_owned());
-        }
-        let calibration = index.calibrate(&queries).map_err(|error| error.to_string())?;
-        let queries = calibration.map(|calibration| calibration.queries);
-        tracing::info!(shard = %self.shard, queries, "the file has no lists measured by these settings, they are measured with the publication's queries");
-        Ok(())
+        Loaded { index, reached: Reached::at(until), is_to_be_written: why.is_some() || was_measured, snapshot: None }
     }
 
     pub(super) fn loaded(&self, loaded: Loaded, myself: &ActorRef<Msg>, state: &mut State) {
@@ -99,7 +99,7 @@ impl IndexShard {
         if let Some(snapshot) = loaded.snapshot {
             state.series.snapshot(snapshot);
         }
-        state.pace.count(usize::from(loaded.was_built));
+        state.pace.count(usize::from(loaded.is_to_be_written));
         let (own, myself) = (self.clone(), myself.clone());
         state.catching_up = Some(Task::spawn(async move {
             let reached = watch::Sender::new(loaded.reached);

@@ -17,8 +17,8 @@ fn a_search_whose_time_is_up_answers_with_the_best_so_far() {
         ad: Ad { id: AdId::new(&format!("{at:05}")).unwrap(), item: 1.into(), attributes: Default::default() },
         embedding: vector(at as f32 / 10_000.0),
     };
-    let index =
-        ShardIndex::build(2, (0..10_000).map(ad).collect(), &settings, &mut |_| ControlFlow::Continue(())).unwrap();
+    let index = ShardIndex::build(2, (0..10_000).map(ad).collect(), &settings, &[], &mut |_| ControlFlow::Continue(()))
+        .unwrap();
     let generation = GenerationId::new("g-1").unwrap();
     // The best is the last.
     let query = QueryEmbedding { generation, vector: vector(1.0), without_context: None };

@@ -1,16 +1,18 @@
 //! Shards that are written while they serve, and what becomes of that when they start again.
 
 use std::fs::{self, File};
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::{Duration, UNIX_EPOCH};
 
 use prometheus::Registry;
 use tokio::time::Instant;
+use turret_actors::generation::shard_file;
 use turret_actors::groups;
 use turret_actors::index_shard::SnapshotSettings;
 use turret_actors::metrics::Metrics;
 use turret_actors::node::{Node, NodeSettings};
-use turret_index::{Backend, IndexSettings};
+use turret_index::{Backend, IndexSettings, Origin, ShardIndex};
 use turret_retrieval::ids::{AdId, ShardId};
 use turret_retrieval::live_ad::{AdChange, Promoted};
 
@@ -54,6 +56,18 @@ fn file(world: &World, shard: u32) -> PathBuf {
     world.settings.data_dir.join(format!("index/g-test/{shard:04}.snapshot"))
 }
 
+/// Queries that the shard was measured with by the time it was written.
+fn measured_with(world: &World, shard: u32) -> u32 {
+    let manifest = &world.generation.manifest;
+    let published = manifest.files.iter().find(|file| file.path == shard_file(ShardId(shard))).unwrap();
+    let lineage = format!("{} {}", manifest.id, published.sha256);
+    let origin = Origin { generation: &lineage, dimension: manifest.dimension as usize };
+    let mut go_on = |_| ControlFlow::Continue(());
+    let opened = ShardIndex::open(&file(world, shard), &origin, &world.settings.index, &[], &mut go_on).unwrap();
+    assert!(!opened.was_measured, "the next start need not measure");
+    opened.index.calibration().unwrap().queries
+}
+
 fn opens(metrics: &Metrics, from: &str) -> u64 {
     metrics.index_opens.with_label_values(&[from]).get()
 }
@@ -85,6 +99,9 @@ fn a_shard_starts_from_its_snapshot_and_knows_what_came_since() {
         assert_eq!((opens(&world.metrics, "published"), opens(&world.metrics, "snapshot")), (2, 0));
         change_some(world, 0).await;
         written(world).await;
+        // The published file has no graph, so that each node measures its own: with what the publication measures with.
+        let probes = world.generation.probes().unwrap().probes.len() as u32;
+        assert_eq!([0, 1].map(|shard| measured_with(world, shard)), [probes / 2; 2]);
         change_some(world, 1).await;
         let expected = shown(world).await;
         assert_eq!(expected.len(), ADS as usize + 24 - 4);

@@ -137,7 +137,7 @@ fn main() {
 
 fn build(ads: Vec<turret_index::ShardAd>) -> ShardIndex {
     let settings = IndexSettings { exact_below_ads: 20_000, threads: 2, ..IndexSettings::default() };
-    ShardIndex::build(DIMENSION, ads, &settings, &mut |_| ControlFlow::Continue(())).expect("the ads are sound")
+    ShardIndex::build(DIMENSION, ads, &settings, &[], &mut |_| ControlFlow::Continue(())).expect("the ads are sound")
 }
 
 fn is_paused(ad: u32) -> bool {

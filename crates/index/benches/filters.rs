@@ -79,8 +79,8 @@ fn measure(world: embeddings::World) -> Vec<Value> {
     let (world, shard) = World::new(world);
     let (ads, queries) = (world.ads, world.queries.len());
     let group = format!("{}, {ads} ads", world.name);
-    let index = build(world.dimension, shard);
-    let calibration = index.calibrate(&world.probes).expect("probes are good").expect("there is a graph");
+    let index = build(world.dimension, shard, &world.probes);
+    let calibration = index.calibration().expect("there is a graph");
     say(&format!("\n{group}, {queries} queries; lists by target {}:", calibration.target_recall));
     for point in &calibration.points {
         let (k, list, recall, distances) = (point.k, point.list, point.recall, point.distances);
@@ -199,7 +199,11 @@ fn turns<const N: usize>(index: &ShardIndex, world: &World, what: [(&Vec<Option<
     times.map(|times| median(&times))
 }
 
-fn build(dimension: usize, ads: Vec<turret_index::ShardAd>) -> ShardIndex {
+fn build(
+    dimension: usize,
+    ads: Vec<turret_index::ShardAd>,
+    probes: &[turret_retrieval::vector::UnitVector],
+) -> ShardIndex {
     let settings = IndexSettings { exact_below_ads: 10_000, threads: 2, ..IndexSettings::default() };
-    ShardIndex::build(dimension, ads, &settings, &mut |_| ControlFlow::Continue(())).expect("the ads are sound")
+    ShardIndex::build(dimension, ads, &settings, probes, &mut |_| ControlFlow::Continue(())).expect("the ads are sound")
 }

@@ -324,7 +324,7 @@ fn build(world: &World, shards: usize, shard: impl Fn(u32) -> u32) -> Vec<ShardI
         ads[shard(row) as usize].push(ShardAd { ad, embedding });
     }
     let settings = scanned();
-    let build = |ads| ShardIndex::build(world.dimension, ads, &settings, &mut |_| ControlFlow::Continue(()));
+    let build = |ads| ShardIndex::build(world.dimension, ads, &settings, &[], &mut |_| ControlFlow::Continue(()));
     ads.into_iter().map(|ads| build(ads).expect("ads are good")).collect()
 }
 

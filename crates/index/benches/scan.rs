@@ -244,7 +244,7 @@ fn build(world: &World, backend: Backend) -> ShardIndex {
     };
     let ads = world.flat.chunks_exact(world.dimension).enumerate().map(ad).collect();
     let settings = IndexSettings { backend, exact_below_ads: 0, threads: 2, ..IndexSettings::default() };
-    ShardIndex::build(world.dimension, ads, &settings, &mut |_| ControlFlow::Continue(())).expect("ads are good")
+    ShardIndex::build(world.dimension, ads, &settings, &[], &mut |_| ControlFlow::Continue(())).expect("ads are good")
 }
 
 /// CPU time of this thread for one query, in microseconds.

@@ -61,7 +61,7 @@ fn main() {
 fn measure(ads: usize) -> Value {
     let settings = settings();
     let (index, [build_s, build_cpu_s]) = timed(|| {
-        ShardIndex::build(DIMENSION, world(ads), &settings, &mut |_| ControlFlow::Continue(())).expect("sound")
+        ShardIndex::build(DIMENSION, world(ads), &settings, &[], &mut |_| ControlFlow::Continue(())).expect("sound")
     });
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("0.shard");
@@ -95,7 +95,7 @@ fn measure(ads: usize) -> Value {
 fn open(path: &Path, settings: &IndexSettings, ads: usize) -> [f64; 2] {
     let origin = Origin { generation: GENERATION, dimension: DIMENSION };
     let (opened, open_s) =
-        timed(|| ShardIndex::open(path, &origin, settings, &mut |_| ControlFlow::Continue(())).expect("it opens"));
+        timed(|| ShardIndex::open(path, &origin, settings, &[], &mut |_| ControlFlow::Continue(())).expect("it opens"));
     assert_eq!((opened.index.len(), opened.graph), (ads, GraphOrigin::Restored));
     open_s
 }

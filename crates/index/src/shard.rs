@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use turret_retrieval::item::AttributeKind;
+use turret_retrieval::vector::UnitVector;
 
 use crate::attributes::{Postings, Segment};
 use crate::cells::Cells;
@@ -19,7 +20,7 @@ use crate::format::ReadError;
 use crate::graph::GraphError;
 use crate::names::{Name, Names};
 use crate::planner::Planner;
-use crate::rows::{RowsError, ShardAd, ShardRows};
+use crate::rows::{RowsError, ShardAd, ShardRows, UnitError};
 use crate::search::{Found, Search, SearchError};
 use crate::settings::{Backend, IndexSettings};
 use crate::stats::IndexStats;
@@ -36,6 +37,7 @@ mod snapshot;
 mod upkeep;
 mod verification;
 
+use calibrate::Lists;
 use opening::Parts;
 pub use opening::{GraphOrigin, Opened};
 use recent::Recent;
@@ -85,6 +87,9 @@ pub enum OpenError {
     /// Its file is not good.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// It cannot be measured with one of the queries.
+    #[error("query to measure with: {0}")]
+    Query(#[from] UnitError),
     /// Its graph could not be built.
     #[error("{path}: {source}")]
     Graph {
@@ -101,6 +106,9 @@ pub enum BuildError {
     /// The ads cannot make up a shard.
     #[error(transparent)]
     Rows(#[from] RowsError),
+    /// It cannot be measured with one of the queries.
+    #[error("query to measure with: {0}")]
+    Query(#[from] UnitError),
     /// The graph could not be built.
     #[error(transparent)]
     Graph(#[from] GraphError),
@@ -109,20 +117,28 @@ pub enum BuildError {
 impl ShardIndex {
     /// Indexes `ads`, given in any order; `observe` is told how far that is, and may break off.
     ///
+    /// With `queries` it is measured how long candidate lists must be: with 256 of them, lists with 128. A list does where the mean
+    /// recall of its walks, less two standard errors, is at least the target. Without queries, ads are taken for them that lean half-way
+    /// to another ad; those say little where queries lie elsewhere than ads do.
+    ///
     /// # Errors
-    /// When the ads cannot make up a shard, or the graph could not be built.
+    /// When the ads cannot make up a shard, a query is none of it, or the graph could not be built.
     pub fn build(
         dimension: usize,
         ads: Vec<ShardAd>,
         settings: &IndexSettings,
+        queries: &[UnitVector],
         observe: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Self, BuildError> {
-        Ok(Self::index(ShardRows::new(dimension, ads)?, settings, observe)?)
+        let rows = ShardRows::new(dimension, ads)?;
+        calibrate::check(queries, dimension)?;
+        Ok(Self::index(rows, settings, queries, observe)?)
     }
 
     fn index(
         rows: ShardRows,
         settings: &IndexSettings,
+        queries: &[UnitVector],
         observe: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Self, GraphError> {
         // Rows that lie together are read together.
@@ -136,7 +152,7 @@ impl ShardIndex {
         let registers = ads.iter().map(|_| Registers::default()).collect();
         let names: Names = ads.iter().map(|ad| Name { id: ad.id.as_str(), advertiser: ad.advertiser() }).collect();
         let writer = Writer::new(&names, registers, Absent::default()).expect("ids are unique, by ShardRows::new");
-        Self::of(Parts { vectors, names, postings, kinds, graph, cells, writer }, settings, None)
+        Self::of(Parts { vectors, names, postings, kinds, graph, cells, writer }, settings, Lists::MeasuredBy(queries))
     }
 
     /// The best `k` ads of now that pass the filter.

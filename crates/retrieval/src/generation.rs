@@ -73,6 +73,13 @@ pub struct Probes {
     pub probes: Vec<Probe>,
 }
 
+impl Probes {
+    /// Those of `queries` that an index is measured with, every other one; the recall that a manifest tells is that of all.
+    pub fn measuring(queries: impl IntoIterator<Item = UnitVector>) -> Vec<UnitVector> {
+        queries.into_iter().step_by(2).collect()
+    }
+}
+
 /// One of [`Probes`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -56,7 +56,7 @@ fn generation() -> (Manifest, Vec<Vec<ShardAd>>) {
 
 fn load(ads: &[ShardAd]) -> ShardIndex {
     let settings = IndexSettings { backend: Backend::Exact, ..IndexSettings::default() };
-    ShardIndex::build(DIMENSION, ads.to_vec(), &settings, &mut |_| ControlFlow::Continue(())).unwrap()
+    ShardIndex::build(DIMENSION, ads.to_vec(), &settings, &[], &mut |_| ControlFlow::Continue(())).unwrap()
 }
 
 /// The ads that searches of a shard see.

@@ -207,7 +207,7 @@ fn write_ads(dir: &Path, id: &str, model: &Model) -> Vec<u64> {
     }
     for (shard, ads) in (0..).map(ShardId).zip(&shards) {
         let mut go_on = |_: _| ControlFlow::Continue(());
-        let index = ShardIndex::build(model.dimension(), ads.clone(), &index_settings(), &mut go_on).unwrap();
+        let index = ShardIndex::build(model.dimension(), ads.clone(), &index_settings(), &[], &mut go_on).unwrap();
         index.snapshot(&dir.join(shard_file(shard)), id, Revision::NONE).unwrap();
     }
     shards.iter().map(|ads| ads.len() as u64).collect()

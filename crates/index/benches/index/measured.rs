@@ -16,7 +16,7 @@ use super::{THREADS, World};
 pub(crate) fn build(world: &World) -> (ShardIndex, Built) {
     let given = ads(world, 0..world.rows());
     let (wall, cpu) = (Instant::now(), cpu_of_process());
-    let index = ShardIndex::build(world.dimension, given, &settings(THREADS), &mut |_| ControlFlow::Continue(()));
+    let index = ShardIndex::build(world.dimension, given, &settings(THREADS), &[], &mut |_| ControlFlow::Continue(()));
     let index = index.expect("ads are good");
     let built = Built {
         cpu_s: cpu_of_process() - cpu,

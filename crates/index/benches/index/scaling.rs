@@ -63,7 +63,7 @@ fn measure(ads: usize, shards: usize, group: &str) -> Vec<Row> {
     let build = |shard: usize| {
         // Nothing in the order of these ads says where they lie: any partition is a fair sample.
         let ads = ours::ads(&world, (shard..world.rows()).step_by(shards));
-        ShardIndex::build(DIMENSION, ads, &ours::settings(THREADS), &mut |_| ControlFlow::Continue(()))
+        ShardIndex::build(DIMENSION, ads, &ours::settings(THREADS), &[], &mut |_| ControlFlow::Continue(()))
             .expect("ads are good")
     };
     let built = (0..shards).map(build).collect();

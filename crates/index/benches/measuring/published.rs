@@ -19,7 +19,8 @@ pub(crate) fn published(dir: &Path) -> World {
     let origin = Origin { generation: manifest.id.as_str(), dimension };
     let settings = IndexSettings { backend: Backend::Exact, ..IndexSettings::default() };
     let open = |shard: &PathBuf| {
-        ShardIndex::open(shard, &origin, &settings, &mut |_| ControlFlow::Continue(())).expect("the shard is sound")
+        ShardIndex::open(shard, &origin, &settings, &[], &mut |_| ControlFlow::Continue(()))
+            .expect("the shard is sound")
     };
     let flat = shards.iter().flat_map(|shard| open(shard).index.embeddings()).collect();
     let text = std::fs::read(dir.join("probes.json")).expect("a generation has probes");

@@ -7,12 +7,12 @@ use turret_retrieval::calibration::{Calibration, LIST_MAX, ListPoint, mean_and_l
 use turret_retrieval::hashing::stable_hash;
 use turret_retrieval::vector::{UnitVector, dot};
 
-use super::{SearchError, ShardIndex};
+use super::ShardIndex;
 use crate::cells::{self, Cells};
 use crate::exact::ScoredRow;
 use crate::format::calibration::Known;
 use crate::graph::{Candidate, Graph, GraphError};
-use crate::rows::check_unit;
+use crate::rows::{UnitError, check_unit};
 use crate::settings::IndexSettings;
 use crate::view::{Measured, View};
 
@@ -42,21 +42,6 @@ const BORN_ONE_IN: u64 = 4;
 const BORN_MIN: u64 = 4_096;
 
 impl ShardIndex {
-    /// Measures with `queries`, unit vectors of this index, how long candidate lists must be, and uses what it finds from then
-    /// on; absent where nothing is walked. Of more than 256, as many are taken; for lists of more than 128.
-    ///
-    /// A list does where the mean recall of its walks, less two standard errors, is at least the target. Without queries, ads are
-    /// taken for them that lean half-way to another ad.
-    ///
-    /// # Errors
-    /// When a query breaks a rule, or the graph fails; then nothing is changed.
-    pub fn calibrate(&self, queries: &[UnitVector]) -> Result<Option<Calibration>, SearchError> {
-        queries.iter().try_for_each(|query| check_unit(query.as_slice(), self.dimension()))?;
-        let queries = queries.iter().map(|query| query.as_slice().to_vec()).collect();
-        self.measure(queries)?;
-        Ok(self.calibration())
-    }
-
     /// What is known of the graph's lists, where there is a graph.
     pub fn calibration(&self) -> Option<Calibration> {
         self.view().measured.as_ref().map(|measured| measured.calibration.clone())
@@ -71,10 +56,7 @@ impl ShardIndex {
     /// Measures with the latest searches. Where these are few, with ads: those are easier to find than what is asked for, so
     /// that no list is shortened then.
     pub(super) fn measure_again(&self) -> Result<(), GraphError> {
-        self.measure(self.recent.take())
-    }
-
-    fn measure(&self, queries: Vec<Vec<f32>>) -> Result<(), GraphError> {
+        let queries = self.recent.take();
         // It dies like any other row's: nobody is kept from taking rows out meanwhile.
         let view = View { era: Arc::default(), ..(*self.view()).clone() };
         let live = || self.view().live.clone();
@@ -94,17 +76,31 @@ impl ShardIndex {
     }
 }
 
-/// What is `known` of the graph of `view`, or where nothing is, the same as [`measured`] by ads; with how many ads came since.
-pub(super) fn known_or_measured(
-    view: &View,
-    settings: &IndexSettings,
-    known: Option<Known>,
-) -> Result<Option<(Measured, u64)>, GraphError> {
-    let Some(Known { calibration, born }) = known else {
-        let measured = measured(view, settings, &[], None, &|| view.live.clone())?;
-        return Ok(measured.map(|measured| (measured, 0)));
-    };
-    Ok(Some((Measured { calibration, born: 0 }, u64::from(born))))
+/// Where it is known from how long the lists of a graph must be.
+pub(super) enum Lists<'a> {
+    /// Of the file.
+    Known(Known),
+    /// It is measured, by these queries.
+    MeasuredBy(&'a [UnitVector]),
+}
+
+impl Lists<'_> {
+    /// What is to be known of the graph of `view`, with how many ads came since it was measured.
+    pub(super) fn of(self, view: &View, settings: &IndexSettings) -> Result<Option<(Measured, u64)>, GraphError> {
+        match self {
+            Self::Known(Known { calibration, born }) => Ok(Some((Measured { calibration, born: 0 }, u64::from(born)))),
+            Self::MeasuredBy(queries) => {
+                let queries: Vec<Vec<f32>> = queries.iter().map(|query| query.as_slice().to_vec()).collect();
+                let measured = measured(view, settings, &queries, None, &|| view.live.clone())?;
+                Ok(measured.map(|measured| (measured, 0)))
+            }
+        }
+    }
+}
+
+/// Checks that all can be asked of a shard of `dimension`.
+pub(super) fn check(queries: &[UnitVector], dimension: usize) -> Result<(), UnitError> {
+    queries.iter().try_for_each(|query| check_unit(query.as_slice(), dimension))
 }
 
 /// What is to be known of the graph of `view`, by `queries` or, where there are none, by its ads; absent without a graph. `live`

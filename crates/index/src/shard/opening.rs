@@ -8,13 +8,14 @@ use std::sync::{Arc, Mutex, RwLock};
 use roaring::RoaringBitmap;
 use turret_retrieval::item::AttributeKind;
 use turret_retrieval::revision::Revision;
+use turret_retrieval::vector::UnitVector;
 
+use super::calibrate::Lists;
 use super::recent::Recent;
 use super::upkeep::Upkeep;
 use super::{OpenError, Progress, ShardIndex, Stage, calibrate};
 use crate::attributes::Postings;
 use crate::cells::Cells;
-use crate::format::calibration::Known;
 use crate::format::{Origin, ReadError, StoredGraph, read};
 use crate::graph::{Graph, GraphError, Made};
 use crate::names::Names;
@@ -34,9 +35,8 @@ pub struct Opened {
     pub until: Revision,
     /// Where its graph is from.
     pub graph: GraphOrigin,
-    /// Whether its graph was measured now, with ads for queries, since the file has nothing that was measured by these settings. Who knows
-    /// what it will be asked should [`calibrate`](ShardIndex::calibrate) it: queries may lie elsewhere than ads do.
-    pub measured_by_ads: bool,
+    /// Whether its graph was measured now, since the file has nothing that was measured by these settings.
+    pub was_measured: bool,
 }
 
 /// Where the graph of a shard is from.
@@ -70,16 +70,18 @@ impl ShardIndex {
     /// Opens the shard at `path`, and checks that it answers as the one that was written did; `observe` is told how far that is,
     /// and may break off, but not while the graph is measured or cells are made that the file lacks. A graph that the file does not have, or that was made otherwise than
     /// `settings` say, is built. What the file says was measured of the graph is taken for granted where it was by `settings`; else
-    /// the graph is measured with ads for queries, which takes seconds.
+    /// it is measured with `queries` as [`build`](Self::build) does, which takes seconds.
     ///
     /// # Errors
-    /// The first thing wrong with the file, or why the graph could not be built. Only [`ReadError::Io`] can be worth another try.
+    /// The first thing wrong with the file or a query, or why the graph could not be built. Only [`ReadError::Io`] can be worth another try.
     pub fn open(
         path: &Path,
         origin: &Origin<'_>,
         settings: &IndexSettings,
+        queries: &[UnitVector],
         observe: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Opened, OpenError> {
+        calibrate::check(queries, origin.dimension)?;
         let mut of_file = |done, total| observe(Progress { stage: Stage::Read, done, total });
         let contents = read(path, origin, Made::with(settings), &mut of_file)?;
         let of_section = |section: &str, rule: String| ReadError::Section {
@@ -115,10 +117,11 @@ impl ShardIndex {
         // What was measured of another graph or of other cells says nothing of these.
         let is_same = is_restored && parts.cells.is_some();
         let known = contents.known.filter(|known| is_same && calibrate::fits(&known.calibration, settings));
-        let measured_by_ads = parts.graph.is_some() && known.is_none();
-        let index = Self::of(parts, settings, known).map_err(of_graph)?;
+        let was_measured = parts.graph.is_some() && known.is_none();
+        let lists = known.map_or(Lists::MeasuredBy(queries), Lists::Known);
+        let index = Self::of(parts, settings, lists).map_err(of_graph)?;
         index.verify(&contents.probes, is_restored).map_err(|rule| of_section("probes", rule))?;
-        Ok(Opened { index, until: contents.until, graph: from, measured_by_ads })
+        Ok(Opened { index, until: contents.until, graph: from, was_measured })
     }
 
     /// The graph of all rows of `vectors`, where so many need one, and which these are.
@@ -138,7 +141,7 @@ impl ShardIndex {
         Ok(Some((graph, all)))
     }
 
-    pub(super) fn of(parts: Parts, settings: &IndexSettings, known: Option<Known>) -> Result<Self, GraphError> {
+    pub(super) fn of(parts: Parts, settings: &IndexSettings, lists: Lists<'_>) -> Result<Self, GraphError> {
         let Parts { vectors, names, postings, kinds, graph, cells, writer } = parts;
         let mut live = writer.present.clone();
         live -= writer.paused();
@@ -161,7 +164,7 @@ impl ShardIndex {
             counts,
             era: Arc::default(),
         };
-        let measured = calibrate::known_or_measured(&view, settings, known)?;
+        let measured = lists.of(&view, settings)?;
         view.counts.born = measured.as_ref().map_or(0, |(_, born)| *born);
         view.measured = measured.map(|(measured, _)| Arc::new(measured));
         Ok(Self {

@@ -43,7 +43,7 @@ static GRAPH: LazyLock<ShardIndex> = LazyLock::new(|| walking(index(ADS.clone(),
 
 fn index(ads: Vec<ShardAd>, settings: &IndexSettings) -> ShardIndex {
     let dimension = ads.first().map_or(3, |row| row.embedding.as_slice().len());
-    ShardIndex::build(dimension, ads, settings, &mut |_| ControlFlow::Continue(())).unwrap()
+    ShardIndex::build(dimension, ads, settings, &[], &mut |_| ControlFlow::Continue(())).unwrap()
 }
 
 /// As if a walk cost next to nothing: what the filter leaves of so few ads would be scanned.
@@ -282,9 +282,10 @@ fn a_shard_says_what_it_is_made_of() {
 #[test]
 fn bad_ads_are_refused_before_anything_is_built() {
     let twice = [&ADS[..3], &ADS[..1]].concat();
-    let error = ShardIndex::build(DIMENSION, twice, &settings(Backend::DiskAnn), &mut |_| ControlFlow::Continue(()));
+    let error =
+        ShardIndex::build(DIMENSION, twice, &settings(Backend::DiskAnn), &[], &mut |_| ControlFlow::Continue(()));
     assert_eq!(error.unwrap_err().to_string(), "ad 0000000 is there twice");
     let settings = IndexSettings { degree: 0, ..settings(Backend::DiskAnn) };
-    let error = ShardIndex::build(DIMENSION, ADS[..3].to_vec(), &settings, &mut |_| ControlFlow::Continue(()));
+    let error = ShardIndex::build(DIMENSION, ADS[..3].to_vec(), &settings, &[], &mut |_| ControlFlow::Continue(()));
     assert!(matches!(error, Err(BuildError::Graph(GraphError::Settings { .. }))), "{error:?}");
 }

@@ -48,7 +48,8 @@ pub(crate) fn sample() -> &'static [u8] {
     static SAMPLE: OnceLock<Vec<u8>> = OnceLock::new();
     SAMPLE.get_or_init(|| {
         let mut go_on = |_: _| ControlFlow::Continue(());
-        let index = ShardIndex::build(DIMENSION, (0..24).map(ad).collect(), &settings(), &mut go_on).expect("sound");
+        let index =
+            ShardIndex::build(DIMENSION, (0..24).map(ad).collect(), &settings(), &[], &mut go_on).expect("sound");
         let change = |number: u32, content, paused| ShardChange {
             id: id(number),
             content,
@@ -85,7 +86,7 @@ pub(crate) fn open_as(bytes: &[u8], generation: &str, dimension: usize) -> Resul
     let path = path();
     fs::write(&path, bytes).expect("the disk takes it");
     let origin = Origin { generation, dimension };
-    let opened = ShardIndex::open(&path, &origin, &settings(), &mut |_| ControlFlow::Continue(()));
+    let opened = ShardIndex::open(&path, &origin, &settings(), &[], &mut |_| ControlFlow::Continue(()));
     fs::remove_file(&path).expect("it was written");
     opened
 }

@@ -23,7 +23,7 @@ pub(super) fn built(rows: usize, settings: &IndexSettings) -> (Vec<ShardAd>, Sha
             ("age", Attribute::Number((row % 50) as f64)),
         ]
     });
-    let index = ShardIndex::build(DIMENSION, ads.clone(), settings, &mut |_| ControlFlow::Continue(())).unwrap();
+    let index = ShardIndex::build(DIMENSION, ads.clone(), settings, &[], &mut |_| ControlFlow::Continue(())).unwrap();
     (ads, index)
 }
 

@@ -135,12 +135,20 @@ fn a_list_is_the_shortest_that_reaches_the_target() {
         }
     }
     assert!(low.points.iter().zip(&high.points).any(|(low, high)| low.list < high.list));
-    // What queries of the caller say is used from then on.
-    let own = loose.calibrate(&queries(100)).unwrap().unwrap();
-    assert_eq!((own.queries, own.ads), (100, ROWS as u64));
-    assert_eq!(loose.calibration(), Some(own));
-    assert!(loose.calibrate(&[unit(&[1.0, 0.0])]).is_err());
-    assert_eq!(EXACT.calibrate(&queries(3)), Ok(None));
+}
+
+#[test]
+fn a_shard_is_measured_with_the_queries_it_is_built_with() {
+    let build = |settings: &IndexSettings, queries: &[UnitVector]| {
+        ShardIndex::build(DIMENSION, ADS[..1_500].to_vec(), settings, queries, &mut |_| ControlFlow::Continue(()))
+    };
+    let walked = settings(Backend::DiskAnn);
+    let own = build(&walked, &queries(100)).unwrap().calibration().unwrap();
+    assert_eq!((own.queries, own.ads), (100, 1_500));
+    assert_eq!(build(&walked, &queries(300)).unwrap().calibration().unwrap().queries, 150, "every other one");
+    let error = build(&walked, &[unit(&[1.0, 0.0])]).unwrap_err();
+    assert_eq!(error.to_string(), "query to measure with: dimension 2 where 24 is expected");
+    assert_eq!(build(&settings(Backend::Exact), &queries(3)).unwrap().calibration(), None);
 }
 
 #[test]
@@ -148,16 +156,16 @@ fn what_was_measured_is_used_by_whoever_opens_the_same_graph() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("0.shard");
     let settings = settings(Backend::DiskAnn);
-    let index = index(ADS[..1_500].to_vec(), &settings);
+    let mut go_on = |_| ControlFlow::Continue(());
+    let index = ShardIndex::build(DIMENSION, ADS[..1_500].to_vec(), &settings, &queries(70), &mut go_on).unwrap();
     let origin = Origin { generation: "g", dimension: DIMENSION };
     let reopened = |index: &ShardIndex, settings: &IndexSettings| {
         index.snapshot(&path, "g", Revision::NONE).unwrap();
-        ShardIndex::open(&path, &origin, settings, &mut |_| ControlFlow::Continue(())).unwrap()
+        ShardIndex::open(&path, &origin, settings, &queries(90), &mut |_| ControlFlow::Continue(())).unwrap()
     };
-    // By other queries than whoever opens it would take.
-    let own = index.calibrate(&queries(70)).unwrap().unwrap();
+    let own = index.calibration().unwrap();
     let same = reopened(&index, &settings);
-    assert_eq!((own.queries, same.index.calibration(), same.measured_by_ads), (70, Some(own.clone()), false));
+    assert_eq!((own.queries, same.index.calibration(), same.was_measured), (70, Some(own.clone()), false));
     let changes: [fn(&mut IndexSettings); 4] = [
         |other| other.target_recall = 0.9,
         |other| other.degree = 16,
@@ -169,7 +177,7 @@ fn what_was_measured_is_used_by_whoever_opens_the_same_graph() {
         change(&mut other);
         let opened = reopened(&index, &other);
         let calibration = opened.index.calibration().unwrap();
-        assert!(opened.measured_by_ads && calibration.queries != 70);
+        assert_eq!((opened.was_measured, calibration.queries), (true, 90));
         let by = (calibration.target_recall, calibration.degree, calibration.alpha, calibration.build_list);
         assert_eq!(by, (other.target_recall, other.degree as u32, other.alpha, other.build_list as u32));
     }

@@ -16,7 +16,8 @@ fn search(vector: &UnitVector, k: usize) -> Search<'_> {
 
 fn index(backend: Backend, vectors: &[UnitVector]) -> ShardIndex {
     let ads = ads(vectors, |_| Vec::new());
-    ShardIndex::build(vectors[0].as_slice().len(), ads, &settings(backend), &mut |_| ControlFlow::Continue(())).unwrap()
+    ShardIndex::build(vectors[0].as_slice().len(), ads, &settings(backend), &[], &mut |_| ControlFlow::Continue(()))
+        .unwrap()
 }
 
 proptest! {
