@@ -25,8 +25,7 @@ use crate::groups;
 use crate::metrics::Metrics;
 use crate::offload::{Offload, Panicked};
 use crate::protocol::{
-    CHANGES_MAX, ENCODE_ROWS_MAX, EmbedAdsAsk, EmbedAsk, Embedded, EncodeAsk, Encoded, EncodedHistory,
-    InferenceRequest, Refusal,
+    CHANGES_MAX, ENCODE_ROWS_MAX, EmbedAdsAsk, EmbedAsk, Embedded, EncodeAsk, Encoded, InferenceRequest, Refusal,
 };
 use crate::wire::{Inbox, Wire, note};
 
@@ -35,7 +34,7 @@ pub(crate) mod embedding;
 mod job;
 
 use batcher::{Batcher, BatcherSettings, Lane, Next};
-use embedding::{Embeddings, Soundness, embed};
+use embedding::{Embeddings, Soundness, embed, sequence};
 use job::{AdsJob, EncodeJob, embed_ads, encode_histories};
 
 /// What this actor receives.
@@ -150,7 +149,7 @@ impl InferenceWorker {
 
     fn encode(&self, ask: Wire<EncodeAsk>, reply: EncodeReply, state: &mut State) {
         let check = |ask: &EncodeAsk| {
-            same(self.model.encoder_version(), &ask.encoder)?;
+            Refusal::of_version(self.model.encoder_version(), &ask.encoder)?;
             at_most(ask.histories.len(), ENCODE_ROWS_MAX, "histories")
         };
         let ask = match self.admit(ask, check) {
@@ -183,17 +182,7 @@ impl InferenceWorker {
         if let Some(subject) = subject {
             check_interests(&subject.interests).map_err(|error| Refusal::Failed(format!("context: {error}")))?;
         }
-        ask.state.as_ref().map_or(Ok(()), |state| self.check_state(state))
-    }
-
-    /// A state that this encoder did not make says nothing here.
-    fn check_state(&self, state: &EncodedHistory) -> Result<(), Refusal> {
-        same(self.model.encoder_version(), &state.encoder)?;
-        let dimension = self.model.dimension();
-        match state.sequence.dimension() {
-            found if found == dimension => Ok(()),
-            found => Err(Refusal::Failed(format!("state: rows of {found} values where {dimension} are expected"))),
-        }
+        ask.state.as_ref().map_or(Ok(()), |state| sequence(state, &self.model).map(drop))
     }
 
     /// What was asked, where it can be read and passes `check`.
@@ -207,7 +196,7 @@ impl InferenceWorker {
     }
 
     fn is_of(&self, generation: &GenerationId) -> Result<(), Refusal> {
-        same(&self.generation, generation)
+        Refusal::of_version(&self.generation, generation)
     }
 
     /// Starts what waits, where its threads are free.
@@ -287,13 +276,6 @@ fn start(
         note(&myself, news);
     });
     Ok(())
-}
-
-fn same<V: PartialEq + ToString>(serving: &V, asked: &V) -> Result<(), Refusal> {
-    if asked == serving {
-        return Ok(());
-    }
-    Err(Refusal::OtherVersion { serving: serving.to_string(), asked: asked.to_string() })
 }
 
 fn at_most(found: usize, max: usize, what: &str) -> Result<(), Refusal> {

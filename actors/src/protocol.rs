@@ -138,13 +138,31 @@ pub struct UserView {
     pub state: Option<StateView>,
 }
 
-/// A sequence state, bound to the encoder that made it: no other model part may read it.
+/// A sequence state, bound to the encoder that made it: what it holds is given out to a model of that encoder only.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EncodedHistory {
+    encoder: EncoderVersion,
+    sequence: SequenceState,
+}
+
+impl EncodedHistory {
+    /// What `encoder` made.
+    pub fn new(encoder: EncoderVersion, sequence: SequenceState) -> Self {
+        Self { encoder, sequence }
+    }
+
     /// The encoder that made it.
-    pub encoder: EncoderVersion,
-    /// The encoder's output.
-    pub sequence: SequenceState,
+    pub fn encoder(&self) -> &EncoderVersion {
+        &self.encoder
+    }
+
+    /// The encoder's output, for a model whose encoder is `encoder`.
+    ///
+    /// # Errors
+    /// [`Refusal::OtherVersion`] when another made it.
+    pub fn sequence_of(&self, encoder: &EncoderVersion) -> Result<&SequenceState, Refusal> {
+        Refusal::of_version(encoder, &self.encoder).map(|()| &self.sequence)
+    }
 }
 
 /// A stored sequence state.

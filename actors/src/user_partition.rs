@@ -193,7 +193,7 @@ impl UserPartition {
                 let state = |state: turret_store::StoredState| StateView {
                     is_current,
                     made_at_ms: state.made_at_ms,
-                    history: EncodedHistory { encoder: state.encoder, sequence: state.sequence },
+                    history: EncodedHistory::new(state.encoder, state.sequence),
                 };
                 UserView { demographics: view.demographics, state: view.state.map(state) }
             }))

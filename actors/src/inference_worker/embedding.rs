@@ -2,9 +2,10 @@
 
 use turret_model::{HeadInput, Model, ModelError};
 use turret_retrieval::ids::GenerationId;
+use turret_retrieval::state::SequenceState;
 use turret_retrieval::vector::UnitVector;
 
-use crate::protocol::{EmbedAsk, Embedded, QueryEmbedding, Refusal};
+use crate::protocol::{EmbedAsk, Embedded, EncodedHistory, QueryEmbedding, Refusal};
 
 /// Whether the model, and what it is computed on, did what a sound one does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +56,7 @@ impl<'a> Row<'a> {
 
 /// Embeds all asks at once, and again without their context those that ask what it did.
 pub(crate) fn embed(model: &Model, generation: &GenerationId, asks: &[&EmbedAsk]) -> Embeddings {
-    let states: Vec<Result<Option<Vec<f32>>, Refusal>> = asks.iter().map(|ask| state(ask)).collect();
+    let states: Vec<Result<Option<Vec<f32>>, Refusal>> = asks.iter().map(|ask| state(ask, model)).collect();
     let read = asks.iter().zip(&states).filter_map(|(ask, state)| Some((ask, state.as_ref().ok()?)));
     let rows: Vec<Row<'_>> = read.map(|(ask, state)| Row::of(ask, state.as_deref(), model)).collect();
     let mut inputs: Vec<HeadInput<'_>> = rows.iter().map(|row| row.input).collect();
@@ -84,10 +85,21 @@ pub(crate) fn embed(model: &Model, generation: &GenerationId, asks: &[&EmbedAsk]
     Embeddings { results: states.into_iter().map(result).collect(), soundness }
 }
 
+/// What a state holds, where the encoder of `model` made it: any other says nothing to its head.
+pub(crate) fn sequence<'a>(state: &'a EncodedHistory, model: &Model) -> Result<&'a SequenceState, Refusal> {
+    let sequence = state.sequence_of(model.encoder_version())?;
+    match (sequence.dimension(), model.dimension()) {
+        (found, dimension) if found == dimension => Ok(sequence),
+        (found, dimension) => {
+            Err(Refusal::Failed(format!("state: rows of {found} values where {dimension} are expected")))
+        }
+    }
+}
+
 /// The values of an ask's state. One that is not finite was not made by a sound encoder, and says nothing of this one.
-fn state(ask: &EmbedAsk) -> Result<Option<Vec<f32>>, Refusal> {
+fn state(ask: &EmbedAsk, model: &Model) -> Result<Option<Vec<f32>>, Refusal> {
     let Some(state) = &ask.state else { return Ok(None) };
-    let values = state.sequence.values();
+    let values = sequence(state, model)?.values();
     match values.iter().position(|value| !value.is_finite()) {
         Some(position) => Err(Refusal::Failed(format!("state: value {position} is not finite"))),
         None => Ok(Some(values)),

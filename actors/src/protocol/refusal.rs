@@ -40,6 +40,14 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// [`OtherVersion`](Self::OtherVersion) unless `serving` is what is `asked` for.
+    pub(crate) fn of_version<V: PartialEq + ToString>(serving: &V, asked: &V) -> Result<(), Self> {
+        if asked == serving {
+            return Ok(());
+        }
+        Err(Self::OtherVersion { serving: serving.to_string(), asked: asked.to_string() })
+    }
+
     /// The value of the label `reason`.
     pub fn name(&self) -> &'static str {
         match self {

@@ -104,3 +104,28 @@ fn selectivity(found: &Gathered, is_filtered: bool) -> &'static str {
         _ => "above_50_percent",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use prometheus::Registry;
+
+    use super::*;
+
+    #[test]
+    fn a_miss_lowers_the_mean_of_its_class_and_another_generation_begins_anew() {
+        let metrics = Metrics::new(&Registry::new()).unwrap();
+        let shadow = Shadow::new(1, metrics.clone());
+        let [first, second] = ["g-1", "g-2"].map(|id| GenerationId::new(id).unwrap());
+        let recall = |generation: &GenerationId, class| {
+            metrics.shadow_recall.with_label_values(&[generation.as_str(), class]).get()
+        };
+        shadow.observe(&first, "unfiltered", 1.0);
+        shadow.observe(&first, "unfiltered", 0.0);
+        shadow.observe(&first, "below_1_percent", 0.5);
+        assert_eq!([recall(&first, "unfiltered"), recall(&first, "below_1_percent")], [0.95, 0.5]);
+        shadow.observe(&second, "unfiltered", 0.25);
+        assert_eq!(recall(&second, "unfiltered"), 0.25);
+        assert_eq!(recall(&first, "unfiltered"), 0.0, "its series is gone, and this one is new");
+        assert_eq!(metrics.shadow_compared.with_label_values(&["unfiltered"]).get(), 3);
+    }
+}

@@ -42,7 +42,7 @@ pub(crate) async fn view(world: &World, user: u64) -> Option<UserView> {
 /// Every ad with the score that the model gives it, best first.
 async fn ranking(world: &World, user: u64, context: Option<&Context>) -> Vec<Hit> {
     let view = view(world, user).await.unwrap();
-    let state = view.state.as_ref().map(|state| state.history.sequence.values());
+    let state = view.state.as_ref().map(|state| state.history.sequence_of(MODEL.encoder_version()).unwrap().values());
     let query = HeadInput { state: state.as_deref(), context, demographics: &view.demographics };
     let query = MODEL.embed_queries(&[query]).unwrap().remove(0);
     let items: Vec<&Item> = DATASET.items.iter().collect();

@@ -39,7 +39,8 @@ fn fallbacks(world: &World) -> u64 {
 }
 
 /// The model of the tests, which is the same wherever it is loaded from.
-fn model() -> Arc<Model> {
+/// The model of the world, for a head of one's own.
+pub(crate) fn model() -> Arc<Model> {
     let dir = tempfile::TempDir::new().unwrap();
     MODEL.save(dir.path()).unwrap();
     Arc::new(Model::load(dir.path()).unwrap())
@@ -166,7 +167,7 @@ fn the_own_head_and_a_worker_give_one_answer() {
         for user in 0..8 {
             let sequence = MODEL.encode(&[&history(user)]).unwrap().remove(0);
             let sequence = SequenceState::new(&sequence, MODEL.dimension(), Precision::F16).unwrap();
-            let state = EncodedHistory { encoder: MODEL.encoder_version().clone(), sequence };
+            let state = EncodedHistory::new(MODEL.encoder_version().clone(), sequence);
             let ask = EmbedAsk {
                 state: Some(state).filter(|_| user % 4 != 3),
                 context: Some(looking_at(user)).filter(|_| user % 2 == 0),

@@ -194,7 +194,7 @@ fn a_search_that_breaks_a_rule_is_refused_with_the_rule() {
 fn a_state_that_is_none_is_refused_and_harms_no_other_row() {
     with_node(async |world| {
         let of_encoder = |encoder: &EncoderVersion, sequence| {
-            let state = Some(EncodedHistory { encoder: encoder.clone(), sequence });
+            let state = Some(EncodedHistory::new(encoder.clone(), sequence));
             EmbedAsk { state, ..embed_ask(world) }
         };
         let check = async |state: SequenceState, rule: &str| {

@@ -140,7 +140,7 @@ fn a_refresh_covers_new_events_and_a_second_one_does_nothing() {
             let all = [published, events.clone()].concat();
             let expected = MODEL.encode(&[&all]).unwrap().remove(0);
             assert!(state.is_current);
-            let found = state.history.sequence.values();
+            let found = state.history.sequence_of(MODEL.encoder_version()).unwrap().values();
             assert_eq!(found.len(), expected.len());
             let off = |(a, b): (&f32, &f32)| (a - b).abs();
             assert!(found.iter().zip(&expected).map(off).all(|off| off < STATE_TOLERANCE), "user {user}");

@@ -7,36 +7,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use turret_actors::refresh::cursor::{Cursor, PageEvent, Step};
 use turret_actors::rollout::plan::{Effect, Event, Outcome, Phase, RolloutPlan};
-use turret_retrieval::ids::{AdId, GenerationId, UserId};
+use turret_retrieval::ids::{AdId, GenerationId};
 use turret_retrieval::live_ad::{AdChange, LiveAd};
 use turret_retrieval::revision::Revision;
 
 mod random;
+mod refreshes;
 
 use random::Random;
+use refreshes::{Kept, Refreshes};
 
 const SCHEDULES: u64 = 3_000;
-const STEPS: usize = 120;
+const STEPS: usize = 300;
 const USERS: u64 = 6;
 const ADS: u64 = 3;
-const PARTITIONS: u32 = 2;
-
-/// What a user's partition holds: positions of the log, of the mark of an erasure, and of what each encoder covers.
-#[derive(Clone, Default, Debug)]
-struct Kept {
-    log_at: u64,
-    erased_at: u64,
-    covers: BTreeMap<GenerationId, u64>,
-}
-
-/// A page of a refresh that has read users and not yet written their states.
-struct Page {
-    encoder: GenerationId,
-    users: Vec<(u64, u64)>,
-    next: Option<UserId>,
-}
 
 /// What survives the end of the process, and what does not.
 struct Node {
@@ -54,8 +39,7 @@ struct Node {
     routed: GenerationId,
     /// What each shard was told of the ads.
     shards: BTreeMap<GenerationId, BTreeMap<u64, LiveAd>>,
-    refresh: Option<(Cursor, Vec<GenerationId>)>,
-    page: Option<Page>,
+    refreshes: Refreshes,
     // What the promises are judged by.
     judged: BTreeSet<GenerationId>,
     made: u64,
@@ -80,8 +64,7 @@ impl Node {
             running: BTreeSet::new(),
             routed: first.clone(),
             shards: BTreeMap::new(),
-            refresh: None,
-            page: None,
+            refreshes: Refreshes::default(),
             judged: BTreeSet::from([first.clone()]),
             made: 1,
             seen: BTreeSet::new(),
@@ -112,7 +95,7 @@ impl Node {
 
     fn step(&mut self, random: &mut Random) {
         self.now += 1;
-        match random.below(14) {
+        match random.below(18) {
             0 => self.publish(),
             1 if random.one_in(6) => self.take(Event::RollBack),
             2 if self.plan.is_some() && !self.is_written => self.write_plan(),
@@ -120,10 +103,13 @@ impl Node {
             6 => self.append(random),
             7 => self.erase(random),
             8 => self.change_ad(random),
-            9 => self.start_refresh(),
-            10 | 11 => self.refresh_page(random),
-            12 => self.write_plan(),
-            13 if random.one_in(8) => self.restart(),
+            9 => self.refreshes.start(&self.users, self.encoders()),
+            10..=15 => {
+                let serving = self.encoders();
+                self.refreshes.step(&mut self.users, &serving, random);
+            }
+            16 => self.write_plan(),
+            17 if random.one_in(8) => self.restart(),
             _ => {}
         }
     }
@@ -196,7 +182,8 @@ impl Node {
                 if let Some(standby) = plan.standby() {
                     self.start_generation(standby);
                 }
-                match random.below(4) {
+                // Long enough for a refresh now and then.
+                match random.below(16) {
                     0 => self.take(failed("p99")),
                     1 => self.take(Event::Done),
                     _ => {}
@@ -213,7 +200,6 @@ impl Node {
         self.seen.insert("restarted");
         self.running.clear();
         self.shards.clear();
-        (self.refresh, self.page) = (None, None);
         let cut_off =
             self.journal.clone().filter(|plan| !plan.is_ended() && [&plan.from, &plan.to].contains(&&self.current));
         if let Some(plan) = cut_off {
@@ -228,6 +214,7 @@ impl Node {
         if let Some(standby) = self.plan.as_ref().and_then(RolloutPlan::standby).cloned() {
             self.start_generation(&standby);
         }
+        self.refreshes.restart(self.encoders());
     }
 
     fn append(&mut self, random: &mut Random) {
@@ -253,54 +240,6 @@ impl Node {
         for told in self.shards.values_mut() {
             told.entry(id).or_insert_with(|| LiveAd::untouched(AdId::from(id))).join(ad.clone());
         }
-    }
-
-    fn start_refresh(&mut self) {
-        if self.refresh.is_none() {
-            let encoders = self.encoders();
-            self.refresh = Some((Cursor::new(PARTITIONS * encoders.len() as u32), encoders));
-        }
-    }
-
-    /// Reads a page, or writes the states of the one that was read.
-    fn refresh_page(&mut self, random: &mut Random) {
-        if let Some(page) = self.page.take() {
-            for (user, read_at) in page.users {
-                let kept = &mut self.users[user as usize];
-                // As the store does: what covers less than the mark, or more than is there, is not written.
-                if read_at >= kept.erased_at && read_at <= kept.log_at {
-                    kept.covers.insert(page.encoder.clone(), read_at);
-                }
-            }
-            if let Some((cursor, _)) = &mut self.refresh {
-                cursor.take(PageEvent::Done { refreshed: 0, next: page.next });
-            }
-            return;
-        }
-        let serving = self.encoders();
-        let Some((cursor, encoders)) = &mut self.refresh else { return };
-        let Step::Ask { partition, after, .. } = cursor.step() else {
-            if cursor.failed == 0 {
-                self.seen.insert("refreshed");
-            }
-            self.refresh = None;
-            return;
-        };
-        let encoder = encoders[(partition.0 / PARTITIONS) as usize].clone();
-        if !serving.contains(&encoder) {
-            return cursor.take(PageEvent::Done { refreshed: 0, next: None });
-        }
-        if random.one_in(5) {
-            return cursor.take(PageEvent::Failed);
-        }
-        let of_partition =
-            (0..USERS).filter(|user| user % u64::from(PARTITIONS) == u64::from(partition.0 % PARTITIONS));
-        let behind = of_partition.filter(|user| after.as_ref().is_none_or(|after| UserId::from(*user) > *after));
-        let mut behind: Vec<u64> = behind.collect();
-        let more = behind.split_off(behind.len().min(2));
-        let next = behind.last().filter(|_| !more.is_empty()).map(|user| UserId::from(*user));
-        let users = behind.into_iter().map(|user| (user, self.users[user as usize].log_at)).collect();
-        self.page = Some(Page { encoder, users, next });
     }
 
     /// Remembers what has happened at all.
@@ -357,7 +296,7 @@ impl Node {
                 return fail(format!("{id} shows what is paused: {told:?}"));
             }
         }
-        Ok(())
+        self.refreshes.check()
     }
 }
 
@@ -375,15 +314,23 @@ fn no_schedule_of_publications_refreshes_pauses_erasures_and_restarts_breaks_a_p
                 panic!("seed {seed}, step {step}: {why}\n{:?}", node.plan);
             }
         }
-        for what in node.seen {
+        for what in node.seen.into_iter().chain(node.refreshes.seen) {
             *seen.entry(what).or_insert(0) += 1;
         }
     }
     if one.is_none() {
         // A simulation that does not get anywhere proves nothing.
-        for what in
-            ["published", "restarted", "erased", "refreshed", "ended published", "ended refused", "ended rolled back"]
-        {
+        for what in [
+            "published",
+            "restarted",
+            "erased",
+            "refreshed",
+            "refreshed for two encoders",
+            "refresh gone on with",
+            "ended published",
+            "ended refused",
+            "ended rolled back",
+        ] {
             assert!(seen.get(what).copied().unwrap_or(0) > SCHEDULES / 100, "{what} is too rare: {seen:?}");
         }
     }

@@ -92,7 +92,7 @@ pub(crate) fn query(without_context: Option<UnitVector>) -> QueryEmbedding {
 }
 
 pub(crate) fn history(precision: Precision) -> EncodedHistory {
-    EncodedHistory { encoder: encoder(), sequence: sequence(precision) }
+    EncodedHistory::new(encoder(), sequence(precision))
 }
 
 pub(crate) fn by() -> EncoderOf {
