@@ -34,7 +34,9 @@ impl Bar {
     /// A bar called `what`, whose steps are `unit`.
     pub(super) fn new(what: &str, unit: &str) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        let template = format!("{{prefix:16}} {{wide_bar}} {{human_pos}}/{{human_len}} {unit}  {{msg}}  {{eta}} left");
+        let template = format!(
+            "{{prefix:16}} {{wide_bar}} {{human_pos}}/{{human_len}} {unit}  {{msg}}  {{per_sec}}, {{eta}} left"
+        );
         if let Ok(style) = ProgressStyle::with_template(&template) {
             bar.set_style(style);
         }

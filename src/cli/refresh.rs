@@ -13,8 +13,8 @@ use super::{block_on, say, say_json};
 /// Has the states of users with new events made again
 ///
 /// Asks a running node, which passes it on to the control node, and shows how far it is until it ends. Only users with events
-/// newer than their state are encoded; online work goes first. Ctrl-C ends the watching, not the refresh. A refresh that was cut
-/// off repeats at most a few users when it is started again.
+/// newer than their state are encoded; online work goes first. Ctrl-C ends the watching, not the refresh. One that is cut off by
+/// the end of the control node goes on when that starts again, and repeats a few users at most.
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// The admin address of a node
@@ -110,9 +110,9 @@ async fn watch(operator: &Operator, run: u64, bar: &Bar) -> anyhow::Result<Statu
     loop {
         if let Some(status) = operator.control("refresh").await? {
             let status = Status::deserialize(&status).context("the control node's status")?;
-            // A control node that was started again counts from 1.
+            // A node that starts again goes on with its run; one that lost its directory counts from 1.
             if status.run != run || *started_at_ms.get_or_insert(status.started_at_ms) != status.started_at_ms {
-                bail!("refresh {run} was cut off; the control node was started again");
+                bail!("refresh {run} was cut off; the control node lost what it had written of it");
             }
             lost = 0;
             let total = status.users_dirty.unwrap_or(status.users_refreshed);

@@ -141,6 +141,9 @@ fn a_store_that_cannot_be_reached_is_told_before_anything_is_made() {
 #[test]
 fn a_generation_in_s3_is_served_from_copies() {
     let Some(server) = s3::Server::find() else { return };
+    if let Some(environment) = server.with_another_secret() {
+        Publisher::to(&server.url(), &environment).try_publish().expect(1).says(&[&server.url()]);
+    }
     let (cluster, _) = check_served(&server.url(), server.environment());
     cluster.assert_no_panic();
     let publisher = Publisher::to(&server.url(), server.environment());

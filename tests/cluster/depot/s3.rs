@@ -1,6 +1,6 @@
 //! A server that speaks S3: the one that `TURRET_S3` names, or one of the test's own.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -12,17 +12,21 @@ use tempfile::TempDir;
 use crate::client::try_send;
 use crate::process::{Environment, wait_until};
 
-/// For moto to come up; it is Python.
+/// For a server to come up.
 const START_TIME: Duration = Duration::from_secs(60);
-/// Its command.
-const MOTO: &str = "moto_server";
+/// A server of S3 below a directory, which checks signatures.
+const RCLONE: &str = "rclone";
+const KEY: &str = "of-a-test";
+const SECRET: &str = "no-secret";
+/// A directory is a bucket.
+const BUCKET: &str = "ads";
 
 /// An S3 server that tests may write to.
 pub(super) struct Server {
     url: String,
     environment: Vec<(&'static str, String)>,
     // Ended, and its log removed, when dropped.
-    _own: Option<(Ended, TempDir)>,
+    own: Option<(Ended, TempDir)>,
 }
 
 struct Ended(Child);
@@ -35,25 +39,34 @@ impl Drop for Ended {
 }
 
 impl Server {
-    /// The bucket and prefix that `TURRET_S3` names, with credentials in the environment; else moto's server, where it is
+    /// The bucket and prefix that `TURRET_S3` names, with credentials in the environment; else a server of rclone's, where it is
     /// installed. Where there is neither this says so.
     pub(super) fn find() -> Option<Self> {
         if let Ok(url) = std::env::var("TURRET_S3") {
-            return Some(Self { url: format!("{url}/{}", unique()), environment: Vec::new(), _own: None });
+            return Some(Self { url: format!("{url}/{}", unique()), environment: Vec::new(), own: None });
         }
         let dir = tempfile::tempdir().unwrap();
         // Free a moment ago; another process that takes it meanwhile ends this test by its time limit.
-        let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
-        let Some(own) = moto(port, dir.path()) else {
-            eprintln!("skipped: TURRET_S3 is not set, and {MOTO} is not installed");
+        let address = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
+        let Some(own) = rclone(&address.to_string(), dir.path()) else {
+            eprintln!("skipped: TURRET_S3 is not set, and {RCLONE} is not installed");
             return None;
         };
-        let endpoint = format!("http://127.0.0.1:{port}");
-        // Making a bucket is asked of moto without a signature, which it does not check.
-        let made = || try_send(Method::PUT, &format!("{endpoint}/ads"), None).ok().filter(|reply| reply.status == 200);
-        wait_until("moto makes a bucket", START_TIME, made);
+        let endpoint = format!("http://{address}");
+        // Whatever it says to one who does not sign.
+        wait_until("rclone answers", START_TIME, || try_send(Method::GET, &endpoint, None).ok());
         let environment = environment(&endpoint).to_vec();
-        Some(Self { url: format!("s3://ads/{}", unique()), environment, _own: Some((own, dir)) })
+        Some(Self { url: format!("s3://{BUCKET}/{}", unique()), environment, own: Some((own, dir)) })
+    }
+
+    /// The environment of one who may not write, where this is known.
+    pub(super) fn with_another_secret(&self) -> Option<Vec<(&'static str, String)>> {
+        self.own.as_ref()?;
+        let forged = |(name, value): &(&'static str, String)| match *name {
+            "AWS_SECRET_ACCESS_KEY" => (*name, "guessed".toowned()),
+            name => (name, value.clone()),
+        };
+        Some(self.environment.iter().map(forged).collect())
     }
 
     /// A prefix of this test alone.
@@ -70,19 +83,22 @@ impl Server {
 /// What the program must find in its environment to reach a server on loopback.
 pub(super) fn environment(endpoint: &str) -> [(&'static str, String); 5] {
     [
-        ("AWS_ENDPOINT_URL", endpoint.to_owned()),
-        ("AWS_ALLOW_HTTP", "true".to_owned()),
-        ("AWS_REGION", "us-east-1".to_owned()),
-        ("AWS_ACCESS_KEY_ID", "of-a-test".to_owned()),
-        ("AWS_SECRET_ACCESS_KEY", "no-secret".to_owned()),
+        ("AWS_ENDPOINT_URL", endpoint.toowned()),
+        ("AWS_ALLOW_HTTP", "true".toowned()),
+        ("AWS_REGION", "us-east-1".toowned()),
+        ("AWS_ACCESS_KEY_ID", KEY.toowned()),
+        ("AWS_SECRET_ACCESS_KEY", SECRET.toowned()),
     ]
 }
 
-/// Starts moto's server; none where it is not installed.
-fn moto(port: u16, dir: &Path) -> Option<Ended> {
-    let log = || File::options().create(true).append(true).open(dir.join("moto.log")).unwrap();
-    let mut command = Command::new(MOTO);
-    command.args(["-H", "127.0.0.1", "-p", &port.to_string()]).stdin(Stdio::null()).stdout(log()).stderr(log());
+/// Starts rclone's server; none where it is not installed.
+fn rclone(address: &str, dir: &Path) -> Option<Ended> {
+    let served = dir.join("served");
+    fs::create_dir_all(served.join(BUCKET)).unwrap();
+    let log = || File::options().create(true).append(true).open(dir.join("rclone.log")).unwrap();
+    let mut command = Command::new(RCLONE);
+    command.args(["serve", "s3", "--addr", address, "--auth-key", &format!("{KEY},{SECRET}"), "--config", "/dev/null"]);
+    command.arg(served).stdin(Stdio::null()).stdout(log()).stderr(log());
     command.spawn().ok().map(Ended)
 }
 
