@@ -11,7 +11,7 @@ import json, pathlib, random, statistics, sys, tempfile, time, urllib.request
 from serving import HTTP, Program, ADMIN, commit, config, machine, report, rows
 
 OUT, ROUNDS = pathlib.Path(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 3
-RATES = [100, 250, 500, 750, 1000, 1500, 2000, 3000, 4000, 6000, 8000]
+RATES = [100, 250, 500, 750, 1000, 1500, 2000, 3000, 4000, 6000, 8000, 10000, 12000, 14000, 16000, 20000, 24000, 32000]
 # What a rate is borne by: all requests are answered, these of a hundred within so many microseconds.
 BORNE_P99_US = 20_000
 USUAL = {"layers": 2, "heads": 4, "feed_forward": 256, "history_length_max": 100}

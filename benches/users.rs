@@ -33,6 +33,11 @@ const EVENTS_PER_USER_MAX: usize = 200;
 const CACHE_BYTES: [u64; 2] = [64 << 20, 1 << 20];
 /// Events of each user.
 const EVENTS: i64 = 20;
+/// Users whose states are of every event, as cross-attention wants them, and the rows of such a state.
+const SEQUENCE_USERS: u64 = 20_000;
+const SEQUENCE_ROWS: usize = 100;
+/// Values of a row.
+const DIMENSION: usize = 64;
 /// Users between two flushes while the store is filled.
 const FILL: u64 = 2_000;
 /// Look-ups of the warm and of the cold measurement.
@@ -47,12 +52,21 @@ fn main() -> Result<()> {
         None => 1_000_000,
     };
     ensure!((FILL..=100_000_000).contains(&users), "USERS: {users} is not in {FILL}..=100000000");
-    let dir = tempfile::Builder::new().prefix("users-").tempdir_in("target/tmp")?;
+    let scratch = || tempfile::Builder::new().prefix("users-").tempdir_in("target/tmp");
     let mut rows = Vec::new();
 
+    let sequences = scratch()?;
+    let stores = open(sequences.path(), CACHE_BYTES[0])?;
+    let some = users.min(SEQUENCE_USERS);
+    fill(&stores, some, SEQUENCE_ROWS)?;
+    look_up(&stores, some, LOOKUPS[0] / 2)?;
+    rows.push(row("look-up of a whole encoded sequence, warm", look_up(&stores, some, LOOKUPS[0])?));
+    drop((stores, sequences));
+
+    let dir = scratch()?;
     let filling = Instant::now();
     let stores = open(dir.path(), CACHE_BYTES[0])?;
-    fill(&stores, users)?;
+    fill(&stores, users, 1)?;
     let seconds = filling.elapsed().as_secs_f64();
     let bytes = size_of(dir.path())? as f64 / users as f64;
     rows.push(row("size", json!({
@@ -111,8 +125,8 @@ fn event(item: u64, at: i64) -> Event {
     Event { item_id: ItemId::from(item % 50_000), event_type: EventType::View, timestamp_ms: at, event_id: None }
 }
 
-/// As a node does: events first, then a state of them.
-fn fill(stores: &[PartitionStore], users: u64) -> Result<()> {
+/// As a node does: events first, then a state of them, of `rows` rows.
+fn fill(stores: &[PartitionStore], users: u64, rows: usize) -> Result<()> {
     let style = ProgressStyle::with_template("filling {bar:30} {pos}/{len} users, {eta} left")?;
     let progress = ProgressBar::new(users).with_style(style);
     let mut random = ChaCha8Rng::seed_from_u64(1);
@@ -126,9 +140,9 @@ fn fill(stores: &[PartitionStore], users: u64) -> Result<()> {
         for (store, writes) in stores.iter().zip(writes) {
             store.write(&writes, NOW_MS)?.into_iter().collect::<Result<Vec<_>, _>>()?;
             let states = writes.into_iter().map(|write| {
-                let values: Vec<f32> = (0..64).map(|_| random.random_range(-1.0..1.0)).collect();
+                let values: Vec<f32> = (0..rows * DIMENSION).map(|_| random.random_range(-1.0..1.0)).collect();
                 let covers = store.view(&write.user, &encoder())?.context("it has just been written")?.log_at;
-                let sequence = SequenceState::new(&values, 64, Precision::F16)?;
+                let sequence = SequenceState::new(&values, DIMENSION, Precision::F16)?;
                 let (made_at_ms, covers_until_ms) = (NOW_MS, NOW_MS);
                 Ok((write.user, StoredState { encoder: encoder(), made_at_ms, covers_until_ms, covers, sequence }))
             });

@@ -1,8 +1,8 @@
 //! What changes cost a shard, and what they cost its searches: `just bench-churn [ADS]`.
 //!
-//! Replaces every ad while two threads search, one change after the other in batches of [`BATCH`], with upkeep between them and
-//! overhauls on a thread of their own; then pauses and resumes ads one by one. Every answer is checked. Prints a table, and writes
-//! docs/results/churn.json.
+//! Replaces every ad, and every ad once more by what it was, while two threads search, one change after the other in batches of
+//! [`BATCH`], with upkeep between them and overhauls on a thread of their own; then pauses and resumes ads one by one. Every answer is
+//! checked. Prints a table, and writes docs/results/churn.json.
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
@@ -40,6 +40,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const ADS: usize = 200_000;
 const QUERIES: usize = 1_000;
 const READERS: usize = 2;
+/// How often every ad is replaced.
+const PASSES: usize = 2;
 /// Ads replaced by one change.
 const BATCH: usize = 64;
 /// Ads that stay paused throughout: one in so many.
@@ -61,21 +63,35 @@ fn main() {
     let fresh_before = recalls(&index, &world);
     let (before, stats_before) = (resident() - empty, index.stats());
 
-    let replaced = AtomicUsize::new(0);
-    let ((churn, readers), process_s) =
-        cpu_while(|| beside_readers(&index, &world, &replaced, || replace_all(&index, &world, &replaced)));
-    // Threads that build a graph are nobody's but the process's.
-    let overhaul_s = (process_s - churn.thread_s - readers.cpu_s).max(0.0);
-    let churned = recalls(&index, &world);
-    let (after, stats) = (resident() - empty, index.stats());
+    let mut churn = Churn::default();
+    let (mut readers, mut overhaul_s, mut after, mut churned) = (Readers::default(), 0.0, [0.0; PASSES], [0.0; 2]);
+    for (pass, after) in after.iter_mut().enumerate() {
+        let replacing = Replacing {
+            version: (pass + 1) % 2,
+            at: Revision::from_bits(10 + pass as u64),
+            count: AtomicUsize::new(0),
+        };
+        let ((of_pass, beside), process_s) =
+            cpu_while(|| beside_readers(&index, &world, &replacing, || replace_all(&index, &world, &replacing)));
+        // Threads that build a graph are nobody's but the process's.
+        overhaul_s += (process_s - of_pass.thread_s - beside.cpu_s).max(0.0);
+        churn.add(of_pass);
+        readers.add(beside);
+        churned = recalls(&index, &world);
+        *after = resident() - empty;
+    }
+    let stats = index.stats();
+    let replaced = Replacing { version: 0, at: Revision::NONE, count: AtomicUsize::new(ads) };
     let (pauses, pause_readers) = beside_readers(&index, &world, &replaced, || pause_many(&index, ads));
     let bytes_per_ad = stats.bytes_per_ad();
-    let (fresh, _) = cpu_while(|| build(all(1)));
+    let (fresh, _) = cpu_while(|| build(all(0)));
     fresh.apply((0..ads as u32).filter(|ad| is_paused(*ad)).map(|ad| pause(ad, true, 1)).collect()).expect("sound");
     let again = recalls(&fresh, &world);
     let costs = costs([&index, &fresh], &world);
 
-    let per_core = ads as f64 / (churn.writer_s + overhaul_s);
+    let replaced = (PASSES * ads) as f64;
+    let per_core = replaced / (churn.writer_s + overhaul_s);
+    let (apply_us, step_us) = (quantiles(churn.apply_us), quantiles(churn.step_us));
     let rows = [
         (
             "recall",
@@ -88,11 +104,11 @@ fn main() {
         (
             "replacements",
             json!({
-                "ads": ads, "batch": BATCH, "wall_s": churn.wall_s, "per_s": ads as f64 / churn.wall_s,
+                "ads": ads, "passes": PASSES, "batch": BATCH, "wall_s": churn.wall_s, "per_s": replaced / churn.wall_s,
                 "cpu_s": churn.writer_s, "overhaul_cpu_s": overhaul_s, "overhauls": churn.overhauls,
                 "per_cpu_s": per_core, "build_cpu_s": build_s,
-                "apply_us_p50": churn.apply_us[0], "apply_us_p99": churn.apply_us[1], "apply_us_max": churn.apply_us[2],
-                "step_us_p50": churn.step_us[0], "step_us_p99": churn.step_us[1], "step_us_max": churn.step_us[2],
+                "apply_us_p50": apply_us[0], "apply_us_p99": apply_us[1], "apply_us_max": apply_us[2],
+                "step_us_p50": step_us[0], "step_us_p99": step_us[1], "step_us_max": step_us[2],
             }),
         ),
         (
@@ -107,7 +123,8 @@ fn main() {
         (
             "memory",
             json!({
-                "before_mb": before / 1e6, "after_mb": after / 1e6, "after_over_before": after / before,
+                "before_mb": before / 1e6, "after_mb": after[0] / 1e6, "after_over_before": after[0] / before,
+                "after_again_mb": after[1] / 1e6, "after_again_over_after": after[1] / after[0],
                 "bytes_per_ad_before": stats_before.bytes_per_ad(), "bytes_per_ad_after": bytes_per_ad,
                 "rows_after": stats.rows, "dead_after": stats.dead, "segments_after": stats.segments,
             }),
@@ -149,17 +166,37 @@ fn pause(ad: u32, paused: bool, at: u64) -> ShardChange {
     ShardChange { id: id(ad), content, content_at, paused, paused_at: Revision::from_bits(at) }
 }
 
+/// What every ad becomes.
+struct Replacing {
+    /// Of the world's.
+    version: usize,
+    at: Revision,
+    /// How many are replaced, in the world's order.
+    count: AtomicUsize,
+}
+
+#[derive(Default)]
 struct Churn {
     wall_s: f64,
     writer_s: f64,
     /// The same, with making what is applied.
     thread_s: f64,
     overhauls: usize,
-    apply_us: [f64; 3],
-    step_us: [f64; 3],
+    apply_us: Vec<f64>,
+    step_us: Vec<f64>,
 }
 
-fn replace_all(index: &ShardIndex, world: &World, replaced: &AtomicUsize) -> Churn {
+impl Churn {
+    fn add(&mut self, other: Self) {
+        self.wall_s += other.wall_s;
+        self.writer_s += other.writer_s;
+        self.overhauls += other.overhauls;
+        self.apply_us.extend(other.apply_us);
+        self.step_us.extend(other.step_us);
+    }
+}
+
+fn replace_all(index: &ShardIndex, world: &World, replacing: &Replacing) -> Churn {
     let (mut apply_us, mut step_us) = (Vec::new(), Vec::new());
     let (wanted, overhauls, over) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicBool::new(false));
     let (started, thread_s) = (Instant::now(), cpu_of_thread());
@@ -177,11 +214,11 @@ fn replace_all(index: &ShardIndex, world: &World, replaced: &AtomicUsize) -> Chu
         let mut cpu = 0.0;
         let batches = world.order.chunks(BATCH).count();
         for (at, batch) in world.order.chunks(BATCH).enumerate() {
-            let content = |ad: &u32| ShardContent::Is(Box::new(world.ad(1, *ad)));
+            let content = |ad: &u32| ShardContent::Is(Box::new(world.ad(replacing.version, *ad)));
             let change = |ad: &u32| ShardChange {
                 id: id(*ad),
                 content: content(ad),
-                content_at: Revision::from_bits(10),
+                content_at: replacing.at,
                 paused: false,
                 paused_at: Revision::NONE,
             };
@@ -190,15 +227,20 @@ fn replace_all(index: &ShardIndex, world: &World, replaced: &AtomicUsize) -> Chu
             let apply = Instant::now();
             index.apply(changes).expect("the ads are sound");
             apply_us.push(apply.elapsed().as_secs_f64() * 1e6);
-            replaced.fetch_add(batch.len(), Ordering::Release);
+            replacing.count.fetch_add(batch.len(), Ordering::Release);
             loop {
                 let step = Instant::now();
                 let due = index.maintain().expect("the graph takes every ad");
                 step_us.push(step.elapsed().as_secs_f64() * 1e6);
                 wanted.fetch_or(due.overhaul, Ordering::AcqRel);
-                if !due.step && !(at + 1 == batches && (due.later || due.overhaul)) {
+                if due.step {
+                    continue;
+                }
+                if at + 1 < batches || !(due.later || due.overhaul) {
                     break;
                 }
+                // At the end until all is done that searches and the overhaul hold up.
+                std::thread::sleep(std::time::Duration::from_millis(1));
             }
             cpu += cpu_of_thread() - before;
         }
@@ -206,7 +248,6 @@ fn replace_all(index: &ShardIndex, world: &World, replaced: &AtomicUsize) -> Chu
     });
     let thread_s = cpu_of_thread() - thread_s;
     let wall_s = started.elapsed().as_secs_f64();
-    let (apply_us, step_us) = (quantiles(apply_us), quantiles(step_us));
     Churn { wall_s, writer_s, thread_s, overhauls: overhauls.into_inner(), apply_us, step_us }
 }
 
@@ -245,10 +286,20 @@ struct Readers {
     cpu_s: f64,
 }
 
+impl Readers {
+    fn add(&mut self, other: Self) {
+        self.searches += other.searches;
+        self.errors += other.errors;
+        self.wrong += other.wrong;
+        self.exact += other.exact;
+        self.cpu_s += other.cpu_s;
+    }
+}
+
 fn beside_readers<T>(
     index: &ShardIndex,
     world: &World,
-    replaced: &AtomicUsize,
+    replacing: &Replacing,
     work: impl FnOnce() -> T,
 ) -> (T, Readers) {
     let over = AtomicBool::new(false);
@@ -263,7 +314,7 @@ fn beside_readers<T>(
                 let filter = Filter::AnyOf { field: "status".into(), values: vec!["active".into()] };
                 // Every fourth is filtered.
                 let filter = at.is_multiple_of(4).then_some(&filter);
-                let new = replaced.load(Ordering::Acquire);
+                let new = replacing.count.load(Ordering::Acquire);
                 let k = if at % 2 == 0 { 10 } else { 100 };
                 let search = Search { vector: query, baseline: None, crowding: None, k, filter, exact: false };
                 seen.searches += 1;
@@ -278,7 +329,11 @@ fn beside_readers<T>(
                     let is =
                         |version| dot(query.as_slice(), world.vector(version, ad)).to_bits() == hit.score.to_bits();
                     let is_new = (world.turn[ad as usize] as usize) < new;
-                    seen.wrong += usize::from(!ads.insert(ad) || is_paused(ad) || !(is(1) || (!is_new && is(0))));
+                    seen.wrong += usize::from(
+                        !ads.insert(ad)
+                            || is_paused(ad)
+                            || !(is(replacing.version) || (!is_new && is(1 - replacing.version))),
+                    );
                 }
             }
             seen.cpu_s = cpu_of_thread();
@@ -291,11 +346,7 @@ fn beside_readers<T>(
         let mut all = Readers::default();
         for thread in threads {
             let seen = thread.join().expect("no reader panics");
-            all.searches += seen.searches;
-            all.errors += seen.errors;
-            all.wrong += seen.wrong;
-            all.exact += seen.exact;
-            all.cpu_s += seen.cpu_s;
+            all.add(seen);
         }
         (result, all)
     })

@@ -13,9 +13,9 @@ use crate::graph::{Graph, GraphError, Linked};
 use crate::vectors::Vectors;
 use crate::view::{Measured, View};
 
-/// Dead rows, or a sixteenth of the ads, for which all postings are written anew.
+/// Dead rows, or one in so many ads, for which all postings are written anew.
 const GONE_MIN: u64 = 256;
-const GONE_ONE_IN: u64 = 16;
+const GONE_ONE_IN: u64 = 64;
 /// A graph that so much of is taken is replaced by a larger one.
 const FULL_PERCENT: usize = 90;
 /// A graph that less than this is taken of is replaced by a smaller one, where it is not small.
