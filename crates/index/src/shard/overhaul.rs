@@ -13,7 +13,7 @@ use crate::graph::{Graph, GraphError, Linked};
 use crate::vectors::Vectors;
 use crate::view::{Measured, View};
 
-/// Dead rows, or or one for so many ads, for which all postings are written anew.
+/// Dead rows, or one for so many ads, for which all postings are written anew.
 const GONE_MIN: u64 = 256;
 const GONE_ONE_IN: u64 = 64;
 /// A graph that so much of is taken is replaced by a larger one.
