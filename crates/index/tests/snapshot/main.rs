@@ -44,6 +44,25 @@ fn a_file_that_is_cut_off_at_any_border_or_elsewhere_is_refused() {
     error_of(&[good, &[0]].concat());
 }
 
+/// Gives the second ad whose id is a single digit the id of the first; `entry` is that of the ids, each of which its length stands before, and
+/// its advertiser of four bytes behind.
+fn name_alike(bytes: &mut [u8], entry: usize) {
+    let mut at = u64::from_le_bytes(bytes[entry + 8..entry + 16].try_into().expect("8 bytes")) as usize;
+    let mut first = None;
+    loop {
+        let length = usize::from(bytes[at]);
+        match first {
+            Some(first) if length == 1 => {
+                bytes[at + 1] = first;
+                return;
+            }
+            None if length == 1 => first = Some(bytes[at + 1]),
+            Some(_) | None => {}
+        }
+        at += 1 + length + 2 + 4;
+    }
+}
+
 #[test]
 fn what_is_wrong_is_named() {
     let check = |change: &dyn Fn(&mut Vec<u8>), is_sealed: bool, expected: &str| {
@@ -99,6 +118,7 @@ fn what_is_wrong_is_named() {
         "section cells: component 0 of cell 0 is not finite",
     );
     check(&|bytes| bytes[cells + 119] = 0xbf, true, "section cells: the radius of cell 0 is -");
+    check(&|bytes| name_alike(bytes, entry(2)), true, "is there twice");
     // A sound vector that is another: the probes find out.
     check(&|bytes| bytes[vectors + 3] ^= 0x80, true, "section probes: ");
 }
