@@ -219,17 +219,17 @@ bench-whole-job ads="200000": build
 # What changes cost an index shard and its searches while all of its ads are replaced, with the allocator set as `turret` sets it; into
 # docs/results/churn.json
 bench-churn ads="200000":
-    MIMALLOC_PURGE_DELAY=10 cargo bench --locked -p turret-index --bench churn -- {{ ads }}
+    cargo bench --locked -p turret-index --bench churn -- {{ ads }}
 
-# What opening a shard costs beside building it, and what writing it costs who changes it, with the allocator set as `turret` sets it; into
+# What opening a shard costs beside building it, and what writing it costs who changes it; into
 # docs/results/snapshot.json
 bench-snapshot *ads:
-    MIMALLOC_PURGE_DELAY=10 cargo bench --locked -p turret-index --bench snapshot -- {{ ads }}
+    cargo bench --locked -p turret-index --bench snapshot -- {{ ads }}
 
 # What filters cost and find at every selectivity, beside an exact scan of what passes, of ads that are made up, of a marketplace and of
 # the vectors below TURRET_DATA; into docs/results/filters.json. With a number only so many that are made up, and nothing is written
 bench-filters *ads: (_marketplace "200000")
-    MIMALLOC_PURGE_DELAY=10 cargo bench --locked -p turret-index --bench filters -- {{ absolute_path("target/marketplace-200000/generation") }} {{ ads }}
+    cargo bench --locked -p turret-index --bench filters -- {{ absolute_path("target/marketplace-200000/generation") }} {{ ads }}
 
 # The same on a GPU, and whether it computes what the CPU does; the Python given must have PyTorch for CUDA, and safetensors
 bench-gpu python="python3" device="cuda:0": build-cuda

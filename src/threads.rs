@@ -1,4 +1,4 @@
-//! Settings of the numeric libraries and the allocator that are read from the environment, once, before their first use.
+//! Settings of the numeric libraries that are read from the environment, once, before their first use.
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -10,16 +10,13 @@ const THREADS: &str = "RAYON_NUM_THREADS";
 const SPIN: &str = "CANDLE_BARRIER_POOL_SPIN_LIMIT";
 /// Threads of candle's own pool, which adds up gradients; waiting for it takes longer than what it does.
 const POOL: &str = "CANDLE_NUM_THREADS";
-/// Milliseconds after which mimalloc gives free memory back to the system. Whichever thread comes by gives back all that came together
-/// since: by its own second that is what a change of an ad waited 40 to 90 ms for, while a shard was written (docs/performance.md).
-const PURGE: &str = "MIMALLOC_PURGE_DELAY";
 
 /// Starts this program again, in the same process, with these variables set where the caller left them unset.
 ///
 /// A node gets one thread for a matrix product, because requests run side by side; everything else gets every core.
 /// Returns where nothing is to be set, or where the program cannot be started again: it then runs as it is.
 pub fn settle() {
-    if [THREADS, SPIN, POOL, PURGE].into_iter().all(|name| std::env::var_os(name).is_some()) {
+    if [THREADS, SPIN, POOL].into_iter().all(|name| std::env::var_os(name).is_some()) {
         return;
     }
     let Ok(program) = std::env::current_exe() else { return };
@@ -27,7 +24,7 @@ pub fn settle() {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let mut again = Command::new(program);
     again.args(std::env::args_os().skip(1));
-    for (name, value) in [(THREADS, if serves { 1 } else { cores }), (SPIN, 0), (POOL, 1), (PURGE, 10)] {
+    for (name, value) in [(THREADS, if serves { 1 } else { cores }), (SPIN, 0), (POOL, 1)] {
         if std::env::var_os(name).is_none() {
             again.env(name, value.to_string());
         }

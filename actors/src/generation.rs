@@ -202,7 +202,7 @@ impl Generation {
         Ok(())
     }
 
-    /// Reads the queries that its index was measured with.
+    /// Reads the queries that its index is judged by; it was measured with [some](Probes::measuring).
     ///
     /// # Errors
     /// When they are absent, or not those that were published.

@@ -94,7 +94,7 @@ pub struct UserState {
     pub age_ms: Option<i64>,
     /// The encoder that made it.
     pub encoder: Option<EncoderVersion>,
-    /// Why the user's partition could not be asked, where it could not.
+    /// Why no state was used, where the user may have one: the partition could not be asked, or the state is too old or of another encoder.
     pub reason: Option<&'static str>,
 }
 
@@ -326,10 +326,14 @@ impl Retriever {
     async fn look_up(&self, table: &RoutingTable, request: &RetrieveRequest) -> LookedUp {
         let Some(user) = &request.user else { return LookedUp::default() };
         let (result, looked_up) = match view(table, user, request.budget).await {
-            Ok(view) => {
+            Ok(mut view) => {
+                // It would have the head refuse the whole request.
+                let is_other = |state: &mut StateView| *state.history.encoder() != table.manifest.versions.encoder;
+                let other = view.as_mut().and_then(|view| view.state.take_if(is_other));
+                let reason = other.map(|_| "state_of_other_encoder");
                 let state = view.as_ref().and_then(|view| view.state.as_ref());
                 let worth = state.map_or("missing", |state| if state.is_current { "fresh" } else { "stale" });
-                (worth, LookedUp { view, reason: None })
+                (worth, LookedUp { view, reason })
             }
             Err(reason) => ("unavailable", LookedUp { view: None, reason: Some(reason) }),
         };

@@ -110,9 +110,12 @@ async fn watch(operator: &Operator, run: u64, bar: &Bar) -> anyhow::Result<Statu
     loop {
         if let Some(status) = operator.control("refresh").await? {
             let status = Status::deserialize(&status).context("the control node's status")?;
-            // A node that starts again goes on with its run; one that lost its directory counts from 1.
-            if status.run != run || *started_at_ms.get_or_insert(status.started_at_ms) != status.started_at_ms {
-                bail!("refresh {run} was cut off; the control node lost what it had written of it");
+            // A node that starts again goes on with its run, unless it had ended; one that lost its directory counts from 1.
+            if status.run > run {
+                bail!("refresh {} goes on; what became of refresh {run} says the log of the control node", status.run);
+            }
+            if status.run < run || *started_at_ms.get_or_insert(status.started_at_ms) != status.started_at_ms {
+                bail!("the control node was started again; what became of refresh {run} says its log");
             }
             lost = 0;
             let total = status.users_dirty.unwrap_or(status.users_refreshed);

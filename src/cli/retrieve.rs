@@ -43,6 +43,9 @@ pub(super) struct Arguments {
     /// Also show what each ad would score without the context
     #[arg(long)]
     explain_scores: bool,
+    /// Also show how each shard searched, what share of its ads passes, and how many it compared with the query
+    #[arg(long)]
+    explain_plan: bool,
     /// How many ads
     #[arg(short, default_value_t = 10)]
     k: u64,
@@ -86,8 +89,11 @@ fn request(arguments: &Arguments) -> anyhow::Result<Value> {
         let subject = has_subject.then(|| json!({ "item_id": arguments.subject, "interests": interests }));
         body.insert("context".to_owned(), json!({ "subject": subject, "query": arguments.query }));
     }
-    if arguments.explain_scores {
-        body.insert("explain".to_owned(), json!(["scores"]));
+    let explained = [(arguments.explain_scores, "scores"), (arguments.explain_plan, "filter_plan")];
+    let explained: Vec<&str> =
+        explained.into_iter().filter_map(|(is_wanted, what)| is_wanted.then_some(what)).collect();
+    if !explained.is_empty() {
+        body.insert("explain".to_owned(), json!(explained));
     }
     if let Some(filter) = &arguments.filter {
         body.insert("filter".to_owned(), filter_of(filter)?);
@@ -192,7 +198,23 @@ fn render(answer: &Value) -> String {
     for reason in coverage["reasons"].as_array().into_iter().flatten() {
         lines.push(format!("not complete: {}", text(reason)));
     }
+    if let Some(plans) = answer["filter_plan"].as_array() {
+        lines.extend([String::new(), plans_table(plans)]);
+    }
     lines.join("\n")
+}
+
+/// How each shard searched.
+fn plans_table(plans: &[Value]) -> String {
+    let share = |value: &Value| value.as_f64().map_or_else(String::new, |share| format!("{:.2} %", 100.0 * share));
+    let count = |value: &Value| value.as_u64().map_or_else(String::new, |count| count.to_string());
+    let row = |plan: &Value| {
+        let strategy = plan["strategy"].as_str().unwrap_or_default().to_owned();
+        let (passes, near) = (share(&plan["selectivity"]), share(&plan["selectivity_near"]));
+        vec![count(&plan["shard"]), strategy, passes, near, count(&plan["list"]), count(&plan["distances"])]
+    };
+    let rows: Vec<Vec<String>> = plans.iter().map(row).collect();
+    table(&["shard", "strategy", "passes", "passes nearby", "list", "compared"], &rows)
 }
 
 #[cfg(test)]
@@ -209,6 +231,14 @@ mod tests {
         let shown = pointed(refused.into(), Some("min_age < 'a'")).to_string();
         assert_eq!(shown, "400 (c): d\nmin_age < 'a'\n          ^");
         assert_eq!(pointed(anyhow!("else"), Some("x")).to_string(), "else");
+    }
+
+    #[test]
+    fn how_shards_searched_is_shown_below() {
+        let plan = json!({ "shard": 3, "strategy": "exact_postings", "selectivity": 0.0125, "distances": 40 });
+        let shown = plans_table(&[plan]);
+        let words: Vec<&str> = shown.lines().last().unwrap().split_whitespace().collect();
+        assert_eq!(words, ["3", "exact_postings", "1.25", "%", "40"]);
     }
 
     #[test]

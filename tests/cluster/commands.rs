@@ -186,6 +186,9 @@ fn retrieve_asks_a_node_and_prints_its_answer_or_its_refusal() {
     assert!(["ad", "score", "advertiser", "shard"].iter().all(|column| first.contains(column)), "{table:#?}");
     assert!(table.output.contains("6/6 shards, 100.0 % of the ads"), "{table:#?}");
     assert!(table.output.contains("context used"), "{table:#?}");
+    let plans = retrieve(&["--filter", "min_age <= 25", "--explain-plan"]).expect(0).output;
+    let shards = plans.lines().skip_while(|line| !line.starts_with("shard  strategy")).skip(2).count();
+    assert_eq!(shards, 6, "{plans}");
     retrieve(&["-k", "0"]).expect(1).says(&["400 (invalid_request): k: 0 is not in 1..=2000"]);
     retrieve(&["--surface", "moon"]).expect(1).says(&["400 (invalid_request): surface: unknown variant `moon`"]);
     let filtered = retrieve(&["--filter", "countries has US and min_age <= 25", "--json"]).expect(0);

@@ -63,7 +63,8 @@ impl IndexShard {
     fn open(&self, path: &std::path::Path, generation: &str) -> Result<Opened, String> {
         let origin = Origin { generation, dimension: self.generation.manifest.dimension as usize };
         let mut go_on = |_: _| ControlFlow::Continue(());
-        ShardIndex::open(path, &origin, &self.settings, &self.queries(), &mut go_on).map_err(|error| error.to_string())
+        ShardIndex::open(path, &origin, &self.settings, &|| self.queries(), &mut go_on)
+            .map_err(|error| error.to_string())
     }
 
     /// Blocking: what the publication measured its shards with, for where this node's settings are others.
@@ -78,7 +79,7 @@ impl IndexShard {
     }
 
     fn opened_from(&self, opened: Opened) -> Loaded {
-        let Opened { index, until, graph, was_measured } = opened;
+        let Opened { index, until, graph, measured_with } = opened;
         let why = match graph {
             GraphOrigin::Unneeded | GraphOrigin::Restored => None,
             GraphOrigin::Built { why } => Some(why),
@@ -86,11 +87,18 @@ impl IndexShard {
         if let Some(why) = &why {
             tracing::warn!(shard = %self.shard, why, "the graph of the file was not used, another was built");
         }
-        if was_measured {
-            let queries = index.calibration().map(|calibration| calibration.queries);
-            tracing::info!(shard = %self.shard, queries, "the file has no lists measured by these settings, they were measured");
+        match measured_with {
+            Some(0) => {
+                tracing::warn!(shard = %self.shard, "lists are measured with ads for queries, and may be too short")
+            }
+            Some(queries) => {
+                tracing::info!(shard = %self.shard, queries, "the file has no lists measured by these settings, they were measured");
+            }
+            None => {}
         }
-        Loaded { index, reached: Reached::at(until), is_to_be_written: why.is_some() || was_measured, snapshot: None }
+        // What was measured with ads is to be measured again by the next start, which may have the queries.
+        let is_to_be_written = why.is_some() || measured_with.is_some_and(|queries| queries > 0);
+        Loaded { index, reached: Reached::at(until), is_to_be_written, snapshot: None }
     }
 
     pub(super) fn loaded(&self, loaded: Loaded, myself: &ActorRef<Msg>, state: &mut State) {

@@ -34,16 +34,11 @@ pub(super) async fn view(
     let holder = holder(table, user).ok_or("partition_absent")?;
     // A late state makes the answer less personal; a late answer is none at all. So at most a third of the time.
     let patience = budget.remaining(Instant::now().into_std()) / 3;
-    let encoder = &table.manifest.versions.encoder;
-    let ask = ViewAsk { user: user.clone(), encoder: encoder.clone() };
+    let ask = ViewAsk { user: user.clone(), encoder: table.manifest.versions.encoder.clone() };
     let view = |reply| -> user_partition::Msg { Inbox::Request(UserRequest::View(Wire::new(ask), reply)) };
     let asked = Instant::now();
     match holder.call(view, Some(patience)).await {
         Ok(CallResult::Success(answer)) => match answer.open() {
-            // Of another encoder it is no state for this head, which would refuse the whole request.
-            Ok(Ok(Some(UserView { state: Some(state), .. }))) if state.history.encoder() != encoder => {
-                Err("state_of_other_encoder")
-            }
             Ok(Ok(view)) => Ok(view),
             Ok(Err(Refusal::Overloaded)) => Err("partition_overloaded"),
             Ok(Err(_)) | Err(_) => Err("partition_failed"),

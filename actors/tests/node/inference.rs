@@ -39,7 +39,6 @@ fn fallbacks(world: &World) -> u64 {
 }
 
 /// The model of the tests, which is the same wherever it is loaded from.
-/// The model of the world, for a head of one's own.
 pub(crate) fn model() -> Arc<Model> {
     let dir = tempfile::TempDir::new().unwrap();
     MODEL.save(dir.path()).unwrap();

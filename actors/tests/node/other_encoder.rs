@@ -5,6 +5,7 @@ use std::time::Duration;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use turret_actors::local_head::LocalHeads;
 use turret_actors::protocol::{EmbedAsk, EncodedHistory, Refusal, StateView, UserRequest, UserView};
+use turret_actors::retrieve::RetrieveRequest;
 use turret_actors::wire::{Inbox, Wire};
 use turret_actors::{groups, user_partition};
 use turret_retrieval::hashing::partition_of;
@@ -14,7 +15,7 @@ use turret_retrieval::tier::History;
 
 use crate::inference::model;
 use crate::refusals::embed_ask;
-use crate::world::published::{MODEL, PARTITIONS};
+use crate::world::published::{MODEL, PARTITIONS, demographics};
 use crate::world::{ask, until, with_node};
 
 const USER: u64 = 3;
@@ -38,7 +39,7 @@ fn the_own_head_does_not_read_what_a_worker_refuses() {
     });
 }
 
-/// Joins a partition's group before the sound one, and shows everybody an old state.
+/// Joins a partition's group, and shows everybody an old state.
 struct Impostor(String);
 
 impl Actor for Impostor {
@@ -54,7 +55,7 @@ impl Actor for Impostor {
     async fn handle(&self, _: ActorRef<Self::Msg>, message: Self::Msg, (): &mut ()) -> Result<(), ActorProcessingErr> {
         if let Inbox::Request(UserRequest::View(_, reply)) = message {
             let state = StateView { history: old_state(), made_at_ms: 0, is_current: true };
-            let view = UserView { demographics: Default::default(), state: Some(state) };
+            let view = UserView { demographics: demographics(USER), state: Some(state) };
             drop(reply.send(Wire::new(Ok(Some(view)))));
         }
         Ok(())
@@ -68,8 +69,8 @@ fn a_partition_that_shows_one_costs_the_history_and_not_the_answer() {
         assert_eq!((before.user_state.history, before.user_state.reason), (History::Fresh, None));
         let partition = partition_of(&UserId::from(USER), PARTITIONS);
         let sound = ractor::pg::get_members(&groups::users(partition)).remove(0);
-        let (actor, ended) = Actor::spawn(None, Impostor(groups::users(partition)), ()).await.unwrap();
         ractor::pg::leave(groups::users(partition), vec![sound.clone()]);
+        let (actor, ended) = Actor::spawn(None, Impostor(groups::users(partition)), ()).await.unwrap();
         let holder = async || {
             let table = world.node.retriever.table();
             table.partitions[partition.0 as usize].first().map(|holder| holder.get_id())
@@ -80,7 +81,9 @@ fn a_partition_that_shows_one_costs_the_history_and_not_the_answer() {
             (answer.user_state.history, answer.user_state.reason),
             (History::None, Some("state_of_other_encoder"))
         );
-        assert_eq!(answer.candidates.len(), before.candidates.len());
+        // What else is known of the user is used.
+        let known = RetrieveRequest { demographics: demographics(USER), ..ask(None, 20) };
+        assert_eq!(answer.candidates, world.answer(known).await.candidates);
         actor.stop(None);
         ended.await.unwrap();
         let sound_id = sound.get_id();

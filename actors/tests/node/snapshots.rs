@@ -56,15 +56,15 @@ fn file(world: &World, shard: u32) -> PathBuf {
     world.settings.data_dir.join(format!("index/g-test/{shard:04}.snapshot"))
 }
 
-/// Queries that the shard was measured with by the time it was written.
-fn measured_with(world: &World, shard: u32) -> u32 {
+/// Queries that the shard was measured with, by these settings, when it was written.
+fn measured_with(world: &World, shard: u32, settings: &IndexSettings) -> u32 {
     let manifest = &world.generation.manifest;
     let published = manifest.files.iter().find(|file| file.path == shard_file(ShardId(shard))).unwrap();
     let lineage = format!("{} {}", manifest.id, published.sha256);
     let origin = Origin { generation: &lineage, dimension: manifest.dimension as usize };
     let mut go_on = |_| ControlFlow::Continue(());
-    let opened = ShardIndex::open(&file(world, shard), &origin, &world.settings.index, &[], &mut go_on).unwrap();
-    assert!(!opened.was_measured, "the next start need not measure");
+    let opened = ShardIndex::open(&file(world, shard), &origin, settings, &Vec::new, &mut go_on).unwrap();
+    assert_eq!(opened.measured_with, None, "the next start need not measure");
     opened.index.calibration().unwrap().queries
 }
 
@@ -101,7 +101,7 @@ fn a_shard_starts_from_its_snapshot_and_knows_what_came_since() {
         written(world).await;
         // The published file has no graph, so that each node measures its own: with what the publication measures with.
         let probes = world.generation.probes().unwrap().probes.len() as u32;
-        assert_eq!([0, 1].map(|shard| measured_with(world, shard)), [probes / 2; 2]);
+        assert_eq!([0, 1].map(|shard| measured_with(world, shard, &world.settings.index)), [probes / 2; 2]);
         change_some(world, 1).await;
         let expected = shown(world).await;
         assert_eq!(expected.len(), ADS as usize + 24 - 4);
@@ -128,6 +128,20 @@ fn a_shard_starts_from_its_snapshot_and_knows_what_came_since() {
         let bytes = metrics.snapshot_bytes.with_label_values(&["1", "g-test"]).get();
         assert_eq!(bytes as u64, fs::metadata(file(world, 1)).unwrap().len());
         node.stop().await;
+
+        // By other settings nothing was measured: it is as the shard is opened, and that is written though no ad changes.
+        let metrics = Metrics::new(&Registry::new()).unwrap();
+        let index = IndexSettings { target_recall: 0.9, ..world.settings.index.clone() };
+        let settings = NodeSettings { index: index.clone(), ..world.settings.clone() };
+        let generation = world.generation.clone();
+        let node = Node::start(settings, depot(&generation), generation, metrics.clone()).await.unwrap();
+        node.ready().await;
+        until("both shards are written anew", async || {
+            ["0", "1"].iter().all(|shard| metrics.snapshot_duration.with_label_values(&[shard]).get_sample_count() > 0)
+        })
+        .await;
+        node.stop().await;
+        assert_eq!([0, 1].map(|shard| measured_with(world, shard, &index)), [probes / 2; 2]);
     });
 }
 

@@ -327,6 +327,7 @@ fn no_schedule_of_publications_refreshes_pauses_erasures_and_restarts_breaks_a_p
             "refreshed",
             "refreshed for two encoders",
             "refresh gone on with",
+            "crash behind a state",
             "ended published",
             "ended refused",
             "ended rolled back",

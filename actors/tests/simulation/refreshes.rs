@@ -7,7 +7,7 @@ use turret_retrieval::ids::{GenerationId, UserId};
 
 use crate::random::Random;
 
-pub(crate) const PARTITIONS: u32 = 2;
+const PARTITIONS: u32 = 2;
 /// Users of a page.
 const PAGE_USERS: usize = 2;
 
@@ -30,6 +30,8 @@ struct Page {
     encoder: GenerationId,
     partition: u32,
     users: Vec<(u64, u64)>,
+    /// How many of them have their state written. A crash may come before the next, and before how far the run is.
+    written: usize,
     next: Option<UserId>,
 }
 
@@ -78,7 +80,11 @@ impl Refreshes {
     /// The process ends, and starts again.
     pub(crate) fn restart(&mut self, encoders: Vec<GenerationId>) {
         if let Some(page) = self.page.take() {
-            self.cut_off.extend(page.users.into_iter().map(|(user, at)| (page.encoder.clone(), user, at)));
+            let unwritten = page.users.into_iter().skip(page.written);
+            self.cut_off.extend(unwritten.map(|(user, at)| (page.encoder.clone(), user, at)));
+            if page.written > 0 {
+                self.seen.insert("crash behind a state");
+            }
         }
         self.now = None;
         if self.goes_on {
@@ -87,7 +93,7 @@ impl Refreshes {
         }
     }
 
-    /// Encodes a page, or writes the states of the one that was encoded; `serving` are the encoders of now.
+    /// Encodes a page, or writes a state of the one that was encoded, or how far the run is then; `serving` are the encoders of now.
     pub(crate) fn step(&mut self, users: &mut [Kept], serving: &[GenerationId], random: &mut Random) {
         if let Some(page) = self.page.take() {
             return self.write(page, users, random);
@@ -121,30 +127,34 @@ impl Refreshes {
                 self.broken = Some(format!("run {} encodes user {user} twice by {encoder}", self.run));
             }
         }
-        self.page = Some(Page { encoder, partition, users, next });
+        self.page = Some(Page { encoder, partition, users, written: 0, next });
     }
 
-    fn write(&mut self, page: Page, users: &mut [Kept], random: &mut Random) {
-        let is_late = page.users.len() == PAGE_USERS && random.one_in(4);
-        // Time is up before the last one is encoded: the rest is asked for again.
-        let written = if is_late { &page.users[..PAGE_USERS - 1] } else { &page.users };
-        for (user, read_at) in written {
+    fn write(&mut self, mut page: Page, users: &mut [Kept], random: &mut Random) {
+        // Time may be up before the last one is encoded: the rest is asked for again.
+        let is_late = page.users.len() == PAGE_USERS && page.written == PAGE_USERS - 1 && random.one_in(4);
+        if !is_late && let Some((user, read_at)) = page.users.get(page.written) {
             let kept = &mut users[*user as usize];
             // As the store does: what covers less than the mark, or more than is there, is not written.
             if *read_at >= kept.erased_at && *read_at <= kept.log_at {
                 kept.covers.insert(page.encoder.clone(), *read_at);
             }
+            page.written += 1;
+            self.page = Some(page);
+            return;
         }
-        let refreshed = written.len() as u32;
-        if is_late {
-            for (user, read_at) in &page.users[PAGE_USERS - 1..] {
+        let refreshed = page.written as u32;
+        let event = if is_late {
+            for (user, read_at) in &page.users[page.written..] {
                 self.encoded.remove(&(page.encoder.clone(), *user, *read_at));
             }
-        } else if let Some((last, _)) = page.users.last() {
-            self.progress.insert((page.encoder, page.partition), (self.run, UserId::from(*last)));
-        }
-        let event =
-            if is_late { PageEvent::Part { refreshed } } else { PageEvent::Done { refreshed, next: page.next } };
+            PageEvent::Part { refreshed }
+        } else {
+            if let Some((last, _)) = page.users.last() {
+                self.progress.insert((page.encoder, page.partition), (self.run, UserId::from(*last)));
+            }
+            PageEvent::Done { refreshed, next: page.next }
+        };
         if let Some(run) = &mut self.now {
             run.cursor.take(event);
         }

@@ -190,6 +190,7 @@ impl Churn {
     fn add(&mut self, other: Self) {
         self.wall_s += other.wall_s;
         self.writer_s += other.writer_s;
+        self.thread_s += other.thread_s;
         self.overhauls += other.overhauls;
         self.apply_us.extend(other.apply_us);
         self.step_us.extend(other.step_us);

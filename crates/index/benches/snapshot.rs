@@ -94,8 +94,9 @@ fn measure(ads: usize) -> Value {
 
 fn open(path: &Path, settings: &IndexSettings, ads: usize) -> [f64; 2] {
     let origin = Origin { generation: GENERATION, dimension: DIMENSION };
-    let (opened, open_s) =
-        timed(|| ShardIndex::open(path, &origin, settings, &[], &mut |_| ControlFlow::Continue(())).expect("it opens"));
+    let (opened, open_s) = timed(|| {
+        ShardIndex::open(path, &origin, settings, &Vec::new, &mut |_| ControlFlow::Continue(())).expect("it opens")
+    });
     assert_eq!((opened.index.len(), opened.graph), (ads, GraphOrigin::Restored));
     open_s
 }

@@ -117,12 +117,12 @@ pub enum BuildError {
 impl ShardIndex {
     /// Indexes `ads`, given in any order; `observe` is told how far that is, and may break off.
     ///
-    /// With `queries` it is measured how long candidate lists must be: with 256 of them, lists with 128. A list does where the mean
-    /// recall of its walks, less two standard errors, is at least the target. Without queries, ads are taken for them that lean half-way
-    /// to another ad; those say little where queries lie elsewhere than ads do.
+    /// With `queries`, evenly spaced ones where there are more than 256, it is measured how long candidate lists must be: a list does where
+    /// the mean recall of its walks, less two standard errors, is at least the target. Without queries, ads are taken for them that lean
+    /// half-way to another ad; those say little where queries lie elsewhere than ads do.
     ///
     /// # Errors
-    /// When the ads cannot make up a shard, a query is none of it, or the graph could not be built.
+    /// When the ads cannot make up a shard, a query has not its dimension, or the graph could not be built. Trying again does not help.
     pub fn build(
         dimension: usize,
         ads: Vec<ShardAd>,

@@ -63,7 +63,7 @@ impl Server {
     pub(super) fn with_another_secret(&self) -> Option<Vec<(&'static str, String)>> {
         self.own.as_ref()?;
         let forged = |(name, value): &(&'static str, String)| match *name {
-            "AWS_SECRET_ACCESS_KEY" => (*name, "guessed".toowned()),
+            "AWS_SECRET_ACCESS_KEY" => (*name, "guessed".to_owned()),
             name => (name, value.clone()),
         };
         Some(self.environment.iter().map(forged).collect())
@@ -83,11 +83,11 @@ impl Server {
 /// What the program must find in its environment to reach a server on loopback.
 pub(super) fn environment(endpoint: &str) -> [(&'static str, String); 5] {
     [
-        ("AWS_ENDPOINT_URL", endpoint.toowned()),
-        ("AWS_ALLOW_HTTP", "true".toowned()),
-        ("AWS_REGION", "us-east-1".toowned()),
-        ("AWS_ACCESS_KEY_ID", KEY.toowned()),
-        ("AWS_SECRET_ACCESS_KEY", SECRET.toowned()),
+        ("AWS_ENDPOINT_URL", endpoint.to_owned()),
+        ("AWS_ALLOW_HTTP", "true".to_owned()),
+        ("AWS_REGION", "us-east-1".to_owned()),
+        ("AWS_ACCESS_KEY_ID", KEY.to_owned()),
+        ("AWS_SECRET_ACCESS_KEY", SECRET.to_owned()),
     ]
 }
 

@@ -193,7 +193,7 @@ fn ad(number: u64) -> Ad {
     Ad { id: AdId::new(&format!("ad{number}")).unwrap(), item: ItemId::from(number), attributes }
 }
 
-fn demographics(user: u64) -> Demographics {
+pub(crate) fn demographics(user: u64) -> Demographics {
     let gender = if user.is_multiple_of(2) { "female" } else { "male" };
     Demographics { age: Some(20 + (user % 40) as u8), country: Some("BR".into()), gender: Some(gender.into()) }
 }

@@ -19,7 +19,7 @@ pub(crate) fn published(dir: &Path) -> World {
     let origin = Origin { generation: manifest.id.as_str(), dimension };
     let settings = IndexSettings { backend: Backend::Exact, ..IndexSettings::default() };
     let open = |shard: &PathBuf| {
-        ShardIndex::open(shard, &origin, &settings, &[], &mut |_| ControlFlow::Continue(()))
+        ShardIndex::open(shard, &origin, &settings, &Vec::new, &mut |_| ControlFlow::Continue(()))
             .expect("the shard is sound")
     };
     let flat = shards.iter().flat_map(|shard| open(shard).index.embeddings()).collect();

@@ -35,8 +35,9 @@ pub struct Opened {
     pub until: Revision,
     /// Where its graph is from.
     pub graph: GraphOrigin,
-    /// Whether its graph was measured now, since the file has nothing that was measured by these settings.
-    pub was_measured: bool,
+    /// With how many of the caller's queries its graph was measured now, since the file has nothing that was measured by these settings;
+    /// 0 where ads stood in for them.
+    pub measured_with: Option<usize>,
 }
 
 /// Where the graph of a shard is from.
@@ -70,7 +71,7 @@ impl ShardIndex {
     /// Opens the shard at `path`, and checks that it answers as the one that was written did; `observe` is told how far that is,
     /// and may break off, but not while the graph is measured or cells are made that the file lacks. A graph that the file does not have, or that was made otherwise than
     /// `settings` say, is built. What the file says was measured of the graph is taken for granted where it was by `settings`; else
-    /// it is measured with `queries` as [`build`](Self::build) does, which takes seconds.
+    /// it is measured with what `queries` gives, as [`build`](Self::build) does, which takes seconds.
     ///
     /// # Errors
     /// The first thing wrong with the file or a query, or why the graph could not be built. Only [`ReadError::Io`] can be worth another try.
@@ -78,10 +79,9 @@ impl ShardIndex {
         path: &Path,
         origin: &Origin<'_>,
         settings: &IndexSettings,
-        queries: &[UnitVector],
+        queries: &dyn Fn() -> Vec<UnitVector>,
         observe: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Opened, OpenError> {
-        calibrate::check(queries, origin.dimension)?;
         let mut of_file = |done, total| observe(Progress { stage: Stage::Read, done, total });
         let contents = read(path, origin, Made::with(settings), &mut of_file)?;
         let of_section = |section: &str, rule: String| ReadError::Section {
@@ -117,11 +117,13 @@ impl ShardIndex {
         // What was measured of another graph or of other cells says nothing of these.
         let is_same = is_restored && parts.cells.is_some();
         let known = contents.known.filter(|known| is_same && calibrate::fits(&known.calibration, settings));
-        let was_measured = parts.graph.is_some() && known.is_none();
-        let lists = known.map_or(Lists::MeasuredBy(queries), Lists::Known);
+        let queries = (parts.graph.is_some() && known.is_none()).then(queries);
+        let asked = queries.as_deref().unwrap_or_default();
+        calibrate::check(asked, contents.dimension)?;
+        let lists = known.map_or(Lists::MeasuredBy(asked), Lists::Known);
         let index = Self::of(parts, settings, lists).map_err(of_graph)?;
         index.verify(&contents.probes, is_restored).map_err(|rule| of_section("probes", rule))?;
-        Ok(Opened { index, until: contents.until, graph: from, was_measured })
+        Ok(Opened { index, until: contents.until, graph: from, measured_with: queries.map(|queries| queries.len()) })
     }
 
     /// The graph of all rows of `vectors`, where so many need one, and which these are.

@@ -86,7 +86,7 @@ pub(crate) fn open_as(bytes: &[u8], generation: &str, dimension: usize) -> Resul
     let path = path();
     fs::write(&path, bytes).expect("the disk takes it");
     let origin = Origin { generation, dimension };
-    let opened = ShardIndex::open(&path, &origin, &settings(), &[], &mut |_| ControlFlow::Continue(()));
+    let opened = ShardIndex::open(&path, &origin, &settings(), &Vec::new, &mut |_| ControlFlow::Continue(()));
     fs::remove_file(&path).expect("it was written");
     opened
 }

@@ -161,11 +161,11 @@ fn what_was_measured_is_used_by_whoever_opens_the_same_graph() {
     let origin = Origin { generation: "g", dimension: DIMENSION };
     let reopened = |index: &ShardIndex, settings: &IndexSettings| {
         index.snapshot(&path, "g", Revision::NONE).unwrap();
-        ShardIndex::open(&path, &origin, settings, &queries(90), &mut |_| ControlFlow::Continue(())).unwrap()
+        ShardIndex::open(&path, &origin, settings, &|| queries(90), &mut |_| ControlFlow::Continue(())).unwrap()
     };
     let own = index.calibration().unwrap();
     let same = reopened(&index, &settings);
-    assert_eq!((own.queries, same.index.calibration(), same.was_measured), (70, Some(own.clone()), false));
+    assert_eq!((own.queries, same.index.calibration(), same.measured_with), (70, Some(own.clone()), None));
     let changes: [fn(&mut IndexSettings); 4] = [
         |other| other.target_recall = 0.9,
         |other| other.degree = 16,
@@ -177,7 +177,7 @@ fn what_was_measured_is_used_by_whoever_opens_the_same_graph() {
         change(&mut other);
         let opened = reopened(&index, &other);
         let calibration = opened.index.calibration().unwrap();
-        assert_eq!((opened.was_measured, calibration.queries), (true, 90));
+        assert_eq!((opened.measured_with, calibration.queries), (Some(90), 90));
         let by = (calibration.target_recall, calibration.degree, calibration.alpha, calibration.build_list);
         assert_eq!(by, (other.target_recall, other.degree as u32, other.alpha, other.build_list as u32));
     }

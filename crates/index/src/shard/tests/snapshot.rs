@@ -14,7 +14,7 @@ const GENERATION: &str = "g-1";
 
 fn open(path: &Path, dimension: usize, settings: &IndexSettings) -> Result<Opened, OpenError> {
     let origin = Origin { generation: GENERATION, dimension };
-    ShardIndex::open(path, &origin, settings, &[], &mut |_| ControlFlow::Continue(()))
+    ShardIndex::open(path, &origin, settings, &Vec::new, &mut |_| ControlFlow::Continue(()))
 }
 
 /// Written and opened.
@@ -231,14 +231,14 @@ fn opening_can_be_broken_off_and_tells_how_far_it_is() {
         stages.push(progress.stage);
         ControlFlow::Continue(())
     };
-    ShardIndex::open(&path, &origin, &settings(Backend::DiskAnn), &[], observe).unwrap();
+    ShardIndex::open(&path, &origin, &settings(Backend::DiskAnn), &Vec::new, observe).unwrap();
     assert!(stages.contains(&Stage::Read) && stages.contains(&Stage::Graph));
     for (stage, expected) in [(Stage::Read, "reading was"), (Stage::Graph, "building the graph was")] {
         let stop = &mut |progress: Progress| match progress.stage == stage {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         };
-        let error = ShardIndex::open(&path, &origin, &settings(Backend::DiskAnn), &[], stop).unwrap_err();
+        let error = ShardIndex::open(&path, &origin, &settings(Backend::DiskAnn), &Vec::new, stop).unwrap_err();
         assert!(error.to_string().ends_with(&format!("0.shard: {expected} broken off")), "{error}");
     }
 }
