@@ -17,7 +17,7 @@ use turret_retrieval::user::Demographics;
 
 use crate::local_head::LocalHeads;
 use crate::metrics::Metrics;
-use crate::protocol::{EmbedAsk, Embedded, QueryEmbedding};
+use crate::protocol::{EmbedAsk, Embedded, QueryEmbedding, StateView};
 use crate::rollout::tally::End;
 use crate::routing::{RoutingReader, RoutingTable};
 
