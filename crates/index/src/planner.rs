@@ -192,16 +192,14 @@ impl Planner {
             return Self::cheapest(walk.into_iter().chain(look));
         };
         let scan = self.scan(extent);
-        let worth = WORTH * scan;
         // Were all near the query to pass.
         let least = [self.walk(extent, graph, shown), self.look(extent, graph, 1.0)];
         let looking = NEAR_CELLS as f64 * self.costs.look;
-        if least.iter().flatten().all(|(cost, _)| cost + looking > worth) {
+        if least.iter().flatten().all(|(cost, _)| cost + looking > WORTH * scan) {
             return Step::Scan;
         }
         let near = near();
-        let rate = near.rate(passing as f64 / extent.ads.max(1) as f64);
-        let walk = self.walk(extent, graph, rate * shown).filter(|(cost, _)| *cost <= worth);
+        let walk = self.walk_near(extent, graph, passing, near);
         let look = self.look_near(extent, graph, near).filter(|(cost, _)| *cost <= scan);
         Self::cheapest(walk.into_iter().chain(look))
     }
@@ -210,10 +208,20 @@ impl Planner {
         steps.min_by(|a, b| a.0.total_cmp(&b.0)).map_or(Step::Scan, |(_, step)| step)
     }
 
-    /// What to do where more cells came into question than were to be looked into.
-    pub(crate) fn after_look(&self, extent: &Extent<'_>) -> Step {
-        let graph = extent.graph.filter(|_| extent.passing.is_none());
-        Self::cheapest(graph.and_then(|graph| self.walk_of_all(extent, graph)).into_iter())
+    /// What to do where more cells came into question than were to be looked into; `near` is what passes there, where there is a filter.
+    pub(crate) fn after_look(&self, extent: &Extent<'_>, near: Option<Near>) -> Step {
+        let walk = extent.graph.and_then(|graph| match (extent.passing, near) {
+            (None, _) => self.walk_of_all(extent, graph),
+            (Some(passing), Some(near)) => self.walk_near(extent, graph, passing, near),
+            (Some(_), None) => None,
+        });
+        Self::cheapest(walk.into_iter())
+    }
+
+    /// A walk for a filter, where it costs so little beside the scan that another may follow it.
+    fn walk_near(&self, extent: &Extent<'_>, graph: Walked<'_>, passing: usize, near: Near) -> Option<(f64, Step)> {
+        let rate = near.rate(passing as f64 / extent.ads.max(1) as f64) * self.shown(extent, graph);
+        self.walk(extent, graph, rate).filter(|(cost, _)| *cost <= WORTH * self.scan(extent))
     }
 
     /// A walk where there is no filter and it costs no more than it may.

@@ -145,10 +145,12 @@ fn without_a_filter_too_cells_are_looked_into_where_that_costs_less() {
     assert_eq!(plan(Backend::DiskAnn, 2_000, 10), Step::Walk { list: 20 });
     // A walk of 400,000 costs more than the scan.
     assert!(matches!(plan(Backend::Auto, 2_000, 1_000), Step::Look(_)));
-    // In vain: then the graph is walked where that costs less than a scan, but with a filter, of which walks were thought to cost more.
-    let after = |passing, k| planner(Backend::Auto).after_look(&extent(&of(2_000), 100_000, passing, k));
+    // In vain: then the graph is walked where that costs less than a scan, and with a filter half as much, by what passes near the query.
+    let near = |passing: Option<usize>| passing.map(|passing| Near { rows: 1_000, passing: passing as u32 / 100 });
+    let after = |passing, k| planner(Backend::Auto).after_look(&extent(&of(2_000), 100_000, passing, k), near(passing));
     assert_eq!((after(None, 10), after(None, 1_000)), (Step::Walk { list: 20 }, Step::Scan));
-    assert_eq!(after(Some(10_000), 10), Step::Scan);
+    assert!(matches!(after(Some(90_000), 10), Step::Walk { list } if list > 20));
+    assert_eq!((after(Some(1_000), 10), after(Some(90_000), 1_000)), (Step::Scan, Step::Scan));
 }
 
 #[test]

@@ -73,11 +73,12 @@ impl View {
             *near.insert(around.near(rows, self.unless_all(&self.live)))
         });
         let share_near = near.map(|near: Near| f64::from(near.passing) / f64::from(near.rows.max(1)));
-        let mut spent = 0;
+        let (mut spent, mut has_looked) = (0, false);
         if let Step::Look(look) = step {
+            has_looked = true;
             match self.look(&mut around, look, way.stop, search, passing) {
                 Ok(round) => return Ok(Round { near: share_near, ..round }),
-                Err(looked) => (step, spent) = (way.planner.after_look(&extent), looked),
+                Err(looked) => (step, spent) = (way.planner.after_look(&extent, near), looked),
             }
         }
         let walk = match (step, &self.graph) {
@@ -89,7 +90,8 @@ impl View {
             End::Enough => None,
             End::Stopped(share) => Some(share),
             End::Scan => {
-                let instead = near.filter(|_| walk.walks > 0).map(|near| way.planner.instead(&extent, near));
+                let instead =
+                    near.filter(|_| walk.walks > 0 && !has_looked).map(|near| way.planner.instead(&extent, near));
                 if let Some(Step::Look(look)) = instead {
                     match self.look(&mut around, look, way.stop, search, passing) {
                         Ok(round) => {
