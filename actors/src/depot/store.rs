@@ -206,10 +206,10 @@ impl Store {
             let object = self.name(&path);
             if found == file.bytes { Ok(()) } else { Err(DepotError::Length { object, expected: file.bytes, found }) }
         };
-        // A range of no bytes is no range; the object's length says that it is empty.
-        let is_empty = from == to;
+        // A range of no bytes is no range; the object's length says that it is empty. One of all bytes is none to some servers, rclone's for one.
+        let (is_empty, is_whole) = (from == to, from == 0 && to == file.bytes);
         let options = GetOptions {
-            range: (!is_empty).then_some(GetRange::Bounded(from..to)),
+            range: (!is_empty && !is_whole).then_some(GetRange::Bounded(from..to)),
             head: is_empty,
             ..GetOptions::default()
         };
