@@ -216,7 +216,7 @@ bench-whole-job ads="200000": build
     target/peers/bin/pip install --quiet torch safetensors xxhash pyarrow
     target/peers/bin/python benches/whole_job.py {{ turret }} docs/results/whole-job.json {{ ads }}
 
-# What changes cost an index shard and its searches while all of its ads are replaced, with the allocator set as `turret` sets it; into
+# What changes cost an index shard and its searches while all of its ads are replaced; into
 # docs/results/churn.json
 bench-churn ads="200000":
     cargo bench --locked -p turret-index --bench churn -- {{ ads }}
