@@ -114,6 +114,10 @@ globo: build
 bench-publish: quickstart
     python3 benches/publish.py {{ turret }} docs/results/publish.json
 
+# Measure how many events are acknowledged over HTTP, and what requests cost meanwhile, into docs/results/ingest.json
+bench-ingest: quickstart
+    python3 benches/ingest.py {{ turret }} docs/results/ingest.json
+
 # Measure how fast a refresh is beside `turret encode`, and what it costs requests, into docs/results/refresh.json
 bench-refresh rounds="5": quickstart
     python3 benches/refresh.py {{ turret }} docs/results/refresh.json {{ rounds }}
@@ -199,10 +203,10 @@ bench-partitioning: quickstart
 
 # What a search of a shard costs beside hnswlib, faiss and usearch at equal recall, one query a call: shards of so many ads, of so many
 # numbers each; rows of others in docs/results/index.json stay. Makes an environment for the libraries under target/
-bench-index sizes="20000,200000" dimensions="64,128":
+bench-index sizes="20000,200000" dimensions="64,128": (_marketplace "200000")
     python3 -m venv --system-site-packages target/peers
     target/peers/bin/pip install --quiet numpy hnswlib faiss-cpu usearch
-    cargo bench --locked -p turret-index --bench index -- target/peers/bin/python {{ sizes }} {{ dimensions }}
+    cargo bench --locked -p turret-index --bench index -- target/peers/bin/python {{ absolute_path("target/marketplace-200000/generation") }} {{ sizes }} {{ dimensions }}
 
 # How that cost grows with the ads of a shard, up to so many, and with the shards that the same ads lie in; into docs/results/index.json too
 bench-scaling ads="300000":

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What publishing costs the requests that go on meanwhile: p99 in rounds of quiet, publication and roll-back.
+"""What publishing costs the requests that go on meanwhile: p99 in rounds of quiet, publication, roll-back and making a generation too.
 
 Starts a node of its own over the quickstart's marketplace and models, asks it at a fixed rate, and compares within each round.
 Prints ratios and writes them as JSON. Usage: benches/publish.py TURRET OUT.json [ROUNDS]
@@ -18,8 +18,8 @@ turret = Program(sys.argv[1], QUICKSTART / "requests.ndjson")
 
 
 def measure(rounds: int, first: pathlib.Path, second: pathlib.Path) -> dict:
-    figures: dict[str, list[dict]] = {"quiet": [], "publish": [], "roll_back": []}
-    # Made while nobody measures: what is measured is the node that takes it.
+    figures: dict[str, list[dict]] = {"quiet": [], "publish": [], "roll_back": [], "make_and_publish": []}
+    # Made while nobody measures: what is measured first is the node that takes it.
     told = json.loads(turret("publish", "--config", second, "--json"))
     versions = {"first": FIRST, "second": told["manifest"]["id"]}
     turret("publish", "--config", first, "--generation", FIRST)
@@ -35,6 +35,11 @@ def measure(rounds: int, first: pathlib.Path, second: pathlib.Path) -> dict:
         await_("it is watched", lambda: status()["rollout"]["plan"]["phase"] == "watching")
         turret("publish", "--config", first, "--rollback")
         figures["roll_back"].append(report(asking))
+        # Made beside the node that serves, on its cores.
+        asking = turret.load(RATE, SECONDS)
+        made = json.loads(turret("publish", "--config", second, "--json"))
+        figures["make_and_publish"].append(report(asking))
+        assert status()["generation"] == made["manifest"]["id"], status()
         turret("publish", "--config", first, "--generation", versions["first"])
     return figures
 
@@ -56,7 +61,7 @@ with tempfile.TemporaryDirectory() as scratch:
 
 p99 = {name: [one["latency_us"]["p99"] for one in rounds] for name, rounds in figures.items()}
 of = lambda busy, quiet: [b / q for b, q in zip(p99[busy], p99[quiet])]
-ratios = {"publish": of("publish", "quiet"), "roll_back": of("roll_back", "quiet")}
+ratios = {busy: of(busy, "quiet") for busy in figures if busy != "quiet"}
 lost = {name: sum(one["sent"] - one["answered"] for one in rounds) for name, rounds in figures.items()}
 result = {
     "command": f"benches/publish.py {' '.join(sys.argv[1:])}", "commit": commit(),

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The whole job beside what a team would glue of well-known parts: the same requests, users, ads and weights.
 
-A market, a model trained for a moment and a node of its own; beside it Redis, onnxruntime, hnswlib and uvicorn with a worker a core
+A market, a model trained as cluster-config/single.toml says and a node of its own; beside it Redis, onnxruntime, hnswlib and uvicorn with a worker a core
 (benches/peers/whole_job.py), its search list as long as it takes to find what Turret finds, or faiss's flat index where none does. Both stay up; in rounds one after the other
 is asked at fixed rates, and at rising ones until it bears no more. Prints a table and writes it as JSON; must run by a Python that has
 the peer's packages. Usage: benches/whole_job.py TURRET OUT.json [ADS [SECONDS [ROUNDS]]]
@@ -20,7 +20,6 @@ ADS, SECONDS, ROUNDS = (int(sys.argv[at]) if len(sys.argv) > at else default for
 PEER = pathlib.Path(__file__).parent / "peers/whole_job.py"
 PEER_PORT, REDIS_PORT = 7143, 7144
 USERS, REQUESTS, K = 20_000, 20_000, 100
-STEPS = 200
 LISTS = [100, 110, 125, 150, 175, 200, 250, 300, 400, 600, 1000]
 # Requests whose answers are compared with an exact search.
 JUDGED = 300
@@ -103,7 +102,7 @@ def measure(scratch: pathlib.Path, started: list[subprocess.Popen]) -> dict:
     turret("synth", scratch / "market", "--ads", ADS, "--users", USERS)
     path = config(scratch / "node.toml", data_dir=scratch, generations=scratch / "generations", models=scratch / "models",
                   dir=scratch / "market")
-    turret("train", "--config", path, "--only", "contextual", "--steps", STEPS)
+    turret("train", "--config", path, "--only", "contextual")
     published = json.loads(turret("publish", "--config", path, "--json"))
     asked = bodies(scratch / "market")
     turret.requests.write_text("".join(json.dumps(body) + "\n" for body in asked))

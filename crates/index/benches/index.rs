@@ -3,13 +3,16 @@
 //! Everyone has the same vectors, from one file, and is asked one query a call on one thread. Each library's search parameter
 //! is swept once; where its curve reaches a recall, the points around it are measured again in [`ROUNDS`] turns, one library after the
 //! other, and the cost at the recall lies between them. Prints tables, and puts its rows into docs/results/index.json in place of
-//! those of the same vectors. Real embeddings are read where `TURRET_DATA` names the data sets.
+//! those of the same vectors. A published marketplace is asked by its own user tower, and real embeddings are read where
+//! `TURRET_DATA` names the data sets.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use turret_index::{IndexSettings, Plan, ShardIndex};
+use turret_retrieval::vector::UnitVector;
 
 use self::curve::{Cost, Point, Reach, reach};
 use self::embeddings::World;
@@ -35,6 +38,8 @@ mod ours;
 mod peer;
 #[path = "measuring/process.rs"]
 mod process;
+#[path = "measuring/published.rs"]
+mod published;
 #[path = "measuring/results.rs"]
 mod results;
 #[path = "index/scaling.rs"]
@@ -174,29 +179,33 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let numbers = |text: &str| text.split(',').map(|number| number.parse().expect("SIZES are numbers")).collect();
     let texts: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let (python, sizes, dimensions, trial): (&str, Vec<usize>, Vec<usize>, Option<&str>) = match texts[..] {
+    let (python, generation, sizes, dimensions, trial): (&str, _, Vec<usize>, Vec<usize>, Option<&str>) = match texts[..] {
         ["scaling", ads_max] => {
             scaling::run(ads_max.parse().expect("ADS is a number"));
             return ExitCode::SUCCESS;
         }
-        [python, sizes, dimensions] => (python, numbers(sizes), numbers(dimensions), None),
+        [python, generation, sizes, dimensions] => (python, generation, numbers(sizes), numbers(dimensions), None),
         // To try something: one round, nothing is written, and beside Turret only the libraries that are named.
-        [python, sizes, dimensions, "trial", libraries] => {
-            (python, numbers(sizes), numbers(dimensions), Some(libraries))
+        [python, generation, sizes, dimensions, "trial", libraries] => {
+            (python, generation, numbers(sizes), numbers(dimensions), Some(libraries))
         }
         _ => {
-            say("error: run `just bench-index`, which knows a Python with the libraries");
+            say("error: run `just bench-index`, which knows a Python with the libraries and has a generation published");
             return ExitCode::FAILURE;
         }
     };
     let made = dimensions.iter().flat_map(|dimension| sizes.iter().map(move |ads| (*dimension, *ads)));
     let made = made.map(|(dimension, ads)| worlds::clustered(dimension, ads, QUERIES));
-    let real = trial.is_none().then(|| worlds::real(QUERIES)).into_iter().flatten();
+    let made = made.map(|world| (world, Vec::new()));
+    let rest = trial.is_none().then(|| {
+        let real = worlds::real(QUERIES).into_iter().map(|world| (world, Vec::new()));
+        std::iter::once(marketplace(generation)).chain(real)
+    });
     let is_asked =
         |library: &Library| trial.is_none_or(|libraries| libraries.split(',').any(|name| name == library.name()));
     let libraries: Vec<Library> = Library::ALL.into_iter().filter(is_asked).collect();
-    for world in made.chain(real) {
-        let rows = measure(&world, python, &libraries, if trial.is_some() { 1 } else { ROUNDS });
+    for (world, probes) in made.chain(rest.into_iter().flatten()) {
+        let rows = measure(&world, &probes, python, &libraries, if trial.is_some() { 1 } else { ROUNDS });
         if trial.is_none() {
             figures::put("just bench-index", &group(&world), rows);
         }
@@ -204,14 +213,22 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// The ads of the generation in `dir`; every second of its probes is asked, and those between are what the shard is measured with.
+fn marketplace(dir: &str) -> (World, Vec<UnitVector>) {
+    let mut world = published::published(Path::new(dir));
+    let mut at = 0..world.queries.len();
+    let probes = world.queries.extract_if(.., |_| at.next().is_some_and(|at| at % 2 == 0)).collect();
+    (world, probes)
+}
+
 /// How the rows of a world are named.
 fn group(world: &World) -> String {
     format!("{}, {} ads", world.name, world.rows())
 }
 
-fn measure(world: &World, python: &str, libraries: &[Library], rounds: usize) -> Vec<Row> {
+fn measure(world: &World, probes: &[UnitVector], python: &str, libraries: &[Library], rounds: usize) -> Vec<Row> {
     progress(&format!("{}: building", group(world)));
-    let (index, built) = measured::build(world);
+    let (index, built) = measured::build(world, probes);
     let truth = truth(world, &index);
     let files = Files::write(&results::repository().join("target/tmp"), world, &truth);
     let mut contenders: Vec<Contender> = Library::OURS
