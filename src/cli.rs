@@ -17,6 +17,7 @@ mod evaluate;
 mod funnel;
 mod load;
 mod model;
+mod node_url;
 mod operator;
 mod progress;
 mod publish;

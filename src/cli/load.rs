@@ -9,6 +9,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use turret_actors::clock::now_ms;
 
+use super::node_url::node_url;
 use super::{UsageError, block_on, say, say_json};
 
 pub(super) mod open_loop;
@@ -26,7 +27,7 @@ use open_loop::{Body, Plan, Report, in_turn};
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// The node's HTTP address
-    #[arg(long, default_value = "http://127.0.0.1:7101", value_name = "URL")]
+    #[arg(long, default_value = "http://127.0.0.1:7101", value_name = "URL", value_parser = node_url)]
     url: String,
     /// Request bodies, one JSON object a line
     #[arg(long, value_name = "FILE")]
@@ -77,7 +78,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
         return usage("--events-rate: the requests name no users");
     }
     let plan = |path: &str, rate: f64, body: Body| Plan {
-        url: format!("{}{path}", arguments.url.trim_end_matches('/')),
+        url: format!("{}{path}", arguments.url),
         body,
         rate,
         duration: Duration::from_secs_f64(arguments.duration_s),

@@ -15,7 +15,7 @@ impl Operator {
     /// Of the node with this admin address; no answer may take longer than `timeout`.
     pub(super) fn of(admin: &str, timeout: Duration) -> anyhow::Result<Self> {
         let client = reqwest::Client::builder().timeout(timeout).build()?;
-        Ok(Self { client, base: admin.trim_end_matches('/').to_owned() })
+        Ok(Self { client, base: admin.to_owned() })
     }
 
     /// What the node answers to a command.

@@ -16,6 +16,7 @@ use turret_retrieval::revision::Revision;
 
 use super::data::source_of;
 use super::depot::Staging;
+use super::node_url::node_url;
 use super::operator::{Operator, is_nobody};
 use super::progress::{Bar, watch_interrupts};
 use super::train::{Kind, model_dir, read};
@@ -46,7 +47,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "ID", value_parser = GenerationId::new)]
     generation: Option<GenerationId>,
     /// The admin address of the node, where it is not that of the configuration's control node
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = node_url)]
     admin: Option<String>,
     /// Do not wait for what becomes of it
     #[arg(long)]

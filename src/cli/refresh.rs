@@ -6,6 +6,7 @@ use anyhow::{Context as _, bail};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::node_url::node_url;
 use super::operator::Operator;
 use super::progress::Bar;
 use super::{block_on, say, say_json};
@@ -18,7 +19,7 @@ use super::{block_on, say, say_json};
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// The admin address of a node
-    #[arg(long, default_value = "http://127.0.0.1:7201", value_name = "URL")]
+    #[arg(long, default_value = "http://127.0.0.1:7201", value_name = "URL", value_parser = node_url)]
     admin: String,
     /// Only count the users whose states would be made
     #[arg(long)]

@@ -6,6 +6,7 @@ use anyhow::{Context as _, anyhow};
 use serde_json::{Map, Value, json};
 use turret_retrieval::filter::pointer;
 
+use super::node_url::node_url;
 use super::table::table;
 use super::{UsageError, block_on, say, say_json};
 
@@ -23,7 +24,7 @@ use super::{UsageError, block_on, say, say_json};
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// The node's HTTP address
-    #[arg(long, default_value = "http://127.0.0.1:7101", value_name = "URL")]
+    #[arg(long, default_value = "http://127.0.0.1:7101", value_name = "URL", value_parser = node_url)]
     url: String,
     /// The user; without one the answer rests on context and demographics alone
     #[arg(long, value_name = "ID")]
@@ -146,7 +147,7 @@ fn interest(text: &str) -> anyhow::Result<Value> {
 /// Sends one request; a problem becomes an error that reads like one.
 pub(super) async fn post(url: &str, body: &Value) -> anyhow::Result<Value> {
     let client = reqwest::Client::builder().timeout(Duration::from_secs(15)).build()?;
-    let url = format!("{}/v1/candidates:retrieve", url.trim_end_matches('/'));
+    let url = format!("{url}/v1/candidates:retrieve");
     // The address is told once.
     let sent = client.post(&url).json(body).send().await.map_err(reqwest::Error::without_url);
     let response = sent.with_context(|| format!("cannot reach {url}"))?;
