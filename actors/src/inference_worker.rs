@@ -1,8 +1,8 @@
 //! The actor that runs the model: query embeddings online, sequence states for the refresh.
 //!
 //! Owns the batching queue in front of one model on one device. A batch runs on the worker's own thread; while it does,
-//! requests gather into the next one. Histories are encoded beside it, while requests come on
-//! threads that run when no other wants the core. Never holds user state. When it dies, its queue is refused with it and the
+//! requests gather into the next one. Histories are encoded beside it, a job on each core, while requests come by
+//! threads that run when no other wants it. Never holds user state. When it dies, its queue is refused with it and the
 //! supervisor starts another over the same model.
 //!
 //! A worker whose model computed what is no number ends as one that panicked does. It joins its group only when the model has
@@ -31,10 +31,12 @@ use crate::wire::{Inbox, Wire, note};
 
 pub mod batcher;
 pub(crate) mod embedding;
+pub mod encoder;
 mod job;
 
 use batcher::{Batcher, BatcherSettings, Lane, Next};
 use embedding::{Embeddings, Soundness, embed, sequence};
+use encoder::Encoder;
 use job::{AdsJob, EncodeJob, embed_ads, encode_histories};
 
 /// What this actor receives.
@@ -54,8 +56,8 @@ pub enum Note {
     Proven,
     /// The batch is answered; the thread is free.
     BatchDone,
-    /// The histories are encoded; their threads are free.
-    EncodeDone,
+    /// The histories are encoded; the encoder of this number is free.
+    EncodeDone(usize),
     /// The model, or its device, failed what was asked of it.
     Faulty,
     /// The work panicked, and this many rows with it.
@@ -78,21 +80,19 @@ pub struct InferenceWorker {
     pub settings: BatcherSettings,
     /// One thread of its own.
     pub thread: Offload,
-    /// The threads on which histories are encoded while no requests come.
-    pub encoders: Offload,
-    /// Those on which they are while some do: they leave the cores to all others. Nobody waits for what they hold: they compute only.
-    pub idle_encoders: Offload,
-    /// Whether some do.
+    /// What encodes histories beside it.
+    pub encoders: Vec<Encoder>,
+    /// Whether requests come.
     pub asked: Asked,
     /// The node's metrics.
     pub metrics: Metrics,
 }
 
-/// The queue, and whether its threads are busy.
+/// The queue, whether its thread is busy, and the encoders that are not.
 pub struct State {
     batcher: Batcher<EmbedRow, AdsJob, EncodeJob>,
     busy: bool,
-    encoding: bool,
+    free_encoders: Vec<usize>,
     started: Instant,
 }
 
@@ -105,7 +105,8 @@ impl Actor for InferenceWorker {
         let (model, known, rows_max) = (self.model.clone(), self.known.clone(), self.settings.batch_rows_max);
         start(&myself, &self.thread, 0, Note::Proven, move || prove(&model, &known, rows_max))?;
         let batcher = Batcher::new(self.settings);
-        Ok(State { batcher, busy: true, encoding: false, started: Instant::now() })
+        let free_encoders = (0..self.encoders.len()).collect();
+        Ok(State { batcher, busy: true, free_encoders, started: Instant::now() })
     }
 
     async fn handle(&self, myself: ActorRef<Msg>, message: Msg, state: &mut State) -> Result<(), ActorProcessingErr> {
@@ -115,7 +116,7 @@ impl Actor for InferenceWorker {
             Inbox::Request(InferenceRequest::EmbedAds(ask, reply)) => self.embed_ads(ask, reply, state),
             Inbox::Note(Note::Proven) => self.serve(&myself, state),
             Inbox::Note(Note::BatchDone) => state.busy = false,
-            Inbox::Note(Note::EncodeDone) => state.encoding = false,
+            Inbox::Note(Note::EncodeDone(encoder)) => state.free_encoders.push(encoder),
             Inbox::Note(Note::Faulty) => return Err("the model does not compute what it should".into()),
             Inbox::Note(Note::Panicked(rows)) => return Err(self.panicked(rows)),
         }
@@ -221,15 +222,15 @@ impl InferenceWorker {
                 }
             }
         }
-        if !state.encoding
+        while let Some(encoder) = state.free_encoders.last().copied()
             && let Some(job) = self.next_wanted(state)
         {
+            state.free_encoders.pop();
             let length = self.counted(Lane::Refresh, job.0.histories.len());
             let (model, metrics) = (self.model.clone(), self.metrics.clone());
-            let idle = self.asked.is_lately().then(|| self.idle_encoders.clone());
-            state.encoding = true;
-            let work = move || encode_histories(job, &model, idle.as_ref(), &metrics);
-            start(myself, &self.encoders, length, Note::EncodeDone, work)?;
+            let is_asked = self.asked.is_lately();
+            let work = move || encode_histories(job, &model, is_asked, &metrics);
+            start(myself, self.encoders[encoder].thread(is_asked), length, Note::EncodeDone(encoder), work)?;
         }
         for lane in [Lane::Online, Lane::Ads, Lane::Refresh] {
             self.metrics.queue_rows.with_label_values(&[lane.name()]).set(state.batcher.waiting(lane) as i64);

@@ -18,6 +18,7 @@ use crate::asked::Asked;
 use crate::depot::{Depot, DepotError};
 use crate::generation::{Generation, GenerationError};
 use crate::groups;
+use crate::inference_worker::encoder;
 use crate::live_ads::{Ads, LiveAds};
 use crate::local_head::LocalHeads;
 use crate::membership::Membership;
@@ -343,8 +344,7 @@ fn partitions(
     let scans = Offload::new("scan", 1, SCAN_QUEUE)?;
     let pages = Offload::new("page", 1, SCAN_QUEUE)?;
     let traces = Offload::new("traces", 1, TRACES_QUEUE)?;
-    // As many as a worker of this node would have.
-    let pace = Pace::new(std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
+    let pace = Pace::default();
     let child = |partition: PartitionId| {
         let actor = UserPartition {
             partition,
@@ -352,6 +352,8 @@ fn partitions(
             settings: settings.store.clone(),
             retention: settings.retention,
             state_precision: settings.state_precision,
+            // As a worker of this node would have.
+            encoders: encoder::count(&settings.inference),
             pace: pace.clone(),
             generation: generation.clone(),
             reads: reads.clone(),

@@ -78,11 +78,6 @@ impl Offload {
         Ok(Slot { pool: self.pool.clone(), permit })
     }
 
-    /// Runs `work` on these threads while the caller's waits: of callers that are bounded.
-    pub fn spread<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        self.pool.install(work)
-    }
-
     /// Runs `work`, waiting for room in the queue first: for callers that are themselves bounded.
     ///
     /// # Errors

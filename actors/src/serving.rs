@@ -4,7 +4,6 @@
 //! that dies takes no generation with it.
 
 use std::collections::BTreeMap;
-use std::num::NonZero;
 use std::sync::Arc;
 
 use ractor::{Actor, ActorCell, SpawnErr};
@@ -21,6 +20,7 @@ use crate::groups;
 use crate::index_shard::{IndexShard, Snapshots};
 use crate::inference_worker::InferenceWorker;
 use crate::inference_worker::batcher::BatcherSettings;
+use crate::inference_worker::encoder::{self, Encoder};
 use crate::local_head::LocalHeads;
 use crate::metrics::Metrics;
 use crate::node::StartError;
@@ -171,15 +171,18 @@ impl ServingSettings {
             DeviceName::Cpu => head.clone(),
             DeviceName::Cuda(_) => Arc::new(head.copy_on(&device)?),
         };
-        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let encoders = match self.device {
+            DeviceName::Cpu => encoder::count(&self.inference),
+            // Which computes one thing at a time, however many ask.
+            DeviceName::Cuda(_) => 1,
+        };
         let worker = InferenceWorker {
             generation: generation.manifest.id.clone(),
             model,
             known,
             settings: self.inference,
             thread: Offload::new("inference", 1, 1)?,
-            encoders: Offload::new("encode", cores, 0)?,
-            idle_encoders: Offload::idle("encode-idle", cores, 0)?,
+            encoders: Encoder::several(encoders)?,
             asked: self.asked.clone(),
             metrics: self.metrics.clone(),
         };

@@ -68,8 +68,10 @@ pub struct UserPartition {
     pub retention: Retention,
     /// How exactly a refresh keeps states.
     pub state_precision: Precision,
-    /// How many users it encodes at once.
+    /// Of so many users are jobs of a refresh.
     pub pace: pace::Pace,
+    /// How many jobs a worker encodes at once.
+    pub encoders: usize,
     /// The generation whose snapshot is imported first; others lie beside it.
     pub generation: Generation,
     /// Where requests read the store.

@@ -8,7 +8,6 @@ use turret_retrieval::item::Item;
 use super::embedding::Soundness;
 use super::{AdsReply, EncodeError, EncodeReply, encode, refuse, send};
 use crate::metrics::Metrics;
-use crate::offload::Offload;
 use crate::protocol::{EmbedAdsAsk, EncodeAsk, Encoded, Refusal};
 
 /// Ads to embed, and who waits for them.
@@ -31,20 +30,14 @@ pub(super) fn embed_ads((ask, reply): AdsJob, model: &Model, metrics: &Metrics) 
     }
 }
 
-/// Encodes, on `idle` threads where there are some, and answers; says whether the model may go on.
-pub(super) fn encode_histories(
-    (ask, reply): EncodeJob,
-    model: &Model,
-    idle: Option<&Offload>,
-    metrics: &Metrics,
-) -> Soundness {
+/// Encodes, and answers, with whether requests come; says whether the model may go on.
+pub(super) fn encode_histories((ask, reply): EncodeJob, model: &Model, is_asked: bool, metrics: &Metrics) -> Soundness {
     let histories: Vec<&[Event]> = ask.histories.iter().map(Vec::as_slice).collect();
     let started = Instant::now();
-    let encode = || encode(model, &histories, ask.precision);
-    let error = match idle.map_or_else(encode, |idle| idle.spread(encode)) {
+    let error = match encode(model, &histories, ask.precision) {
         Ok(states) => {
             let took_us = started.elapsed().as_micros() as u64;
-            send(reply, Ok(Encoded { states, took_us, is_asked: idle.is_some() }));
+            send(reply, Ok(Encoded { states, took_us, is_asked }));
             return Soundness::Sound;
         }
         Err(error) => error,

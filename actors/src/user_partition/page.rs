@@ -23,13 +23,13 @@ use crate::protocol::{
 use crate::routing::workers;
 use crate::wire::{Inbox, Wire};
 
-/// How long half a chunk may take, with its wait for an inference worker that is busy.
+/// How long a job may take, with its wait for an inference worker that is busy.
 const ENCODE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a page may take before the rest of it is left for another: its caller waits for a minute.
 const PAGE_TIME: Duration = Duration::from_secs(30);
 
-/// Halves of a chunk that are under way: a crash repeats these.
-const HALVES: usize = 2;
+/// Jobs that are under way for each encoder, one that is encoded and one that is written: a crash repeats these.
+const JOBS_PER_ENCODER: usize = 2;
 
 /// The most users in one page.
 const PAGE_USERS_MAX: u32 = 4_096;
@@ -39,7 +39,7 @@ const READ_USERS: usize = 256;
 const READ_USERS_WHILE_ASKED: usize = 32;
 
 /// Recomputes the states of the next users with new events. A crash repeats at most the one chunk that was not written: the
-/// half that was being encoded, and the one before it that was being written.
+/// jobs that were being encoded, and those before them that were being written.
 pub(super) async fn refresh(
     own: &UserPartition,
     store: Arc<PartitionStore>,
@@ -115,11 +115,40 @@ struct Came {
 /// What was under way.
 enum News {
     Read(Result<(Behind, DirtyPage), Refusal>),
-    Written(Result<Half, Refusal>),
+    Encoded(Result<Made, Refusal>),
+    Written(Result<u32, Refusal>),
 }
 
-/// Encodes users and writes their states, by halves of chunks, of which two are under way at most; meanwhile those behind them
-/// are read.
+/// Jobs that are under way.
+#[derive(Default)]
+struct Jobs {
+    encoding: usize,
+    /// Those that wait for the flush that goes on; they share the next.
+    encoded: usize,
+    states: Vec<(UserId, StoredState)>,
+    writing: usize,
+    /// How long the longest of the last was encoded, from when it was asked for.
+    encoded_in: Duration,
+    /// Whether requests come where they are encoded.
+    is_asked: bool,
+}
+
+impl Jobs {
+    fn count(&self) -> usize {
+        self.encoding + self.encoded + self.writing
+    }
+
+    /// How many may be. While requests come none is encoded before all others are written.
+    fn most(&self, encoders: usize) -> usize {
+        match (self.is_asked, self.count()) {
+            (false, _) => encoders * JOBS_PER_ENCODER,
+            (true, 0) => encoders,
+            (true, _) => 0,
+        }
+    }
+}
+
+/// Encodes users and writes their states, by jobs; meanwhile those behind them are read.
 async fn encode_and_put(
     own: &UserPartition,
     store: &Arc<PartitionStore>,
@@ -133,7 +162,7 @@ async fn encode_and_put(
         Source::Behind(behind) => (None, Some(behind)),
     };
     let (mut now, mut came) = (Portion::default(), Came::default());
-    let (mut halves, mut is_asked, mut failed) = (0, false, None);
+    let (mut jobs, mut failed) = (Jobs::default(), None);
     let mut under_way: FuturesUnordered<BoxFuture<'_, News>> = FuturesUnordered::new();
     loop {
         if Instant::now() > ends {
@@ -154,14 +183,17 @@ async fn encode_and_put(
         if read.is_none()
             && let Some(from) = behind.take()
         {
-            let at_once = if is_asked { READ_USERS_WHILE_ASKED } else { READ_USERS };
+            let at_once = if jobs.is_asked { READ_USERS_WHILE_ASKED } else { READ_USERS };
             under_way.push(read_behind(own, store, by.encoder.clone(), from, at_once).map(News::Read).boxed());
         }
-        // While requests come, one after the other.
-        let most = if is_asked { 1 } else { HALVES };
-        while halves < most && !now.users.is_empty() {
-            halves += 1;
-            under_way.push(refresh_half(own, store, by, own.pace.take(&mut now.users)).map(News::Written).boxed());
+        let most = jobs.most(own.encoders);
+        while jobs.count() < most && !now.users.is_empty() {
+            jobs.encoding += 1;
+            under_way.push(encode_job(own, by, own.pace.take(&mut now.users)).map(News::Encoded).boxed());
+        }
+        if jobs.writing == 0 && jobs.encoded > 0 {
+            jobs.writing = std::mem::take(&mut jobs.encoded);
+            under_way.push(put(own, store, std::mem::take(&mut jobs.states), None).map(News::Written).boxed());
         }
         let refusal = match under_way.next().await {
             Some(News::Read(Ok((from, page)))) if failed.is_none() && !came.is_stopped => {
@@ -173,19 +205,33 @@ async fn encode_and_put(
                 continue;
             }
             Some(News::Read(Ok(_))) => continue,
-            Some(News::Written(Ok(half))) => {
-                halves -= 1;
-                came.refreshed += half.stored;
-                is_asked = half.is_asked;
-                if is_asked && halves == 0 {
-                    // Encoding takes no core that a request wants; reading, writing and messages do.
-                    tokio::time::sleep(half.encoded_in).await;
+            Some(News::Encoded(Ok(made))) => {
+                jobs.encoding -= 1;
+                jobs.encoded += 1;
+                jobs.states.extend(made.states);
+                jobs.encoded_in = jobs.encoded_in.max(made.encoded_in);
+                jobs.is_asked = made.is_asked;
+                continue;
+            }
+            Some(News::Written(Ok(stored))) => {
+                jobs.writing = 0;
+                came.refreshed += stored;
+                if jobs.count() == 0 {
+                    let encoded_in = std::mem::take(&mut jobs.encoded_in);
+                    if jobs.is_asked {
+                        // Encoding takes no core that a request wants; reading, writing and messages do.
+                        tokio::time::sleep(encoded_in).await;
+                    }
                 }
                 continue;
             }
             Some(News::Read(Err(refusal))) => refusal,
+            Some(News::Encoded(Err(refusal))) => {
+                jobs.encoding -= 1;
+                refusal
+            }
             Some(News::Written(Err(refusal))) => {
-                halves -= 1;
+                jobs.writing = 0;
                 refusal
             }
             None => break,
@@ -213,26 +259,13 @@ async fn read_behind(
     Ok((from, page))
 }
 
-/// What became of half a chunk.
-struct Half {
-    stored: u32,
+/// What came of a job.
+struct Made {
+    states: Vec<(UserId, StoredState)>,
     /// From when it was asked for.
     encoded_in: Duration,
     /// Whether requests come where it was encoded.
     is_asked: bool,
-}
-
-async fn refresh_half(
-    own: &UserPartition,
-    store: &Arc<PartitionStore>,
-    by: &EncoderOf,
-    users: Vec<Dirty>,
-) -> Result<Half, Refusal> {
-    let began = Instant::now();
-    let (states, is_asked) = encode_half(own, by, users).await?;
-    let encoded_in = began.elapsed();
-    let stored = put(own, store, states, None).await?;
-    Ok(Half { stored, encoded_in, is_asked })
 }
 
 async fn put(
@@ -244,12 +277,9 @@ async fn put(
     on_store(&own.writes, store, move |store| store.put_states(&states, progress.as_ref())).await
 }
 
-/// The states of users, as they are kept, and whether requests come where they were made.
-async fn encode_half(
-    own: &UserPartition,
-    by: &EncoderOf,
-    mut users: Vec<Dirty>,
-) -> Result<(Vec<(UserId, StoredState)>, bool), Refusal> {
+/// The states of users, as they are kept.
+async fn encode_job(own: &UserPartition, by: &EncoderOf, mut users: Vec<Dirty>) -> Result<Made, Refusal> {
+    let began = Instant::now();
     let size = Size::of(&users);
     let covered: Vec<i64> = users.iter().map(|user| user.events.last().map_or(0, |event| event.timestamp_ms)).collect();
     let histories = users.iter_mut().map(|user| std::mem::take(&mut user.events)).collect();
@@ -267,7 +297,7 @@ async fn encode_half(
         let (encoder, sequence) = (by.encoder.clone(), sequence?);
         Some((user.user, StoredState { encoder, made_at_ms, covers_until_ms, covers: user.log_at, sequence }))
     });
-    Ok((kept.collect(), is_asked))
+    Ok(Made { states: kept.collect(), encoded_in: began.elapsed(), is_asked })
 }
 
 /// Runs `work` on `threads`.

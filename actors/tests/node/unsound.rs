@@ -6,6 +6,7 @@ use tempfile::TempDir;
 use turret_actors::asked::Asked;
 use turret_actors::groups;
 use turret_actors::inference_worker::batcher::BatcherSettings;
+use turret_actors::inference_worker::encoder::Encoder;
 use turret_actors::inference_worker::{InferenceWorker, Note};
 use turret_actors::metrics::Metrics;
 use turret_actors::node::{Node, StartError};
@@ -93,8 +94,7 @@ fn a_worker_that_does_not_answer_as_when_it_was_loaded_never_serves() {
             model: Model::load(dir.path()).unwrap().into(),
             known: turret_retrieval::vector::UnitVector::normalize(known).unwrap(),
             settings: BatcherSettings { batch_rows_max: 4, online_queue_rows_max: 4, refresh_queue_jobs_max: 4 },
-            encoders: Offload::new("encode", 1, 0).unwrap(),
-            idle_encoders: Offload::idle("encode-idle", 1, 0).unwrap(),
+            encoders: Encoder::several(1).unwrap(),
             asked: Asked::default(),
             thread: Offload::new("inference", 1, 1).unwrap(),
             metrics: Metrics::new(&Registry::new()).unwrap(),

@@ -179,7 +179,8 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let numbers = |text: &str| text.split(',').map(|number| number.parse().expect("SIZES are numbers")).collect();
     let texts: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let (python, generation, sizes, dimensions, trial): (&str, _, Vec<usize>, Vec<usize>, Option<&str>) = match texts[..] {
+    let (python, generation, sizes, dimensions, trial): (&str, _, Vec<usize>, Vec<usize>, Option<&str>) = match texts[..]
+    {
         ["scaling", ads_max] => {
             scaling::run(ads_max.parse().expect("ADS is a number"));
             return ExitCode::SUCCESS;
@@ -190,7 +191,9 @@ fn main() -> ExitCode {
             (python, generation, numbers(sizes), numbers(dimensions), Some(libraries))
         }
         _ => {
-            say("error: run `just bench-index`, which knows a Python with the libraries and has a generation published");
+            say(
+                "error: run `just bench-index`, which knows a Python with the libraries and has a generation published",
+            );
             return ExitCode::FAILURE;
         }
     };

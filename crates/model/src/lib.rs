@@ -42,7 +42,6 @@ pub use features::{HashSeeds, Layout, TableBlock};
 pub use file_error::FileError;
 pub use import::{ImportError, TensorFault, TensorFaults};
 pub use model::{HeadInput, Model, ModelError};
-pub use ops::GROUP_TOKENS;
 pub use settings::{
     Attention, CaseChoice, EvaluationSettings, EventWeights, Fusion, HistoryGap, ModelKind, ModelSettings, Objective,
     Part, SettingsError, Split, SyntheticContext, TrainingSettings,

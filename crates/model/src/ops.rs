@@ -28,7 +28,6 @@ pub(crate) use affine::{Activation, add_rows, gelu_of_sums};
 pub(crate) use backend::Backend;
 pub(crate) use bag::{Bags, bag};
 pub(crate) use dropout::Mask;
-pub use encoder::GROUP_TOKENS;
 pub(crate) use encoder::{Encoding, LayerShape};
 pub(crate) use lanes::{has_avx_512, wide};
 pub(crate) use matrix::times_transposed;

@@ -17,7 +17,8 @@ use super::{THREADS, World};
 pub(crate) fn build(world: &World, probes: &[UnitVector]) -> (ShardIndex, Built) {
     let given = ads(world, 0..world.rows());
     let (wall, cpu) = (Instant::now(), cpu_of_process());
-    let index = ShardIndex::build(world.dimension, given, &settings(THREADS), probes, &mut |_| ControlFlow::Continue(()));
+    let index =
+        ShardIndex::build(world.dimension, given, &settings(THREADS), probes, &mut |_| ControlFlow::Continue(()));
     let index = index.expect("ads are good");
     let built = Built {
         cpu_s: cpu_of_process() - cpu,

@@ -25,7 +25,7 @@ mod projected;
 pub(crate) use layer::LayerShape;
 
 /// Tokens of a group of whole sequences, which one thread encodes: so many at least, unless it is the last.
-pub const GROUP_TOKENS: usize = 256;
+const GROUP_TOKENS: usize = 256;
 
 /// What is encoded, and how.
 #[derive(Clone, Debug)]
