@@ -146,6 +146,14 @@ impl Depot {
         }
     }
 
+    /// Whether generations lie elsewhere than on this machine, which has copies of some.
+    pub fn is_elsewhere(&self) -> bool {
+        match &self.kept {
+            Kept::Directory(_) => false,
+            Kept::Store { .. } => true,
+        }
+    }
+
     /// The generations that are whole, by name.
     ///
     /// # Errors
@@ -155,7 +163,8 @@ impl Depot {
             Kept::Directory(dir) => {
                 let beside = dir.join(CURRENT);
                 let found = self.offload.run(move || published_in(&beside)).await??;
-                let mut ids: Vec<GenerationId> = found.iter().map(|found| found.manifest.id.clone()).collect();
+                let mut ids: Vec<GenerationId> =
+                    found.generations.iter().map(|found| found.manifest.id.clone()).collect();
                 ids.sort();
                 Ok(ids)
             }

@@ -234,17 +234,31 @@ impl Generation {
     }
 }
 
-/// Every generation that lies beside that in `dir`, and itself, the oldest first. What has no sound manifest is none.
+/// What lies in a directory of generations.
+pub struct Published {
+    /// The oldest first.
+    pub generations: Vec<Generation>,
+    /// Directories that have no sound manifest, by path: what is half-made, or of a version that this program does not read.
+    pub unreadable: Vec<PathBuf>,
+}
+
+/// Every generation that lies beside that in `dir`, and itself. What has no sound manifest is none.
 ///
 /// # Errors
 /// When the directory cannot be read.
-pub fn published_in(dir: &Path) -> Result<Vec<Generation>, GenerationError> {
+pub fn published_in(dir: &Path) -> Result<Published, GenerationError> {
     let parent = dir.parent().unwrap_or(dir);
     let read = |source| GenerationError::Read { path: parent.to_owned(), source };
-    let mut found = Vec::new();
+    let (mut generations, mut unreadable) = (Vec::new(), Vec::new());
     for entry in std::fs::read_dir(parent).map_err(read)? {
-        found.extend(Generation::open(&entry.map_err(read)?.path()));
+        let path = entry.map_err(read)?.path();
+        match Generation::open(&path) {
+            Ok(generation) => generations.push(generation),
+            Err(_) if path.is_dir() => unreadable.push(path),
+            Err(_) => {}
+        }
     }
-    found.sort_by_key(|generation| generation.manifest.created_at_ms);
-    Ok(found)
+    generations.sort_by_key(|generation| generation.manifest.created_at_ms);
+    unreadable.sort();
+    Ok(Published { generations, unreadable })
 }

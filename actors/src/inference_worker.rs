@@ -49,6 +49,8 @@ type AdsReply = RpcReplyPort<Wire<Result<Vec<UnitVector>, Refusal>>>;
 
 /// Beside the names of refusals, a value of the label `reason`.
 const PANICKED: &str = "panicked";
+/// Another: of a history whose state is more than its precision holds.
+const UNKEPT: &str = "unkept_state";
 
 /// News from the worker's thread.
 pub enum Note {

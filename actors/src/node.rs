@@ -1,7 +1,9 @@
 //! The tree of actors of one node. One process is one node: ractor's registry and groups are process-global.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +12,7 @@ use ractor::{Actor, ActorRef, BytesConvertable, RpcReplyPort, SpawnErr};
 use ractor_cluster::node::NodeConnectionMode;
 use ractor_cluster::{NodeServer, NodeServerMessage};
 use turret_model::{DeviceError, ModelError};
-use turret_retrieval::ids::{GenerationId, NodeName, PartitionId};
+use turret_retrieval::ids::{GenerationId, NodeName};
 use turret_retrieval::state::StateError;
 
 use crate::admin::{self, Admin};
@@ -18,7 +20,6 @@ use crate::asked::Asked;
 use crate::depot::{Depot, DepotError};
 use crate::generation::{Generation, GenerationError};
 use crate::groups;
-use crate::inference_worker::encoder;
 use crate::live_ads::{Ads, LiveAds};
 use crate::local_head::LocalHeads;
 use crate::membership::Membership;
@@ -34,10 +35,10 @@ use crate::rollout::{self, Rollout};
 use crate::routing::{self, Routing, RoutingReader};
 use crate::serving::{Root, Serving, ServingSettings, stop_all};
 use crate::supervisor::{Child, Supervisor};
-use crate::user_partition::{UserPartition, pace::Pace};
 use crate::users::Users;
 use crate::wire::{FRAME_BYTES_MAX, Inbox, Wire};
 
+mod partitions;
 mod settings;
 
 pub use settings::{Member, NodeSettings, Role};
@@ -57,6 +58,28 @@ pub enum StartError {
     /// The inference worker has nothing to compute on.
     #[error("inference.device: {0}")]
     Device(#[from] DeviceError),
+    /// Users are kept in another number of partitions than the generation has.
+    #[error(
+        "{path}: users are kept in {kept} partitions here, and generation {generation} has {published}: set users.partitions back and publish again, or begin with another data_dir"
+    )]
+    Partitions {
+        /// What says so.
+        path: PathBuf,
+        /// In how many they are kept.
+        kept: u32,
+        /// The generation.
+        generation: GenerationId,
+        /// How many it has.
+        published: u32,
+    },
+    /// In how many partitions users are kept cannot be read, or not be written.
+    #[error("{path}: {source}")]
+    Kept {
+        /// What says so.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// No threads.
     #[error(transparent)]
     Threads(#[from] OffloadError),
@@ -90,8 +113,6 @@ pub struct Node {
     roots: tokio::sync::Mutex<Vec<Root>>,
 }
 
-/// Threads that write users and refresh states; they mostly wait for the disk.
-const STORE_THREADS: usize = 2;
 /// Shards and partitions that may wait to be loaded, of two generations.
 const LOADS_QUEUE: usize = 4_096;
 /// Changes of ads that may wait to be written, and to be made.
@@ -100,12 +121,6 @@ const ADS_QUEUE: usize = 256;
 const CHANGES_QUEUE: usize = 256;
 /// Plans and manifests that may wait to be read or written.
 const FILES_QUEUE: usize = 64;
-/// Jobs that may wait for them.
-const STORE_QUEUE: usize = 256;
-/// Counts of the users of a partition, and pages of a refresh, that may wait for their thread; a refresh has one for each partition.
-const SCAN_QUEUE: usize = 1_024;
-/// Erasures whose traces may be looked for at once; the receipts of those beyond say that theirs are not known.
-const TRACES_QUEUE: usize = 16;
 /// Queries that may wait for this node's own head, which takes microseconds for each.
 const HEAD_QUEUE: usize = 255;
 /// How long a call from HTTP to an admin actor may take.
@@ -130,8 +145,11 @@ impl Node {
         let standby = resumed.standby.as_ref().map(|standby| standby.manifest.clone());
         let kept: Vec<_> = standby.iter().chain([&generation.manifest]).map(|manifest| &manifest.id).collect();
         settings.snapshots().forget_all_but(&kept);
-        let (table, routing) = routing::channel(generation.manifest.clone(), standby);
         let placement = settings.placement();
+        if !placement.of(&generation.manifest).partitions.is_empty() {
+            partitions::check(&settings.data_dir, &generation)?;
+        }
+        let (table, routing) = routing::channel(generation.manifest.clone(), standby);
         let (searches, loads) = (
             Offload::new("search", settings.search_threads, settings.search_queue)?,
             Offload::new("load", 1, LOADS_QUEUE)?,
@@ -186,6 +204,7 @@ impl Node {
     ) -> Result<(), StartError> {
         let name = |kind: &str| groups::actor(kind, &settings.name);
         let roots = self.roots.get_mut();
+        let is_elsewhere = depot.is_elsewhere();
         let routing_actor = Routing { table, metrics: metrics.clone() };
         let mut services = vec![Child::new(name("routing"), move || (routing_actor.clone(), ()))];
         let is_control = self.control.as_ref() == Some(&settings.name);
@@ -243,7 +262,8 @@ impl Node {
             Ok((actor.get_cell(), ended))
         };
         roots.push(supervise("service", services).await?);
-        let partitions = partitions(settings, &self.placement, &generation, &loads, &self.routing, metrics)?;
+        let of = (&generation, is_elsewhere);
+        let partitions = partitions::of(settings, &self.placement, of, &loads, &self.routing, metrics)?;
         roots.push(supervise("user_partition", partitions).await?);
         Ok(())
     }
@@ -328,46 +348,6 @@ fn admin_actor(node: &NodeName) -> Option<ActorRef<admin::Msg>> {
 
 fn is_ready(placement: &Placement, table: &routing::RoutingTable) -> bool {
     placement.of(&table.manifest).is_ready(table)
-}
-
-/// The user partitions of this node; their number is the same in all generations.
-fn partitions(
-    settings: &NodeSettings,
-    placement: &Placement,
-    generation: &Generation,
-    loads: &Offload,
-    routing: &RoutingReader,
-    metrics: &Metrics,
-) -> Result<Vec<Child>, OffloadError> {
-    let reads = Offload::new("users", settings.search_threads, settings.search_queue)?;
-    let writes = Offload::new("store", STORE_THREADS, STORE_QUEUE)?;
-    let scans = Offload::new("scan", 1, SCAN_QUEUE)?;
-    let pages = Offload::new("page", 1, SCAN_QUEUE)?;
-    let traces = Offload::new("traces", 1, TRACES_QUEUE)?;
-    let pace = Pace::default();
-    let child = |partition: PartitionId| {
-        let actor = UserPartition {
-            partition,
-            dir: settings.data_dir.join(format!("users/{:04}", partition.0)),
-            settings: settings.store.clone(),
-            retention: settings.retention,
-            state_precision: settings.state_precision,
-            // As a worker of this node would have.
-            encoders: encoder::count(&settings.inference),
-            pace: pace.clone(),
-            generation: generation.clone(),
-            reads: reads.clone(),
-            writes: writes.clone(),
-            loads: loads.clone(),
-            pages: pages.clone(),
-            scans: scans.clone(),
-            traces: traces.clone(),
-            routing: routing.clone(),
-            metrics: metrics.clone(),
-        };
-        Child::new(groups::actor(&format!("users-{partition}"), &settings.name), move || (actor.clone(), ()))
-    };
-    Ok(placement.of(&generation.manifest).partitions.into_iter().map(child).collect())
 }
 
 /// Starts the transport, where there are peers.

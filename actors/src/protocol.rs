@@ -105,7 +105,7 @@ pub enum UserRequest {
     Profile(Wire<UserId>, RpcReplyPort<Wire<Result<Option<Profile>, Refusal>>>),
     /// The snapshots on this node that hold one user.
     #[rpc]
-    Traces(Wire<UserId>, RpcReplyPort<Wire<Result<Vec<Trace>, Refusal>>>),
+    Traces(Wire<UserId>, RpcReplyPort<Wire<Result<Traces, Refusal>>>),
     /// How many users have events that their state by this encoder does not cover.
     #[rpc]
     CountDirty(Wire<EncoderVersion>, RpcReplyPort<Wire<Result<u64, Refusal>>>),
@@ -190,6 +190,15 @@ pub struct WriteReply {
     pub outcomes: Vec<Result<Written, Refusal>>,
 }
 
+/// Where a user is found after an erasure.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traces {
+    /// In the snapshots of these generations, which lie on the node of the user's partition.
+    pub found: Vec<Trace>,
+    /// Where nobody could look, where that is.
+    pub unknown: Option<String>,
+}
+
 /// A snapshot that holds a user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trace {
@@ -232,7 +241,7 @@ pub struct RefreshedUsers {
 /// See [`UserRequest::RefreshPage`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RefreshPageAsk {
-    /// The run: one that was cut off goes on where it was.
+    /// When the run began, by which it is known: one that was cut off goes on where it was.
     pub run: u64,
     /// Who encodes them.
     pub by: EncoderOf,

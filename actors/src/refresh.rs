@@ -232,7 +232,8 @@ impl Refresh {
                 }
             }
             Step::Ask { partition, after, wait } => {
-                let (own, myself, run) = (self.clone(), myself.clone(), state.run);
+                // Known by its time: runs are counted anew where the journal was lost, and partitions remember how far one came.
+                let (own, myself, run) = (self.clone(), myself.clone(), state.started_at_ms as u64);
                 // Partition by partition for one encoder, then for the next.
                 let (partitions, unit) = (self.partitions().max(1), partition.0);
                 let by = state.encoders[(unit / partitions) as usize % state.encoders.len()].clone();

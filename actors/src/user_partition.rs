@@ -15,13 +15,13 @@ use turret_retrieval::state::Precision;
 use turret_store::{Change, PartitionStore, Profile, Retention, StoreSettings};
 
 use crate::clock::now_ms;
-use crate::generation::{Generation, published_in, users_file};
+use crate::generation::{Generation, users_file};
 use crate::groups;
 use crate::metrics::Metrics;
 use crate::offload::{Offload, Panicked};
 use crate::protocol::{
     EncodedHistory, REFRESH_USERS_MAX, RefreshPageAsk, RefreshUsersAsk, RefreshedPage, RefreshedUsers, Refusal,
-    StateView, Trace, UserRequest, UserView, ViewAsk, WriteAsk, WriteReply,
+    StateView, Traces, UserRequest, UserView, ViewAsk, WriteAsk, WriteReply,
 };
 use crate::routing::RoutingReader;
 use crate::wire::{Inbox, Wire, note};
@@ -30,6 +30,7 @@ mod commit;
 pub mod pace;
 mod page;
 mod sweep;
+mod traces;
 
 /// What this actor receives.
 pub type Msg = Inbox<UserRequest, Note>;
@@ -86,6 +87,8 @@ pub struct UserPartition {
     pub scans: Offload,
     /// Where snapshots are searched, which may be large.
     pub traces: Offload,
+    /// Whether generations lie elsewhere too.
+    pub is_elsewhere: bool,
     /// Whose states must be kept.
     pub routing: RoutingReader,
     /// The node's metrics.
@@ -176,7 +179,11 @@ impl UserPartition {
         let file = users_file(self.partition);
         generation.verify(&file).map_err(|error| error.to_string())?;
         let mut go_on = |_: u64| std::ops::ControlFlow::Continue(());
-        store.import_snapshot(&generation.dir.join(file), id, now_ms(), &mut go_on).map_err(|error| error.to_string())
+        let imported = store.import_snapshot(&generation.dir.join(file), id, now_ms(), &mut go_on);
+        for user in imported.map_err(|error| error.to_string())?.damaged {
+            tracing::error!(%user, partition = %self.partition, "records cannot be read; not joined with those of {id}");
+        }
+        Ok(())
     }
 
     fn opened(&self, store: Box<PartitionStore>, myself: &ActorRef<Msg>, state: &mut State) {
@@ -226,21 +233,10 @@ impl UserPartition {
         });
     }
 
-    fn traces(&self, user: Wire<UserId>, reply: Reply<Vec<Trace>>, myself: &ActorRef<Msg>, state: &State) {
-        let (generations, file) = (self.generation.dir.clone(), users_file(self.partition));
+    fn traces(&self, user: Wire<UserId>, reply: Reply<Traces>, myself: &ActorRef<Msg>, state: &State) {
+        let (generations, is_elsewhere) = (self.generation.dir.clone(), self.is_elsewhere);
         self.on_store(&self.traces, (user, reply), myself, state, move |_, user| {
-            let fail = |why: String| Refusal::Failed(why);
-            let mut traces = Vec::new();
-            for generation in published_in(&generations).map_err(|error| fail(error.to_string()))? {
-                let path = generation.dir.join(&file);
-                if path.exists()
-                    && turret_store::snapshot_holds(&path, &user).map_err(|error| fail(error.to_string()))?
-                {
-                    let manifest = &generation.manifest;
-                    traces.push(Trace { generation: manifest.id.clone(), published_at_ms: manifest.created_at_ms });
-                }
-            }
-            Ok(traces)
+            traces::of(&user, &generations, is_elsewhere).map_err(|error| Refusal::Failed(error.to_string()))
         });
     }
 

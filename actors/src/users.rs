@@ -11,7 +11,7 @@ use turret_retrieval::ids::{EncoderVersion, GenerationId, PartitionId, UserId};
 use turret_store::{Change, Profile, Write, Written};
 
 use crate::protocol::{
-    EncoderOf, REFRESH_USERS_MAX, RefreshUsersAsk, Refusal, Trace, UserRequest, WriteAsk, WriteReply,
+    EncoderOf, REFRESH_USERS_MAX, RefreshUsersAsk, Refusal, Traces, UserRequest, WriteAsk, WriteReply,
 };
 use crate::routing::{RoutingReader, RoutingTable};
 use crate::user_partition;
@@ -99,7 +99,7 @@ impl Users {
     ///
     /// # Errors
     /// When the partition is absent, refuses, or does not answer in time.
-    pub async fn traces(&self, user: &UserId, timeout: Duration) -> Result<Vec<Trace>, Unavailable> {
+    pub async fn traces(&self, user: &UserId, timeout: Duration) -> Result<Traces, Unavailable> {
         let table = self.routing.table();
         let (partition, ask) = (partition_of(user, table.manifest.partitions()), Wire::new(user.clone()));
         ask_partition(&table, partition, timeout, |reply| UserRequest::Traces(ask, reply)).await

@@ -10,7 +10,7 @@ use axum::extract::{FromRequestParts, Path, State};
 use axum::http::request::Parts;
 use serde::Serialize;
 use turret_actors::clock::now_ms;
-use turret_actors::protocol::Trace;
+use turret_actors::protocol::{Trace, Traces};
 use turret_retrieval::ids::{EncoderVersion, UserId};
 use turret_retrieval::tier::{History, Tier};
 use turret_retrieval::user::Demographics;
@@ -131,7 +131,7 @@ pub(super) struct Receipt {
     removed: Removed,
     /// Snapshots of generations that still hold the user, on the node that held the user's state.
     traces: Vec<Trace>,
-    /// Why traces could not be looked for, where they could not.
+    /// Where traces could not be looked for, and why.
     #[serde(skip_serializing_if = "Option::is_none")]
     traces_unknown: Option<String>,
 }
@@ -154,7 +154,7 @@ pub(super) async fn delete(
     };
     let Erasure { revision, watermark_ms, events, states, demographics } = erasure;
     let (traces, traces_unknown) = match users.traces(&user, TRACES_TIMEOUT).await {
-        Ok(traces) => (traces, None),
+        Ok(Traces { found, unknown }) => (found, unknown),
         Err(error) => (Vec::new(), Some(error.to_string())),
     };
     Ok(Json(Receipt {

@@ -2,11 +2,12 @@
 
 use tokio::time::Instant;
 use turret_model::Model;
-use turret_retrieval::event::Event;
+use turret_retrieval::event::{Event, EventType};
 use turret_retrieval::item::Item;
+use turret_retrieval::state::{Precision, SequenceState};
 
 use super::embedding::Soundness;
-use super::{AdsReply, EncodeError, EncodeReply, encode, refuse, send};
+use super::{AdsReply, EncodeError, EncodeReply, UNKEPT, encode, refuse, send};
 use crate::metrics::Metrics;
 use crate::protocol::{EmbedAdsAsk, EncodeAsk, Encoded, Refusal};
 
@@ -34,7 +35,11 @@ pub(super) fn embed_ads((ask, reply): AdsJob, model: &Model, metrics: &Metrics) 
 pub(super) fn encode_histories((ask, reply): EncodeJob, model: &Model, is_asked: bool, metrics: &Metrics) -> Soundness {
     let histories: Vec<&[Event]> = ask.histories.iter().map(Vec::as_slice).collect();
     let started = Instant::now();
-    let error = match encode(model, &histories, ask.precision) {
+    let encoded = encode(model, &histories, ask.precision).or_else(|error| match error {
+        EncodeError::Model(_) => Err(error),
+        EncodeError::NotFinite | EncodeError::State(_) => one_by_one(model, &histories, ask.precision, metrics),
+    });
+    let error = match encoded {
         Ok(states) => {
             let took_us = started.elapsed().as_micros() as u64;
             send(reply, Ok(Encoded { states, took_us, is_asked }));
@@ -50,4 +55,42 @@ pub(super) fn encode_histories((ask, reply): EncodeJob, model: &Model, is_asked:
     };
     refuse(metrics, reply, refusal);
     soundness
+}
+
+/// The states of histories, but of those of which none can be kept: they are counted, and cost nobody else a state. Fails where it is
+/// the model that gives none.
+fn one_by_one(
+    model: &Model,
+    histories: &[&[Event]],
+    precision: Precision,
+    metrics: &Metrics,
+) -> Result<Vec<Option<SequenceState>>, EncodeError> {
+    let (mut states, mut failed) = (Vec::with_capacity(histories.len()), None);
+    for history in histories {
+        match encode(model, std::slice::from_ref(history), precision) {
+            Ok(state) => states.extend(state),
+            Err(error @ EncodeError::Model(_)) => return Err(error),
+            Err(error) => {
+                let reason = match error {
+                    EncodeError::NotFinite => Refusal::NotFinite.name(),
+                    EncodeError::State(_) | EncodeError::Model(_) => UNKEPT,
+                };
+                metrics.inference_refused.with_label_values(&[reason]).inc();
+                states.push(None);
+                failed = Some(error);
+            }
+        }
+    }
+    match failed {
+        Some(EncodeError::NotFinite) if states.iter().all(Option::is_none) && !gives_states(model) => {
+            Err(EncodeError::NotFinite)
+        }
+        _ => Ok(states),
+    }
+}
+
+/// Whether the model gives the state of a history that is like none of those it fails at.
+fn gives_states(model: &Model) -> bool {
+    let event = Event { item_id: 0.into(), event_type: EventType::View, timestamp_ms: 0, event_id: None };
+    encode(model, &[std::slice::from_ref(&event)], Precision::F32).is_ok()
 }

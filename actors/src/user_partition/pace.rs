@@ -159,11 +159,11 @@ mod tests {
         let took = |us| pace.took(Size { users: 16, longest: 64 }, Duration::from_micros(us), 0);
         let taken = || pace.take(&mut users(std::iter::repeat_n(64, 100), 6)).len();
         took(1_024);
-        assert_eq!(taken(), 16);
+        assert_eq!(taken(), 15);
         took(0);
-        assert_eq!(taken(), 32, "at most twice as many");
+        assert_eq!(taken(), 31, "at most twice as many");
         took(9_000_000);
-        assert_eq!(taken(), 31);
+        assert_eq!(taken(), 30);
         (0..600).for_each(|_| took(9_000_000));
         assert_eq!(taken(), 1);
     }

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use turret_actors::generation::Generation;
 use turret_actors::groups;
 use turret_actors::inference_worker::Msg;
+use turret_actors::inference_worker::encoder;
 use turret_actors::metrics::Metrics;
 use turret_actors::node::Node;
 use turret_actors::protocol::{EncodeAsk, Encoded, InferenceRequest};
@@ -31,7 +32,7 @@ const DIR: &str = "TURRET_TEST_REFRESH_DIR";
 const NEW_USERS: u64 = 6_000;
 /// What encoding an event takes, as the worker says.
 const EVENT_US: usize = 10;
-/// What may be encoded twice.
+/// What each encoder may encode twice.
 const CHUNK_US: usize = 2_000;
 /// Who is written at once, so that all fit into messages.
 const WRITES: usize = 500;
@@ -192,7 +193,11 @@ fn a_refresh_that_is_killed_makes_all_states_and_repeats_at_most_one_chunk() {
         let repeated: BTreeSet<u64> = users.intersection(&later).copied().collect();
         let is_repeated = |(_, users): &&(usize, Vec<u64>)| users.iter().any(|user| repeated.contains(user));
         let took: usize = life.asks.iter().filter(is_repeated).map(|(took, _)| took).sum();
-        assert!(took <= CHUNK_US, "life {at}: {took} µs of encoding are repeated, {} users", repeated.len());
+        assert!(
+            took <= CHUNK_US * encoder::count(&settings(dir.path()).inference),
+            "life {at}: {took} µs of encoding are repeated, {} users",
+            repeated.len()
+        );
         // Those that were asked for last; what was written before stays written.
         let first = life.asks.iter().position(|ask| is_repeated(&ask)).unwrap_or(life.asks.len());
         assert!(life.asks[first..].iter().all(|ask| is_repeated(&ask)), "life {at}");

@@ -61,7 +61,7 @@ pub(crate) fn embed_ask(world: &World) -> EmbedAsk {
 }
 
 /// Of empty histories.
-fn encode_ask(encoder: EncoderVersion, histories: usize) -> EncodeAsk {
+pub(crate) fn encode_ask(encoder: EncoderVersion, histories: usize) -> EncodeAsk {
     EncodeAsk { encoder, histories: vec![vec![]; histories], precision: Precision::Int8, remaining_us: 5_000_000 }
 }
 
@@ -83,7 +83,7 @@ pub(crate) async fn embed(world: &World, ask: Wire<EmbedAsk>) -> Result<Embedded
     call(&world.node.retriever.table().inference[0], |reply| InferenceRequest::Embed(ask, reply)).await
 }
 
-async fn encode(world: &World, ask: Wire<EncodeAsk>) -> Result<Vec<Option<SequenceState>>, Refusal> {
+pub(crate) async fn encode(world: &World, ask: Wire<EncodeAsk>) -> Result<Vec<Option<SequenceState>>, Refusal> {
     let encode = |reply| InferenceRequest::Encode(ask, reply);
     call(&world.node.retriever.table().inference[0], encode).await.map(|encoded| encoded.states)
 }

@@ -55,6 +55,32 @@ fn a_node_does_not_start_from_a_model_that_was_not_published() {
 }
 
 #[test]
+fn a_node_does_not_start_where_users_are_kept_in_other_partitions() {
+    alone(async || {
+        let dir = TempDir::new().unwrap();
+        let generation = publish(dir.path(), "g-test", &MODEL);
+        let (settings, published) = (settings(&dir), generation.manifest.partitions());
+        let path = settings.data_dir.join("partitions.json");
+        let start = async || {
+            let metrics = Metrics::new(&Registry::new()).unwrap();
+            Node::start(settings.clone(), depot(&generation), generation.clone(), metrics).await
+        };
+        start().await.unwrap().stop().await;
+        assert_eq!(
+            fs::read_to_string(&path).unwrap().replace(char::is_whitespace, ""),
+            format!("{{\"partitions\":{published}}}")
+        );
+        start().await.unwrap().stop().await;
+        fs::write(&path, format!("{{\"partitions\":{}}}", published * 2)).unwrap();
+        let error = start().await.err().unwrap();
+        assert!(error.to_string().contains("set users.partitions back and publish again"), "{error}");
+        fs::write(&path, "{").unwrap();
+        let error = start().await.err().unwrap();
+        assert!(matches!(error, StartError::Kept { .. }), "{error}");
+    });
+}
+
+#[test]
 fn a_node_does_not_start_without_the_device_of_its_worker() {
     alone(async || {
         let dir = TempDir::new().unwrap();

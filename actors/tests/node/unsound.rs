@@ -1,5 +1,7 @@
 //! Models that give what is no number, and workers that are not what was loaded.
 
+use std::time::Duration;
+
 use prometheus::Registry;
 use ractor::Actor;
 use tempfile::TempDir;
@@ -11,17 +13,19 @@ use turret_actors::inference_worker::{InferenceWorker, Note};
 use turret_actors::metrics::Metrics;
 use turret_actors::node::{Node, StartError};
 use turret_actors::offload::Offload;
-use turret_actors::protocol::{EmbedAsk, Refusal};
+use turret_actors::protocol::{EmbedAsk, EncodeAsk, Refusal};
 use turret_actors::retrieve::inference::{Fallback, Inference};
 use turret_actors::retrieve::{Rejection, RetrieveRequest};
 use turret_actors::wire::{Inbox, Wire};
 use turret_model::Model;
 use turret_retrieval::context::{Context, Subject};
+use turret_retrieval::event::{Event, EventType};
 use turret_retrieval::ids::{GenerationId, InterestId};
 use turret_retrieval::item::Interest;
+use turret_store::Change;
 
-use crate::refusals::{embed, embed_ask};
-use crate::world::planted::{DEAF_TO_QUERIES, break_head};
+use crate::refusals::{embed, embed_ask, encode, encode_ask};
+use crate::world::planted::{DEAF_TO_QUERIES, DEAF_TO_SIGNUPS, break_head};
 use crate::world::published::{MODEL, publish};
 use crate::world::{World, alone, ask, depot, retrieve, settings, until, with_node, with_node_of};
 
@@ -103,6 +107,44 @@ fn a_worker_that_does_not_answer_as_when_it_was_loaded_never_serves() {
         ended.await.unwrap();
         assert!(ractor::pg::get_members(&groups::inference(&generation)).is_empty());
     });
+}
+
+#[test]
+fn a_history_that_has_no_state_costs_nobody_else_theirs() {
+    with_node_of(
+        &DEAF_TO_SIGNUPS,
+        |_| {},
+        async |world| {
+            let history = |event_type| vec![Event { item_id: 1.into(), event_type, timestamp_ms: 1, event_id: None }];
+            let encoded = async |types: &[EventType]| {
+                let histories = types.iter().map(|event_type| history(*event_type)).collect();
+                let ask = encode_ask(world.generation.manifest.versions.encoder.clone(), 0);
+                let states = encode(world, Wire::new(EncodeAsk { histories, ..ask })).await.unwrap();
+                states.iter().map(Option::is_some).collect::<Vec<_>>()
+            };
+            let (view, signup) = (EventType::View, EventType::Signup);
+            assert_eq!(encoded(&[view, signup, view]).await, [true, false, true]);
+            assert_eq!(refused(world, "not_finite"), 1);
+            assert_eq!(encoded(&[signup]).await, [false], "the model is sound, and gives the states of others");
+            assert_eq!((refused(world, "not_finite"), world.metrics.restarts()), (2, 0));
+
+            // And so for a refresh: the one who signed up stays as they are, and everybody behind them is refreshed.
+            let users = &world.node.users;
+            let append = async |user: u64, event_type| {
+                let change = Change::Append(history(event_type));
+                users.write(user.into(), change, Duration::from_secs(5)).await.unwrap();
+            };
+            for user in 1_000..1_004 {
+                append(user, view).await;
+            }
+            append(1_001, signup).await;
+            world.node.refresh().await.unwrap();
+            let status = async || world.status().await.refresh.unwrap();
+            until("the run ends", async || !status().await.running).await;
+            let status = status().await;
+            assert_eq!((status.users_refreshed, status.partitions_failed), (3, 0), "{status:?}");
+        },
+    );
 }
 
 #[test]

@@ -182,6 +182,49 @@ fn a_refresh_that_the_end_of_the_node_cut_off_goes_on_by_itself() {
 }
 
 #[test]
+fn a_run_is_not_taken_for_an_earlier_one_of_its_number() {
+    with_node(async |world| {
+        for user in 0..USERS {
+            world.append(user, vec![event(user)]).await;
+        }
+        assert_eq!(refresh(world, 1).await.users_refreshed, USERS);
+        world.node.stop().await;
+        std::fs::remove_file(world.settings.data_dir.join("refresh.json")).unwrap();
+        let (metrics, generation) = (Metrics::new(&Registry::new()).unwrap(), world.generation.clone());
+        let node = Node::start(world.settings.clone(), depot(&generation), generation, metrics).await.unwrap();
+        node.ready().await;
+        for user in 0..USERS {
+            append(&node.users, user, vec![event(USERS + user)]).await.unwrap();
+        }
+        assert_eq!(node.refresh().await.unwrap().run, 1);
+        let status = async || node.status_of(node.name()).await.unwrap().refresh.unwrap();
+        until("the run ends", async || !status().await.running).await;
+        let refreshed = status().await.users_refreshed;
+        node.stop().await;
+        assert_eq!(refreshed, USERS, "partitions remember how far the first one came");
+    });
+}
+
+#[test]
+fn what_nobody_can_look_at_is_told_beside_the_traces_of_an_erased_user() {
+    with_node(async |world| {
+        let generations = world.generation.dir.parent().unwrap();
+        let traces = async || world.node.users.traces(&UserId::from(USER), Duration::from_secs(10)).await.unwrap();
+        let found = traces().await;
+        assert_eq!((found.found.len(), found.unknown), (1, None));
+        // Of a version that is not read, half-made, and none of users.
+        for file in ["g-old/users/0000.users", "g-old/manifest.json", "g-half.tmp/users/0001.users", "other/file"] {
+            let path = generations.join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "{}").unwrap();
+        }
+        let found = traces().await;
+        let unknown = "the users' files of g-half.tmp, g-old cannot be read";
+        assert_eq!((found.found.len(), found.unknown.as_deref()), (1, Some(unknown)));
+    });
+}
+
+#[test]
 fn a_refresh_goes_on_when_the_partition_or_the_worker_dies() {
     with_node(async |world| {
         let (workers, group) = (groups::inference(&world.generation.manifest.id), groups::users(partition()));

@@ -1,44 +1,63 @@
 //! The event log of one user: a set of events, bounded, in the order of their times.
 
-use crate::partition::LOG_BYTES_MAX;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use turret_retrieval::event::{Event, EventType};
 use turret_retrieval::ids::{EventId, ItemId};
 
+use crate::partition::LOG_BYTES_MAX;
+
 /// The fields that identify an event without an id.
 type Fields<'a> = (&'a ItemId, EventType, i64);
 
-/// Events that are there. Two are one if they have the same id, or the same fields and not both an id: what came with an
-/// id once may come without it from elsewhere.
-#[derive(Default)]
-struct Seen<'a> {
-    ids: HashSet<&'a EventId>,
-    fields: HashSet<Fields<'a>>,
-    unnamed: HashSet<Fields<'a>>,
+fn fields(event: &Event) -> Fields<'_> {
+    (&event.item_id, event.event_type, event.timestamp_ms)
 }
 
-impl<'a> Seen<'a> {
+/// Where events stand. Two are one if they have the same id, or the same fields and not both an id: what came with an
+/// id once may come without it from elsewhere. It is known by its id then, whichever came first.
+#[derive(Default)]
+struct Places<'a> {
+    of_ids: HashMap<&'a EventId, usize>,
+    /// Of those that are known by their fields alone.
+    unnamed: HashMap<Fields<'a>, usize>,
+    /// Of all.
+    fields: HashSet<Fields<'a>>,
+}
+
+/// What an event is to those that stand there.
+enum Meets {
+    Nobody,
+    Itself,
+    /// Itself without an id, which it has, at this place.
+    Unnamed(usize),
+}
+
+impl<'a> Places<'a> {
     fn of(events: &'a [Event]) -> Self {
-        let mut seen = Self::default();
-        events.iter().for_each(|event| seen.insert(event));
-        seen
+        let mut places = Self::default();
+        events.iter().enumerate().for_each(|(at, event)| places.put(at, event));
+        places
     }
 
-    fn holds(&self, event: &Event) -> bool {
-        let fields = (&event.item_id, event.event_type, event.timestamp_ms);
+    fn meets(&self, event: &Event) -> Meets {
         match &event.event_id {
-            Some(id) => self.ids.contains(id) || self.unnamed.contains(&fields),
-            None => self.fields.contains(&fields),
+            Some(id) if self.of_ids.contains_key(id) => Meets::Itself,
+            Some(_) => self.unnamed.get(&fields(event)).map_or(Meets::Nobody, |at| Meets::Unnamed(*at)),
+            None if self.fields.contains(&fields(event)) => Meets::Itself,
+            None => Meets::Nobody,
         }
     }
 
-    fn insert(&mut self, event: &'a Event) {
-        let fields = (&event.item_id, event.event_type, event.timestamp_ms);
-        self.fields.insert(fields);
+    /// `event` stands at `at` now, in place of itself where it stood there without an id.
+    fn put(&mut self, at: usize, event: &'a Event) {
+        self.fields.insert(fields(event));
         match &event.event_id {
-            Some(id) => drop(self.ids.insert(id)),
-            None => drop(self.unnamed.insert(fields)),
+            Some(id) => {
+                self.of_ids.insert(id, at);
+                self.unnamed.remove(&fields(event));
+            }
+            None => drop(self.unnamed.insert(fields(event), at)),
         }
     }
 }
@@ -72,6 +91,8 @@ impl Bounds {
 pub(crate) struct Union {
     /// The log after it, oldest first.
     pub(crate) log: Vec<Event>,
+    /// Whether that is another.
+    pub(crate) is_changed: bool,
     /// Events that are new and kept.
     pub(crate) added: u32,
     /// Events that the log held already, or that were offered twice.
@@ -80,19 +101,36 @@ pub(crate) struct Union {
     pub(crate) dropped: u32,
 }
 
-/// Joins `offered` to `log`, keeping the latest events within `bounds`.
+/// Joins `offered` to `log`, keeping the latest events within `bounds`. In whatever order, and in whatever parts, the same events
+/// come, the log is the same, where an id always names the same event.
 pub(crate) fn union(log: Vec<Event>, offered: &[Event], bounds: Bounds) -> Union {
-    let mut seen = Seen::of(&log);
-    let mut fresh: Vec<Event> = Vec::new();
+    let mut places = Places::of(&log);
+    // Those of the log, some in place of themselves, then the others.
+    let mut named: Vec<(usize, &Event)> = Vec::new();
+    let mut fresh: Vec<&Event> = Vec::new();
     for event in offered {
-        if !seen.holds(event) {
-            seen.insert(event);
-            fresh.push(event.clone());
+        match places.meets(event) {
+            Meets::Nobody => {
+                places.put(log.len() + fresh.len(), event);
+                fresh.push(event);
+            }
+            Meets::Unnamed(at) => {
+                places.put(at, event);
+                match at.checked_sub(log.len()) {
+                    Some(at) => fresh[at] = event,
+                    None => named.push((at, event)),
+                }
+            }
+            Meets::Itself => {}
         }
     }
-    drop(seen);
+    drop(places);
     let (known, offered_new) = (offered.len() - fresh.len(), fresh.len());
+    let fresh: Vec<Event> = fresh.into_iter().cloned().collect();
+    let named: Vec<(usize, Event)> = named.into_iter().map(|(at, event)| (at, event.clone())).collect();
+    let is_named = !named.is_empty();
     let mut all: Vec<(bool, Event)> = log.into_iter().map(|event| (false, event)).collect();
+    named.into_iter().for_each(|(at, event)| all[at].1 = event);
     all.extend(fresh.into_iter().map(|event| (true, event)));
     // A total order, so that the result does not depend on who came first, and what was dropped stays dropped.
     all.sort_by(|(_, a), (_, b)| order(a).cmp(&order(b)));
@@ -100,6 +138,7 @@ pub(crate) fn union(log: Vec<Event>, offered: &[Event], bounds: Bounds) -> Union
     let kept: Vec<(bool, Event)> = all.split_off(all.len() - kept);
     let added = kept.iter().filter(|(is_new, _)| *is_new).count();
     Union {
+        is_changed: added > 0 || is_named,
         log: kept.into_iter().map(|(_, event)| event).collect(),
         added: added as u32,
         known: known as u32,
@@ -114,8 +153,12 @@ fn order(event: &Event) -> (i64, &ItemId, EventType, Option<&EventId>) {
 
 /// Whether every event of `log` is among `others`.
 pub(crate) fn is_subset(log: &[Event], others: &[Event]) -> bool {
-    let others = Seen::of(others);
-    log.iter().all(|event| others.holds(event))
+    let others = Places::of(others);
+    let is_there = |event| match others.meets(event) {
+        Meets::Itself | Meets::Unnamed(_) => true,
+        Meets::Nobody => false,
+    };
+    log.iter().all(is_there)
 }
 
 #[cfg(test)]
@@ -170,11 +213,12 @@ mod tests {
         assert_eq!(again.log, once.log);
     }
 
-    /// An id always names the same event.
+    /// An id always names the same event; several may name what would be one event without them.
     fn batches() -> impl Strategy<Value = Vec<Event>> {
-        let named = (0u64..5).prop_map(|id| event(id, id as i64, Some(id)));
+        let named = (0u64..12).prop_map(|id| event(id % 4, (id % 4) as i64, Some(id)));
         let unnamed = (0u64..6, 0i64..8).prop_map(|(item, at)| event(item, at, None));
-        prop::collection::vec(prop_oneof![named, unnamed], 0..20)
+        let met = (0u64..4).prop_map(|item| event(item, item as i64, None));
+        prop::collection::vec(prop_oneof![named, unnamed, met], 0..20)
     }
 
     proptest! {
@@ -188,6 +232,24 @@ mod tests {
             let again = union(once.log.clone(), &second, events(max));
             prop_assert_eq!(again.added, 0);
             prop_assert_eq!(again.log, once.log);
+            prop_assert!(!again.is_changed);
+        }
+
+        #[test]
+        fn the_log_is_the_same_in_whatever_order_and_parts_events_come(
+            (all, mixed) in batches().prop_flat_map(|all| (Just(all.clone()), Just(all).prop_shuffle())),
+            max in 1usize..12,
+            cuts in prop::collection::vec(1usize..5, 0..20),
+        ) {
+            let at_once = union(vec![], &all, events(max)).log;
+            let (mut log, mut left) = (Vec::new(), &mixed[..]);
+            for cut in cuts {
+                let part = left.split_off(..cut.min(left.len())).unwrap_or_default();
+                let union = union(log.clone(), part, events(max));
+                prop_assert_eq!(union.is_changed, union.log != log);
+                log = union.log;
+            }
+            prop_assert_eq!(union(log, left, events(max)).log, at_once);
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use turret_retrieval::ids::GenerationId;
+use turret_retrieval::ids::{GenerationId, UserId};
 use turret_retrieval::revision::Revision;
 
 use crate::StoredState;
@@ -11,6 +11,15 @@ use crate::event_log::{is_subset, union};
 use crate::partition::{PartitionStore, ReadError, WriteError};
 use crate::record::encode;
 use crate::snapshot::{SnapshotError, SnapshotReader, SnapshotUser};
+
+/// What came of an import.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Imported {
+    /// Users who were joined.
+    pub users: u64,
+    /// Those whose records in the store cannot be read; they are left as they are.
+    pub damaged: Vec<UserId>,
+}
 
 /// Users between two calls of the observer.
 const OBSERVE_EVERY: u64 = 1_024;
@@ -58,21 +67,27 @@ impl PartitionStore {
     /// whole the next time, with the same result.
     ///
     /// # Errors
-    /// When the snapshot cannot be read, the store cannot be written or `observe` breaks off.
+    /// When the snapshot cannot be read, the store cannot be written or `observe` breaks off. One user whose records cannot be read
+    /// keeps nobody else out.
     pub fn import_snapshot(
         &self,
         path: &Path,
         generation: &GenerationId,
         now_ms: i64,
         observe: &mut dyn FnMut(u64) -> ControlFlow<()>,
-    ) -> Result<(), ImportError> {
+    ) -> Result<Imported, ImportError> {
+        let mut imported = Imported::default();
         if self.has_imported(generation)? {
-            return Ok(());
+            return Ok(imported);
         }
         let mut reader = SnapshotReader::open(path)?;
         let mut done = 0;
         while let Some(user) = reader.next_user()? {
-            self.import_user(&user, now_ms)?;
+            match self.import_user(&user, now_ms) {
+                Ok(()) => imported.users += 1,
+                Err(WriteError::Read(ReadError::Record { .. })) => imported.damaged.push(user.user),
+                Err(error) => return Err(error.into()),
+            }
             done += 1;
             if done % OBSERVE_EVERY == 0 && observe(done).is_break() {
                 return Err(ImportError::BrokenOff);
@@ -82,7 +97,7 @@ impl PartitionStore {
         // Only after everything it stands for is on the disk.
         self.imports.insert(generation.as_str(), &[])?;
         self.flush()?;
-        Ok(())
+        Ok(imported)
     }
 
     fn import_user(&self, shipped: &SnapshotUser, now_ms: i64) -> Result<(), WriteError> {
@@ -91,14 +106,15 @@ impl PartitionStore {
         let mut record = self.record(key)?.unwrap_or_default();
         let was_known = record.is_known();
         let allowed = record.allowed(&shipped.events);
-        // What was erased here may speak from a state, and demographics have no time by which to tell.
+        // What was erased here may speak from a state. Demographics have no time by which to tell, so that only who sets them brings them
+        // back while the mark lasts.
         let is_erased = record.erased.is_some() && (allowed.len() < shipped.events.len() || allowed.is_empty());
         let union = union(self.log(key, &record)?, &allowed, self.bounds());
         let is_covered = is_subset(&union.log, &shipped.events);
-        if !is_erased && record.demographics_at == Revision::NONE {
+        if record.erased.is_none() && record.demographics_at == Revision::NONE {
             record.demographics = std::mem::take(&mut record.demographics).or(&shipped.demographics);
         }
-        if union.added > 0 {
+        if union.is_changed {
             // Heard of when it did something, not now.
             let latest_ms = union.log.last().map_or(now_ms, |event| event.timestamp_ms);
             self.put_log(key, &mut record, union.log, now_ms.min(latest_ms))?;

@@ -24,7 +24,7 @@ pub use ad_journal::AdJournal;
 pub use dirty::{Dirty, DirtyPage};
 pub use event_log::kept_of;
 pub use export::KeptPage;
-pub use import::ImportError;
+pub use import::{ImportError, Imported};
 pub use partition::{
     ErasureMark, OpenError, PartitionStore, Profile, ReadError, StateProfile, StoreSettings, StoreStats, UserView,
     WriteError,

@@ -14,7 +14,7 @@ const SWEEP_MAX: usize = 1_000;
 pub struct Retention {
     /// An event, after its own time.
     pub events_ms: Option<i64>,
-    /// A user, after the last new event or demographics.
+    /// A user, after the last new event, or demographics that were set; one of whom only generations told is kept.
     pub silent_ms: Option<i64>,
     /// The mark of an erasure: events of a time before it that come later than this bring the user back.
     pub erased_ms: Option<i64>,
@@ -74,7 +74,10 @@ impl PartitionStore {
             record.erased = None;
         }
         let mut left = None;
-        if was_known && is_over(record.log_at.max(record.demographics_at).at_ms(), retention.silent_ms) {
+        let heard = record.log_at.max(record.demographics_at);
+        // Of whom only a generation told, nobody knows when: it would tell again.
+        let is_silent = heard > Revision::NONE && is_over(heard.at_ms(), retention.silent_ms);
+        if was_known && is_silent {
             swept.silent_users = 1;
             record = UserRecord { erased: record.erased, ..UserRecord::default() };
         } else if retention.events_ms.is_some() {

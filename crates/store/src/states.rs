@@ -24,7 +24,7 @@ const SEPARATOR: u8 = 0;
 /// How far a run of the refresh is in a partition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefreshProgress {
-    /// The run.
+    /// The run, as whoever makes it knows it.
     pub run: u64,
     /// Whose states it makes.
     pub encoder: EncoderVersion,

@@ -126,7 +126,7 @@ impl PartitionStore {
         let allowed = record.allowed(events);
         let erased = (events.len() - allowed.len()) as u32;
         let union = union(self.log(key, record)?, &allowed, self.bounds());
-        if union.added > 0 {
+        if union.is_changed {
             self.put_log(key, record, union.log, now_ms)?;
         }
         Ok(Appended { added: union.added, known: union.known, dropped: union.dropped, erased })

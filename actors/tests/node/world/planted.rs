@@ -1,17 +1,18 @@
 //! Models whose numbers are finite, and what is computed with them is not.
 
 use std::fs;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use turret_actors::generation::{Generation, MODEL_DIR};
-use turret_model::Model;
+use turret_model::{Blueprint, Model, Split};
 use turret_retrieval::digest::Digest;
+use turret_retrieval::event::EventType;
 
-use super::published::{MODEL, published_file, write_manifest};
+use super::published::{AFTER_MS, DATASET, MODEL, published_file, write_manifest};
 
 /// Finite, and not finite any more once a few are added or multiplied.
 const HUGE: f32 = 3e38;
@@ -25,6 +26,20 @@ pub(crate) static DEAF_TO_QUERIES: LazyLock<Model> = LazyLock::new(|| {
     let end = MODEL.table_rows() * settings.dimension;
     let words = settings.query_buckets as usize * settings.dimension;
     plant(dir.path(), "table", end - words..end);
+    Model::load(dir.path()).unwrap()
+});
+
+/// The published model, for which whoever signed up is too much.
+pub(crate) static DEAF_TO_SIGNUPS: LazyLock<Model> = LazyLock::new(|| {
+    let dir = TempDir::new().unwrap();
+    MODEL.save(dir.path()).unwrap();
+    let (split, settings) = (Split::temporal(AFTER_MS, AFTER_MS + 1), MODEL.settings());
+    let blueprint = Blueprint::of(&*DATASET, &split, settings, &mut |_, _| ControlFlow::Continue(())).unwrap();
+    let layout = blueprint.describe().features;
+    let types = layout.table.iter().find(|block| block.name == "event_types").unwrap();
+    let signup = layout.event_types.iter().position(|name| *name == EventType::Signup.name()).unwrap();
+    let (row, dimension) = (types.first as usize + signup, MODEL.settings().dimension);
+    plant(dir.path(), "table", row * dimension..(row + 1) * dimension);
     Model::load(dir.path()).unwrap()
 });
 

@@ -226,6 +226,26 @@ fn a_damaged_record_is_an_error_that_names_the_user() {
 }
 
 #[test]
+fn a_damaged_record_keeps_nobody_else_from_being_imported() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir.path().join("store"));
+    let path = dir.path().join("two");
+    let mut writer = SnapshotWriter::create(&path).unwrap();
+    for user in [7u64, 8] {
+        let (demographics, events) = (Demographics { age: Some(30), country: None, gender: None }, vec![event(1, 1)]);
+        writer.append(&SnapshotUser { user: user.into(), demographics, events, state: None }).unwrap();
+    }
+    writer.finish().unwrap();
+    store.users.insert("7", &[9, 0]).unwrap();
+    let mut go_on = |_| ControlFlow::Continue(());
+    let imported = store.import_snapshot(&path, &GenerationId::from(1), NOW, &mut go_on).unwrap();
+    assert_eq!((imported.users, imported.damaged), (1, vec![7.into()]));
+    assert!(store.has_imported(&GenerationId::from(1)).unwrap());
+    assert_eq!(store.events(&UserId::from(8)).unwrap().len(), 1);
+    assert_eq!(&*store.users.get("7").unwrap().unwrap(), &[9, 0], "left as it is");
+}
+
+#[test]
 fn what_is_written_between_a_record_and_its_log_is_not_read() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());

@@ -1,14 +1,14 @@
 use std::path::Path;
 
 use turret_retrieval::event::{Event, EventType};
-use turret_retrieval::ids::{EncoderVersion, ItemId};
+use turret_retrieval::ids::{EncoderVersion, GenerationId, ItemId};
 use turret_retrieval::state::{Precision, SequenceState};
 use turret_retrieval::user::Demographics;
 
 use super::*;
 use crate::partition::StoreSettings;
 use crate::writes::{Change, Write};
-use crate::{PartitionStore, StoredState};
+use crate::{PartitionStore, SnapshotUser, SnapshotWriter, StoredState};
 
 fn open(dir: &Path) -> PartitionStore {
     PartitionStore::open(dir, StoreSettings { events_per_user_max: 9, cache_bytes: 1 << 20 }, 0).unwrap()
@@ -70,6 +70,25 @@ fn the_silent_and_the_marks_of_the_erased_go() {
     let left: Vec<_> = store.users.iter().keys().map(|key| String::from_utf8(key.unwrap().to_vec()).unwrap()).collect();
     assert_eq!(left, ["2", "3", "5"]);
     assert_eq!((store.stats().users, store.logs.len(), store.parts.len()), (2, 2, 0));
+}
+
+#[test]
+fn whom_only_a_generation_told_of_is_not_silent() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir.path().join("store"));
+    let path = dir.path().join("shipped");
+    let mut writer = SnapshotWriter::create(&path).unwrap();
+    let demographics = Demographics { age: Some(30), country: None, gender: None };
+    writer.append(&SnapshotUser { user: 1.into(), demographics, events: vec![], state: None }).unwrap();
+    writer.finish().unwrap();
+    let mut go_on = |_| std::ops::ControlFlow::Continue(());
+    store.import_snapshot(&path, &GenerationId::from(1), 900, &mut go_on).unwrap();
+    let retention = Retention { silent_ms: Some(500), ..Retention::default() };
+    assert_eq!(store.sweep(None, retention, 1_000).unwrap(), Swept::default());
+    assert_eq!(store.stats().users, 1);
+    // Who was heard of since may fall silent.
+    append(&store, 1, &[10], 1_000);
+    assert_eq!(store.sweep(None, retention, 2_000).unwrap().silent_users, 1);
 }
 
 #[test]
