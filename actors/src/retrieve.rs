@@ -216,6 +216,8 @@ impl Retriever {
             return Err(Rejection::Overloaded);
         };
         self.recent.note(&request);
+        // One that its caller gives up has had no answer either, as long as it waited.
+        pinned.end = Some(End::Failed);
         let answer = self.answer(&pinned.table, &request, true).await;
         pinned.end = Some(match &answer {
             Ok(answer) if !answer.coverage.is_full() => End::Failed,

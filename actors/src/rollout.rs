@@ -43,7 +43,7 @@ use verdict::WatchBounds;
 /// How a generation is judged, and watched.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RolloutSettings {
-    /// The number of ads may change by this share of what it was.
+    /// The number of ads may change by this share of what it was, and that of users be smaller by it.
     pub ads_change_max: f64,
     /// The recall of its probes against exact search must be at least this.
     pub probe_recall_min: f64,

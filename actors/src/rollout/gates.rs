@@ -145,9 +145,12 @@ impl Candidate<'_> {
         let share_min = self.own.settings.states_share_min;
         let recent = self.own.retriever.recent().users();
         let total: u64 = recent.iter().map(|(_, requests)| requests).sum();
+        if total == 0 {
+            return Ok(format!("no requests were made lately, so no states of {encoder} are made ahead"));
+        }
         let wanted = (share_min * total as f64).ceil() as u64;
         let by = EncoderOf { generation: self.to.manifest.id.clone(), encoder: encoder.clone() };
-        let (mut covered, mut seen, mut users) = (0, 0, 0);
+        let (mut covered, mut users) = (0, 0);
         // The most frequent first, until as many requests as are wanted would find a state, or nobody is left.
         for page in recent.chunks(STATES_USERS) {
             if covered >= wanted {
@@ -157,11 +160,10 @@ impl Candidate<'_> {
             let lacking = self.own.users().refresh(&names, &by, STATES_TIMEOUT).await;
             let lacking: HashSet<UserId> = lacking.map_err(|error| error.to_string())?.into_iter().collect();
             users += page.len();
-            seen += page.iter().map(|(_, requests)| requests).sum::<u64>();
             covered +=
                 page.iter().filter(|(user, _)| !lacking.contains(user)).map(|(_, requests)| requests).sum::<u64>();
         }
-        let share = if seen == 0 { 1.0 } else { covered as f64 / total as f64 };
+        let share = covered as f64 / total as f64;
         let figures = format!(
             "states of {encoder} for {users} users who made {:.1} % of the latest {total} requests; at least {:.1} % are asked",
             100.0 * share,
@@ -221,9 +223,15 @@ fn counts(from: &Manifest, to: &Manifest, change_max: f64) -> Result<String, Str
     }
     let (was, is) = (from.ads(), to.ads());
     let change = (is as f64 - was as f64).abs() / was.max(1) as f64;
-    let figures =
-        format!("{is} ads, {was} before: {:.1} % changed; at most {:.1} % may", 100.0 * change, 100.0 * change_max);
-    if change <= change_max && is > 0 { Ok(figures) } else { Err(figures) }
+    let users = |manifest: &Manifest| manifest.partition_users.iter().sum::<u64>();
+    let (users_were, users_are) = (users(from), users(to));
+    let missing = users_were.saturating_sub(users_are) as f64 / users_were.max(1) as f64;
+    let percent = |share: f64| format!("{:.1} %", 100.0 * share);
+    let (changed, gone, may) = (percent(change), percent(missing), percent(change_max));
+    let figures = format!(
+        "{is} ads, {was} before: {changed} changed; {users_are} users, {users_were} before: {gone} missing; at most {may} may"
+    );
+    if change <= change_max && is > 0 && missing <= change_max { Ok(figures) } else { Err(figures) }
 }
 
 /// One request, answered by both.
@@ -287,7 +295,15 @@ mod tests {
         let from = of(vec![60, 40]);
         assert!(counts(&from, &of(vec![150]), 0.5).is_ok(), "the number of shards may change");
         let why = counts(&from, &of(vec![151]), 0.5).unwrap_err();
-        assert!(why.contains("151 ads, 100 before: 51.0 % changed; at most 50.0 % may"), "{why}");
+        assert!(
+            why.contains("151 ads, 100 before: 51.0 % changed; 4 users, 4 before: 0.0 % missing; at most 50.0 % may"),
+            "{why}"
+        );
+        let users = |partition_users: Vec<u64>| Manifest { partition_users, ..from.clone() };
+        assert!(counts(&from, &users(vec![1, 1, 0, 0]), 0.5).is_ok());
+        assert!(counts(&from, &users(vec![9, 9, 9, 9]), 0.5).is_ok(), "there may be more");
+        let why = counts(&from, &users(vec![1, 0, 0, 0]), 0.5).unwrap_err();
+        assert!(why.contains("1 users, 4 before: 75.0 % missing"), "{why}");
         assert!(counts(&from, &of(vec![0]), 1.0).is_err(), "nothing is never enough");
         let other = Manifest { partition_users: vec![1; 9], ..manifest() };
         assert!(counts(&from, &other, 1.0).unwrap_err().contains("9 user partitions where there are"));

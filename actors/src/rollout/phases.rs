@@ -156,7 +156,7 @@ impl Rollout {
             let now = self.routing.table().tally.counts();
             let left = ends.saturating_duration_since(Instant::now());
             tell(Msg::Watched(task, WatchReport { before, now, remaining_ms: left.as_millis() as u64 }));
-            if let Some(why) = fault(&before, &now, &self.settings.bounds) {
+            if let Some(why) = fault(&before, &now, &self.settings.bounds, left.is_zero()) {
                 return Err(why);
             }
             if left.is_zero() {

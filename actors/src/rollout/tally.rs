@@ -17,7 +17,7 @@ pub enum End {
     Answered,
     /// Without any, although every shard answered.
     Empty,
-    /// Without an answer, or without some of the shards.
+    /// Without an answer, before its caller gave up too, or without some of the shards.
     Failed,
 }
 
@@ -63,7 +63,7 @@ impl Tally {
         self.started.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// A request ends; one without `end` was given up by its caller, and counts for nothing.
+    /// A request ends; one without `end` was refused before it was looked at, and counts for nothing.
     pub(crate) fn ended(&self, end: Option<(End, Duration)>) {
         if let Some((end, took)) = end {
             self.latencies[bucket(took)].fetch_add(1, Ordering::Relaxed);

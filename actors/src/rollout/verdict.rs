@@ -13,28 +13,33 @@ pub struct WatchBounds {
     pub p99_ratio_max: f64,
 }
 
-/// Fewer requests than this prove nothing.
+/// Fewer requests than this prove nothing, unless there were no more and most of them went wrong.
 const REQUESTS_MIN: u64 = 50;
+const WRONG_OF_FEW: f64 = 0.5;
 /// Latencies below this are not worth going back for.
 const P99_FLOOR_US: f64 = 5_000.0;
 
 /// Why the generation that did `now` must go back to the one that did `before`; nothing where it need not, or nobody can
-/// tell yet.
-pub fn fault(before: &Counts, now: &Counts, bounds: &WatchBounds) -> Option<String> {
-    if now.requests < REQUESTS_MIN {
+/// tell yet. The window `is_over` where no more requests are waited for.
+pub fn fault(before: &Counts, now: &Counts, bounds: &WatchBounds, is_over: bool) -> Option<String> {
+    let few = if now.requests >= REQUESTS_MIN {
+        0.0
+    } else if is_over {
+        WRONG_OF_FEW
+    } else {
         return None;
-    }
+    };
     let share = |part: u64, of: &Counts| part as f64 / of.requests.max(1) as f64;
     let rose = |name: &str, before: f64, now: f64, max: f64| {
         let percent = |share: f64| 100.0 * share;
         let (was, is, more) = (percent(before), percent(now), percent(max));
-        (now > before + max)
+        (now > before + max && now > few)
             .then(|| format!("{is:.1} % of requests {name}, {was:.1} % before; the limit is {more:.1} points more"))
     };
     let failed = rose("failed", share(before.failed, before), share(now.failed, now), bounds.failed_rise_max);
     let empty = || rose("found no ad", share(before.empty, before), share(now.empty, now), bounds.empty_rise_max);
     let slower = || {
-        let was = before.p99_us.filter(|_| before.requests >= REQUESTS_MIN)?;
+        let was = before.p99_us.filter(|_| before.requests.min(now.requests) >= REQUESTS_MIN)?;
         let (is, max) = (now.p99_us?, bounds.p99_ratio_max);
         (is > max * was.max(P99_FLOOR_US))
             .then(|| format!("p99 is {:.1} ms, it was {:.1} ms; the limit is {max} times that", is / 1e3, was / 1e3))
@@ -55,7 +60,7 @@ mod tests {
     #[test]
     fn the_fault_is_named_with_its_figures() {
         let before = counts(1_000, 10, 20, 10.0);
-        let fault = |now| fault(&before, &now, &BOUNDS).unwrap_or_default();
+        let fault = |now| fault(&before, &now, &BOUNDS, false).unwrap_or_default();
         assert_eq!(fault(counts(100, 3, 7, 19.9)), "");
         assert_eq!(fault(counts(49, 49, 0, 1.0)), "", "too few to tell");
         assert!(fault(counts(100, 4, 0, 1.0)).contains("4.0 % of requests failed, 1.0 % before"));
@@ -64,10 +69,22 @@ mod tests {
     }
 
     #[test]
+    fn of_few_requests_most_must_have_gone_wrong_when_the_window_is_over() {
+        let before = counts(1_000, 0, 0, 1.0);
+        let fault = |now| fault(&before, &now, &BOUNDS, true).unwrap_or_default();
+        assert!(fault(counts(3, 2, 0, 1.0)).contains("66.7 % of requests failed, 0.0 % before"));
+        assert!(fault(counts(49, 0, 49, 1.0)).contains("100.0 % of requests found no ad"));
+        assert_eq!(fault(counts(4, 2, 0, 1.0)), "");
+        assert_eq!(fault(counts(0, 0, 0, 1.0)), "");
+        assert_eq!(fault(counts(49, 0, 0, 900.0)), "", "of few nobody can tell a p99");
+        assert!(fault(counts(100, 3, 0, 1.0)).contains("3.0 % of requests failed"));
+    }
+
+    #[test]
     fn latency_is_compared_only_where_there_was_enough_before_and_it_matters() {
         let slow = counts(100, 0, 0, 9.0);
-        assert_eq!(fault(&counts(49, 0, 0, 1.0), &slow, &BOUNDS), None);
-        assert_eq!(fault(&counts(500, 0, 0, 1.0), &slow, &BOUNDS), None, "below the floor");
-        assert!(fault(&counts(500, 0, 0, 1.0), &counts(100, 0, 0, 11.0), &BOUNDS).is_some());
+        assert_eq!(fault(&counts(49, 0, 0, 1.0), &slow, &BOUNDS, false), None);
+        assert_eq!(fault(&counts(500, 0, 0, 1.0), &slow, &BOUNDS, false), None, "below the floor");
+        assert!(fault(&counts(500, 0, 0, 1.0), &counts(100, 0, 0, 11.0), &BOUNDS, false).is_some());
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use futures_util::FutureExt;
 use ractor::ActorRef;
 use ractor::rpc::CallResult;
 use turret_actors::protocol::{UserRequest, UserView, ViewAsk};
@@ -159,6 +160,20 @@ fn a_state_older_than_the_caller_allows_is_not_used() {
         let mut request = ask(Some(3), 5);
         request.max_state_age_ms = Some(86_400_000);
         assert_eq!(world.answer(request).await.user_state.history, History::Fresh);
+    });
+}
+
+#[test]
+fn a_request_that_its_caller_gives_up_counts_as_failed_and_one_that_was_not_asked_for_nothing() {
+    with_node(async |world| {
+        let retriever = &world.node.retriever;
+        let counts = || retriever.table().tally.counts();
+        drop(retriever.pin());
+        assert_eq!(counts().requests, 0);
+        assert!(retriever.retrieve(retriever.pin(), ask(Some(3), 5)).now_or_never().is_none());
+        assert_eq!((counts().requests, counts().failed, retriever.table().tally.running()), (1, 1, 0));
+        world.answer(ask(Some(3), 5)).await;
+        assert_eq!((counts().requests, counts().failed), (2, 1));
     });
 }
 
