@@ -101,6 +101,9 @@ impl Actor for Refresh {
         if last.goes_on {
             tracing::warn!(run = last.run, "a refresh was cut off and goes on");
             self.run(last, &myself, &mut state);
+        } else if self.schedule.was_missed(last.started_at_ms, now_ms()) {
+            tracing::info!("a refresh was due while the node was down");
+            self.start(&myself, &mut state);
         }
         Ok(state)
     }

@@ -5,10 +5,12 @@
 //! before it is acknowledged, together with those that waited for the same flush. When it dies nothing acknowledged is
 //! lost; the supervisor opens the store again.
 
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use ractor::{Actor, ActorProcessingErr, ActorRef, BytesConvertable, RpcReplyPort};
 use turret_retrieval::ids::{EncoderVersion, GenerationId, PartitionId, UserId};
 use turret_retrieval::state::Precision;
@@ -279,7 +281,9 @@ impl UserPartition {
         let (own, myself) = (self.clone(), myself.clone());
         // One page at a time, so this spawn is bounded; the page itself is bounded by `users_max` and by time.
         tokio::spawn(async move {
-            let result = page::refresh(&own, store, ask).await;
+            // A page that panicked must not keep all others out.
+            let paged = AssertUnwindSafe(page::refresh(&own, store, ask)).catch_unwind().await;
+            let result = paged.unwrap_or_else(|_| Err(Refusal::Failed("the page panicked".to_owned())));
             if let Ok(page) = &result {
                 own.metrics.refresh_users.with_label_values(&["refreshed"]).inc_by(u64::from(page.refreshed));
             }

@@ -33,6 +33,17 @@ impl Schedule {
             Self::Every(interval) => Some(interval),
         }
     }
+
+    /// Whether the node was down when the last was due, where another began at `last_ms` before: the states of a day would be missing.
+    pub(crate) fn was_missed(self, last_ms: i64, now_ms: i64) -> bool {
+        match self {
+            Self::OnCommand | Self::Every(_) => false,
+            Self::Daily { minute } => {
+                let due_ms = now_ms - (now_ms - i64::from(minute) * 60_000).rem_euclid(DAY_MS);
+                last_ms > 0 && last_ms < due_ms
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -52,6 +63,18 @@ mod tests {
         assert_eq!(at(150, now_ms + 1), DAY_MS - 1);
         assert_eq!(Schedule::OnCommand.wait(now_ms), None);
         assert_eq!(Schedule::Every(Duration::from_secs(5)).wait(now_ms), Some(Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn a_daily_refresh_that_was_due_while_the_node_was_down_is_missed() {
+        let (schedule, due_ms) = (Schedule::Daily { minute: 150 }, 1_795_660_200_000);
+        let missed = |last_ms, now_ms| schedule.was_missed(last_ms, now_ms);
+        assert!(missed(due_ms - 1, due_ms) && missed(due_ms - DAY_MS, due_ms + DAY_MS - 1));
+        assert!(!missed(due_ms, due_ms) && !missed(due_ms + 5, due_ms + DAY_MS - 1));
+        assert!(missed(due_ms + 5, due_ms + DAY_MS), "the next one");
+        assert!(!missed(0, due_ms), "a node that never refreshed has what was published");
+        let every = Schedule::Every(Duration::from_secs(5));
+        assert!(!every.was_missed(1, due_ms) && !Schedule::OnCommand.was_missed(1, due_ms));
     }
 
     proptest! {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use prometheus::Registry;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use turret_actors::clock::now_ms;
 use turret_actors::groups;
 use turret_actors::inference_worker;
 use turret_actors::metrics::Metrics;
@@ -178,6 +179,27 @@ fn a_refresh_that_the_end_of_the_node_cut_off_goes_on_by_itself() {
         until("that is written down", async || std::fs::read_to_string(&journal).unwrap().contains("false")).await;
         assert_eq!(node.refresh().await.unwrap().run, 8);
         node.stop().await;
+    });
+}
+
+#[test]
+fn a_daily_refresh_that_was_due_while_the_node_was_down_starts_with_it() {
+    with_node(async |world| {
+        world.append(USER, vec![event(0)]).await;
+        world.node.stop().await;
+        let two_days_ago_ms = now_ms() - 2 * 86_400_000;
+        let last = format!(r#"{{"run":3,"started_at_ms":{two_days_ago_ms},"goes_on":false}}"#);
+        std::fs::write(world.settings.data_dir.join("refresh.json"), last).unwrap();
+        // Half a day from now.
+        let minute = (now_ms().rem_euclid(86_400_000) / 60_000 + 720) as u32 % 1_440;
+        let settings = NodeSettings { refresh: Schedule::Daily { minute }, ..world.settings.clone() };
+        let (metrics, generation) = (Metrics::new(&Registry::new()).unwrap(), world.generation.clone());
+        let node = Node::start(settings, depot(&generation), generation, metrics).await.unwrap();
+        let status = async || node.status_of(node.name()).await.unwrap().refresh.unwrap();
+        until("the run ends", async || status().await.ended_at_ms.is_some()).await;
+        let ended = status().await;
+        node.stop().await;
+        assert_eq!((ended.run, ended.users_refreshed), (4, 1));
     });
 }
 
