@@ -16,13 +16,14 @@ fn fields(event: &Event) -> Fields<'_> {
 
 /// Where events stand. Two are one if they have the same id, or the same fields and not both an id: what came with an
 /// id once may come without it from elsewhere. It is known by its id then, whichever came first.
-#[derive(Default)]
 struct Places<'a> {
     of_ids: HashMap<&'a EventId, usize>,
     /// Of those that are known by their fields alone.
     unnamed: HashMap<Fields<'a>, usize>,
     /// Of all.
     fields: HashSet<Fields<'a>>,
+    /// Whether anybody asks for an event with an id, and for one without: what nobody asks for is not kept.
+    asked: [bool; 2],
 }
 
 /// What an event is to those that stand there.
@@ -34,8 +35,10 @@ enum Meets {
 }
 
 impl<'a> Places<'a> {
-    fn of(events: &'a [Event]) -> Self {
-        let mut places = Self::default();
+    /// Those of `events`, to look for `others`.
+    fn of(events: &'a [Event], others: &[Event]) -> Self {
+        let asked = [true, false].map(|is_named| others.iter().any(|event| event.event_id.is_some() == is_named));
+        let mut places = Self { of_ids: HashMap::new(), unnamed: HashMap::new(), fields: HashSet::new(), asked };
         events.iter().enumerate().for_each(|(at, event)| places.put(at, event));
         places
     }
@@ -51,13 +54,19 @@ impl<'a> Places<'a> {
 
     /// `event` stands at `at` now, in place of itself where it stood there without an id.
     fn put(&mut self, at: usize, event: &'a Event) {
-        self.fields.insert(fields(event));
+        let [by_id, by_fields] = self.asked;
+        if by_fields {
+            self.fields.insert(fields(event));
+        }
         match &event.event_id {
-            Some(id) => {
+            Some(id) if by_id => {
                 self.of_ids.insert(id, at);
-                self.unnamed.remove(&fields(event));
+                if !self.unnamed.is_empty() {
+                    self.unnamed.remove(&fields(event));
+                }
             }
-            None => drop(self.unnamed.insert(fields(event), at)),
+            None if by_id => drop(self.unnamed.insert(fields(event), at)),
+            Some(_) | None => {}
         }
     }
 }
@@ -104,7 +113,7 @@ pub(crate) struct Union {
 /// Joins `offered` to `log`, keeping the latest events within `bounds`. In whatever order, and in whatever parts, the same events
 /// come, the log is the same, where an id always names the same event.
 pub(crate) fn union(log: Vec<Event>, offered: &[Event], bounds: Bounds) -> Union {
-    let mut places = Places::of(&log);
+    let mut places = Places::of(&log, offered);
     // Those of the log, some in place of themselves, then the others.
     let mut named: Vec<(usize, &Event)> = Vec::new();
     let mut fresh: Vec<&Event> = Vec::new();
@@ -153,7 +162,7 @@ fn order(event: &Event) -> (i64, &ItemId, EventType, Option<&EventId>) {
 
 /// Whether every event of `log` is among `others`.
 pub(crate) fn is_subset(log: &[Event], others: &[Event]) -> bool {
-    let others = Places::of(others);
+    let others = Places::of(others, log);
     let is_there = |event| match others.meets(event) {
         Meets::Itself | Meets::Unnamed(_) => true,
         Meets::Nobody => false,
