@@ -138,6 +138,11 @@ impl Jobs {
         self.encoding + self.encoded + self.writing
     }
 
+    /// Whether what is encoded is to be written; while requests come all of it together, for a flush wakes many threads.
+    fn can_be_written(&self) -> bool {
+        self.writing == 0 && self.encoded > 0 && !(self.is_asked && self.encoding > 0)
+    }
+
     /// How many may be. While requests come none is encoded before all others are written.
     fn most(&self, encoders: usize) -> usize {
         match (self.is_asked, self.count()) {
@@ -191,7 +196,7 @@ async fn encode_and_put(
             jobs.encoding += 1;
             under_way.push(encode_job(own, by, own.pace.take(&mut now.users)).map(News::Encoded).boxed());
         }
-        if jobs.writing == 0 && jobs.encoded > 0 {
+        if jobs.can_be_written() {
             jobs.writing = std::mem::take(&mut jobs.encoded);
             under_way.push(put(own, store, std::mem::take(&mut jobs.states), None).map(News::Written).boxed());
         }
