@@ -29,7 +29,7 @@ def beside(rate: int, count: int, quiet: dict) -> dict:
         "acknowledged_share": events["answered"] / (events["sent"] + events["dropped"]),
         "p50_us": events["latency_us"]["p50"], "p99_us": events["latency_us"]["p99"],
         "retrieval_p99_us": told["latency_us"]["p99"], "retrieval_p99_quiet_us": quiet["latency_us"]["p99"],
-        "retrievals_unanswered": told["sent"] - told["answered"] + quiet["sent"] - quiet["answered"],
+        "retrievals_unanswered": told["sent"] - told["answered"],
     }
 
 

@@ -102,7 +102,7 @@ impl Actor for Refresh {
             tracing::warn!(run = last.run, "a refresh was cut off and goes on");
             self.run(last, &myself, &mut state);
         } else if self.schedule.was_missed(last.started_at_ms, now_ms()) {
-            tracing::info!("a refresh was due while the node was down");
+            tracing::info!("a daily refresh was due since the last began");
             self.start(&myself, &mut state);
         }
         Ok(state)

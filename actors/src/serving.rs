@@ -171,18 +171,13 @@ impl ServingSettings {
             DeviceName::Cpu => head.clone(),
             DeviceName::Cuda(_) => Arc::new(head.copy_on(&device)?),
         };
-        let encoders = match self.device {
-            DeviceName::Cpu => encoder::count(&self.inference),
-            // Which computes one thing at a time, however many ask.
-            DeviceName::Cuda(_) => 1,
-        };
         let worker = InferenceWorker {
             generation: generation.manifest.id.clone(),
             model,
             known,
             settings: self.inference,
             thread: Offload::new("inference", 1, 1)?,
-            encoders: Encoder::several(encoders)?,
+            encoders: Encoder::several(encoder::count(&self.inference, self.device))?,
             asked: self.asked.clone(),
             metrics: self.metrics.clone(),
         };

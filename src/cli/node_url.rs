@@ -4,7 +4,7 @@ use reqwest::Url;
 
 /// `http://HOST:PORT`, without a slash behind it; paths are put there.
 pub(super) fn node_url(text: &str) -> Result<String, String> {
-    let rule = "must be like http://127.0.0.1:7101";
+    let (text, rule) = (text.trim(), "must be like http://127.0.0.1:7101");
     let url = Url::parse(text).map_err(|error| format!("{rule}: {error}"))?;
     if url.scheme() != "http" {
         return Err(format!("{rule}: nodes speak plain HTTP"));
@@ -24,7 +24,7 @@ mod tests {
         for (text, base) in [
             ("http://127.0.0.1:7101", "http://127.0.0.1:7101"),
             ("http://[::1]:7101/", "http://[::1]:7101"),
-            ("http://ads.internal/turret//", "http://ads.internal/turret"),
+            (" http://ads.internal/turret// ", "http://ads.internal/turret"),
         ] {
             assert_eq!(node_url(text), Ok(base.to_owned()));
         }

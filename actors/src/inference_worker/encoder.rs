@@ -1,10 +1,12 @@
 //! A thread that encodes histories, one job after the other.
 //!
-//! A worker has one for each core, and each computes alone: jobs are of a millisecond, and threads that shared one would wait for each
+//! A worker has one for each core of the CPU, and each computes alone: jobs are of a millisecond, and threads that shared one would wait for each
 //! other, and be woken, for a good part of that.
 
 use std::num::NonZero;
 use std::thread::available_parallelism;
+
+use turret_model::DeviceName;
 
 use super::batcher::BatcherSettings;
 use crate::offload::{Offload, OffloadError};
@@ -18,8 +20,14 @@ pub struct Encoder {
 }
 
 /// How many a worker on this machine has. A partition has twice as many jobs under way, and the worker refuses none of them.
-pub fn count(settings: &BatcherSettings) -> usize {
-    available_parallelism().map_or(1, NonZero::get).min(settings.refresh_queue_jobs_max / 2).max(1)
+pub fn count(settings: &BatcherSettings, device: DeviceName) -> usize {
+    match device {
+        DeviceName::Cpu => {
+            available_parallelism().map_or(1, NonZero::get).min(settings.refresh_queue_jobs_max / 2).max(1)
+        }
+        // Which computes one thing at a time, however many ask.
+        DeviceName::Cuda(_) => 1,
+    }
 }
 
 impl Encoder {

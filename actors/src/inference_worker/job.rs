@@ -35,10 +35,10 @@ pub(super) fn embed_ads((ask, reply): AdsJob, model: &Model, metrics: &Metrics) 
 pub(super) fn encode_histories((ask, reply): EncodeJob, model: &Model, is_asked: bool, metrics: &Metrics) -> Soundness {
     let histories: Vec<&[Event]> = ask.histories.iter().map(Vec::as_slice).collect();
     let started = Instant::now();
-    let encoded = encode(model, &histories, ask.precision).or_else(|error| match error {
-        EncodeError::Model(_) => Err(error),
-        EncodeError::NotFinite | EncodeError::State(_) => one_by_one(model, &histories, ask.precision, metrics),
-    });
+    let encoded = match encode(model, &histories, ask.precision) {
+        Err(EncodeError::NotFinite | EncodeError::State(_)) => one_by_one(model, &histories, ask.precision, metrics),
+        encoded => encoded,
+    };
     let error = match encoded {
         Ok(states) => {
             let took_us = started.elapsed().as_micros() as u64;
@@ -65,28 +65,29 @@ fn one_by_one(
     precision: Precision,
     metrics: &Metrics,
 ) -> Result<Vec<Option<SequenceState>>, EncodeError> {
-    let (mut states, mut failed) = (Vec::with_capacity(histories.len()), None);
+    let (mut states, mut not_finite, mut unkept) = (Vec::with_capacity(histories.len()), 0u64, 0u64);
     for history in histories {
         match encode(model, std::slice::from_ref(history), precision) {
             Ok(state) => states.extend(state),
             Err(error @ EncodeError::Model(_)) => return Err(error),
-            Err(error) => {
-                let reason = match error {
-                    EncodeError::NotFinite => Refusal::NotFinite.name(),
-                    EncodeError::State(_) | EncodeError::Model(_) => UNKEPT,
-                };
-                metrics.inference_refused.with_label_values(&[reason]).inc();
+            Err(EncodeError::NotFinite) => {
+                not_finite += 1;
                 states.push(None);
-                failed = Some(error);
+            }
+            Err(EncodeError::State(_)) => {
+                unkept += 1;
+                states.push(None);
             }
         }
     }
-    match failed {
-        Some(EncodeError::NotFinite) if states.iter().all(Option::is_none) && !gives_states(model) => {
-            Err(EncodeError::NotFinite)
-        }
-        _ => Ok(states),
+    // Together they failed: where each alone does not, it is no history's fault.
+    let is_models = not_finite == histories.len() as u64 && !gives_states(model) || not_finite + unkept == 0;
+    if is_models {
+        return Err(EncodeError::NotFinite);
     }
+    metrics.inference_refused.with_label_values(&[Refusal::NotFinite.name()]).inc_by(not_finite);
+    metrics.inference_refused.with_label_values(&[UNKEPT]).inc_by(unkept);
+    Ok(states)
 }
 
 /// Whether the model gives the state of a history that is like none of those it fails at.

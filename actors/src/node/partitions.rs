@@ -42,19 +42,27 @@ struct Kept {
 pub(super) fn check(data_dir: &Path, generation: &Generation) -> Result<(), StartError> {
     let (path, published) = (data_dir.join(KEPT), generation.manifest.partitions());
     let failed = |source| StartError::Kept { path: path.clone(), source };
+    let generation = &generation.manifest.id;
+    let other = |kept| StartError::Partitions { path: path.clone(), kept, generation: generation.clone(), published };
     match read_json::<Kept>(&path, KEPT_BYTES_MAX) {
         Ok(Kept { partitions }) if partitions == published => Ok(()),
-        Ok(Kept { partitions }) => Err(StartError::Partitions {
-            path,
-            kept: partitions,
-            generation: generation.manifest.id.clone(),
-            published,
-        }),
+        Ok(Kept { partitions }) => Err(other(partitions)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // Users may have been kept here before that was written down.
+            if let Some(kept) = more_than(&data_dir.join("users"), published) {
+                return Err(other(kept));
+            }
             replace_json(&path, &Kept { partitions: published }).map_err(failed)
         }
         Err(error) => Err(failed(error)),
     }
+}
+
+/// How many partitions there must have been at least, where `users` has one that is not among the first `published`.
+fn more_than(users: &Path, published: u32) -> Option<u32> {
+    let entries = std::fs::read_dir(users).ok()?.flatten();
+    let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    numbers.filter(|number| *number >= published).max().map(|number| number.saturating_add(1))
 }
 
 /// Those of `generation` that are placed on this node.
@@ -80,7 +88,7 @@ pub(super) fn of(
             retention: settings.retention,
             state_precision: settings.state_precision,
             // As a worker of this node would have.
-            encoders: encoder::count(&settings.inference),
+            encoders: encoder::count(&settings.inference, settings.inference_device),
             pace: pace.clone(),
             generation: generation.clone(),
             reads: reads.clone(),

@@ -34,7 +34,7 @@ impl Schedule {
         }
     }
 
-    /// Whether the node was down when the last was due, where another began at `last_ms` before: the states of a day would be missing.
+    /// Whether one was due since the last began, at `last_ms`, as where the node was down: the states of a day would be missing.
     pub(crate) fn was_missed(self, last_ms: i64, now_ms: i64) -> bool {
         match self {
             Self::OnCommand | Self::Every(_) => false,

@@ -146,7 +146,7 @@ impl Candidate<'_> {
         let recent = self.own.retriever.recent().users();
         let total: u64 = recent.iter().map(|(_, requests)| requests).sum();
         if total == 0 {
-            return Ok(format!("no requests were made lately, so no states of {encoder} are made ahead"));
+            return Ok(format!("no requests of a user were made lately, so no states of {encoder} are made ahead"));
         }
         let wanted = (share_min * total as f64).ceil() as u64;
         let by = EncoderOf { generation: self.to.manifest.id.clone(), encoder: encoder.clone() };

@@ -13,8 +13,9 @@ pub struct WatchBounds {
     pub p99_ratio_max: f64,
 }
 
-/// Fewer requests than this prove nothing, unless there were no more and most of them went wrong.
+/// Fewer requests than this prove nothing, unless there were no more, some at least, and most of them went wrong.
 const REQUESTS_MIN: u64 = 50;
+const FEW_MIN: u64 = 3;
 const WRONG_OF_FEW: f64 = 0.5;
 /// Latencies below this are not worth going back for.
 const P99_FLOOR_US: f64 = 5_000.0;
@@ -24,7 +25,7 @@ const P99_FLOOR_US: f64 = 5_000.0;
 pub fn fault(before: &Counts, now: &Counts, bounds: &WatchBounds, is_over: bool) -> Option<String> {
     let few = if now.requests >= REQUESTS_MIN {
         0.0
-    } else if is_over {
+    } else if is_over && now.requests >= FEW_MIN {
         WRONG_OF_FEW
     } else {
         return None;
@@ -75,6 +76,7 @@ mod tests {
         assert!(fault(counts(3, 2, 0, 1.0)).contains("66.7 % of requests failed, 0.0 % before"));
         assert!(fault(counts(49, 0, 49, 1.0)).contains("100.0 % of requests found no ad"));
         assert_eq!(fault(counts(4, 2, 0, 1.0)), "");
+        assert_eq!(fault(counts(2, 2, 2, 1.0)), "", "somebody may just have given up");
         assert_eq!(fault(counts(0, 0, 0, 1.0)), "");
         assert_eq!(fault(counts(49, 0, 0, 900.0)), "", "of few nobody can tell a p99");
         assert!(fault(counts(100, 3, 0, 1.0)).contains("3.0 % of requests failed"));

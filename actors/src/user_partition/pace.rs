@@ -6,7 +6,7 @@
 //! late took: others are held up by those who want the cores too. What is sent and answered must fit into a message.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use turret_retrieval::event::Event;
@@ -37,6 +37,8 @@ struct Learnt {
     event_ps: AtomicUsize,
     /// Bytes of a state for each event, the most that were seen.
     state_bytes: AtomicUsize,
+    /// Whether requests came where the last job was encoded.
+    is_asked: AtomicBool,
 }
 
 impl Pace {
@@ -59,6 +61,16 @@ impl Pace {
             rows += 1;
         }
         users.split_off(users.len() - rows)
+    }
+
+    /// Whether requests came where the last job was encoded.
+    pub(super) fn is_asked(&self) -> bool {
+        self.0.is_asked.load(Ordering::Relaxed)
+    }
+
+    /// Takes that in.
+    pub(super) fn asked(&self, is_asked: bool) {
+        self.0.is_asked.store(is_asked, Ordering::Relaxed);
     }
 
     /// Takes in that a job, at least one user, took so long to encode, and the length of its largest state.

@@ -31,6 +31,9 @@ const PAGE_TIME: Duration = Duration::from_secs(30);
 /// Jobs that are under way for each encoder, one that is encoded and one that is written: a crash repeats these.
 const JOBS_PER_ENCODER: usize = 2;
 
+/// While requests come, jobs are followed by a rest, so many times as long as they were encoded.
+const RESTS: u32 = 2;
+
 /// The most users in one page.
 const PAGE_USERS_MAX: u32 = 4_096;
 /// Users who are read at once, while those before them are encoded. Like lengths among them are encoded together.
@@ -127,7 +130,7 @@ struct Jobs {
     encoded: usize,
     states: Vec<(UserId, StoredState)>,
     writing: usize,
-    /// How long the longest of the last was encoded, from when it was asked for.
+    /// How long the longest of them was encoded, from when it was asked for.
     encoded_in: Duration,
     /// Whether requests come where they are encoded.
     is_asked: bool,
@@ -167,7 +170,7 @@ async fn encode_and_put(
         Source::Behind(behind) => (None, Some(behind)),
     };
     let (mut now, mut came) = (Portion::default(), Came::default());
-    let (mut jobs, mut failed) = (Jobs::default(), None);
+    let (mut jobs, mut failed) = (Jobs { is_asked: own.pace.is_asked(), ..Jobs::default() }, None);
     let mut under_way: FuturesUnordered<BoxFuture<'_, News>> = FuturesUnordered::new();
     loop {
         if Instant::now() > ends {
@@ -214,7 +217,8 @@ async fn encode_and_put(
                 jobs.encoding -= 1;
                 jobs.encoded += 1;
                 jobs.states.extend(made.states);
-                jobs.encoded_in = jobs.encoded_in.max(made.encoded_in);
+                let before = if jobs.is_asked { jobs.encoded_in } else { Duration::ZERO };
+                jobs.encoded_in = made.encoded_in.max(before);
                 jobs.is_asked = made.is_asked;
                 continue;
             }
@@ -225,7 +229,7 @@ async fn encode_and_put(
                     let encoded_in = std::mem::take(&mut jobs.encoded_in);
                     if jobs.is_asked {
                         // Encoding takes no core that a request wants; reading, writing and messages do.
-                        tokio::time::sleep(encoded_in).await;
+                        tokio::time::sleep(encoded_in * RESTS).await;
                     }
                 }
                 continue;
@@ -294,6 +298,7 @@ async fn encode_job(own: &UserPartition, by: &EncoderOf, mut users: Vec<Dirty>) 
     if states.len() != users.len() {
         return Err(Refusal::Failed(format!("{} states for {} users", states.len(), users.len())));
     }
+    own.pace.asked(is_asked);
     if let Some(largest) = states.iter().flatten().map(|state| state.bytes().len()).max() {
         own.pace.took(size, Duration::from_micros(took_us), largest);
     }

@@ -1,11 +1,12 @@
 //! Where a user is found after an erasure. Blocks.
 
 use std::fs::DirEntry;
+use std::io;
 use std::path::Path;
 
 use turret_retrieval::hashing::partition_of;
 use turret_retrieval::ids::UserId;
-use turret_store::{SnapshotError, snapshot_holds};
+use turret_store::snapshot_holds;
 
 use crate::generation::{GenerationError, Published, published_in, users_file};
 use crate::protocol::{Trace, Traces};
@@ -21,20 +22,31 @@ pub(super) fn of(user: &UserId, dir: &Path, is_elsewhere: bool) -> Result<Traces
     for generation in generations {
         let manifest = &generation.manifest;
         let path = generation.dir.join(users_file(partition_of(user, manifest.partitions())));
-        let holds: Result<bool, SnapshotError> = if path.exists() { snapshot_holds(&path, user) } else { Ok(false) };
+        let holds = match path.try_exists() {
+            Ok(false) => Some(false),
+            Ok(true) => snapshot_holds(&path, user).ok(),
+            Err(_) => None,
+        };
         match holds {
-            Ok(true) => found.push(Trace { generation: manifest.id.clone(), published_at_ms: manifest.created_at_ms }),
-            Ok(false) => {}
-            Err(_) => unknown.push(named(&generation.dir)),
+            Some(true) => {
+                found.push(Trace { generation: manifest.id.clone(), published_at_ms: manifest.created_at_ms })
+            }
+            Some(false) => {}
+            None => unknown.push(named(&generation.dir)),
         }
     }
     Ok(Traces { found, unknown: told(&unknown, is_elsewhere) })
 }
 
-/// Whether users' files lie in what may have been a generation.
+/// Whether users' files lie in what may have been a generation, or nobody can tell.
 fn has_users(dir: &Path) -> bool {
-    let is_one = |entry: DirEntry| entry.path().extension().is_some_and(|extension| extension == "users");
-    std::fs::read_dir(dir.join("users")).is_ok_and(|entries| entries.flatten().any(is_one))
+    let is_one = |entry: io::Result<DirEntry>| {
+        entry.map_or(true, |entry| entry.path().extension().is_some_and(|extension| extension == "users"))
+    };
+    match std::fs::read_dir(dir.join("users")) {
+        Ok(mut entries) => entries.any(is_one),
+        Err(error) => !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+    }
 }
 
 fn named(path: impl AsRef<Path>) -> String {

@@ -19,6 +19,7 @@ use turret_actors::metrics::Metrics;
 use turret_actors::node::Node;
 use turret_actors::protocol::{EncodeAsk, Encoded, InferenceRequest};
 use turret_actors::wire::{Inbox, Wire};
+use turret_model::DeviceName;
 use turret_retrieval::event::{Event, EventType};
 use turret_retrieval::ids::ItemId;
 use turret_retrieval::state::SequenceState;
@@ -194,7 +195,7 @@ fn a_refresh_that_is_killed_makes_all_states_and_repeats_at_most_one_chunk() {
         let is_repeated = |(_, users): &&(usize, Vec<u64>)| users.iter().any(|user| repeated.contains(user));
         let took: usize = life.asks.iter().filter(is_repeated).map(|(took, _)| took).sum();
         assert!(
-            took <= CHUNK_US * encoder::count(&settings(dir.path()).inference),
+            took <= CHUNK_US * encoder::count(&settings(dir.path()).inference, DeviceName::Cpu),
             "life {at}: {took} µs of encoding are repeated, {} users",
             repeated.len()
         );

@@ -111,7 +111,7 @@ pub(crate) struct Union {
 }
 
 /// Joins `offered` to `log`, keeping the latest events within `bounds`. In whatever order, and in whatever parts, the same events
-/// come, the log is the same, where an id always names the same event.
+/// come, the log is the same, where an id always names the same event and the bytes bound nothing.
 pub(crate) fn union(log: Vec<Event>, offered: &[Event], bounds: Bounds) -> Union {
     let mut places = Places::of(&log, offered);
     // Those of the log, some in place of themselves, then the others.
@@ -137,7 +137,7 @@ pub(crate) fn union(log: Vec<Event>, offered: &[Event], bounds: Bounds) -> Union
     let (known, offered_new) = (offered.len() - fresh.len(), fresh.len());
     let fresh: Vec<Event> = fresh.into_iter().cloned().collect();
     let named: Vec<(usize, Event)> = named.into_iter().map(|(at, event)| (at, event.clone())).collect();
-    let is_named = !named.is_empty();
+    let (is_named, before) = (!named.is_empty(), log.len());
     let mut all: Vec<(bool, Event)> = log.into_iter().map(|event| (false, event)).collect();
     named.into_iter().for_each(|(at, event)| all[at].1 = event);
     all.extend(fresh.into_iter().map(|event| (true, event)));
@@ -147,7 +147,7 @@ pub(crate) fn union(log: Vec<Event>, offered: &[Event], bounds: Bounds) -> Union
     let kept: Vec<(bool, Event)> = all.split_off(all.len() - kept);
     let added = kept.iter().filter(|(is_new, _)| *is_new).count();
     Union {
-        is_changed: added > 0 || is_named,
+        is_changed: added > 0 || is_named || kept.len() < before,
         log: kept.into_iter().map(|(_, event)| event).collect(),
         added: added as u32,
         known: known as u32,
@@ -259,6 +259,14 @@ mod tests {
                 log = union.log;
             }
             prop_assert_eq!(union(log, left, events(max)).log, at_once);
+        }
+
+        #[test]
+        fn a_log_that_changes_says_so_whatever_bounds_it(first in batches(), second in batches(), bytes_max in 0usize..120) {
+            let bounds = Bounds { events_max: 9, bytes_max };
+            let log = union(vec![], &first, bounds).log;
+            let union = union(log.clone(), &second, bounds);
+            prop_assert_eq!(union.is_changed, union.log != log);
         }
     }
 }

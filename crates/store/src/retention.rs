@@ -14,7 +14,7 @@ const SWEEP_MAX: usize = 1_000;
 pub struct Retention {
     /// An event, after its own time.
     pub events_ms: Option<i64>,
-    /// A user, after the last new event, or demographics that were set; one of whom only generations told is kept.
+    /// A user, after the last new event, or demographics that were set; one of whom generations told no event is kept.
     pub silent_ms: Option<i64>,
     /// The mark of an erasure: events of a time before it that come later than this bring the user back.
     pub erased_ms: Option<i64>,
@@ -75,7 +75,7 @@ impl PartitionStore {
         }
         let mut left = None;
         let heard = record.log_at.max(record.demographics_at);
-        // Of whom only a generation told, nobody knows when: it would tell again.
+        // Of whom a generation told no event, nobody knows since when: it would tell again.
         let is_silent = heard > Revision::NONE && is_over(heard.at_ms(), retention.silent_ms);
         if was_known && is_silent {
             swept.silent_users = 1;
@@ -86,6 +86,10 @@ impl PartitionStore {
             log.retain(|event| !is_over(event.timestamp_ms, retention.events_ms));
             swept.events = (before - log.len()) as u64;
             if swept.events > 0 && log.is_empty() {
+                // What a generation told of the user is kept as long as what somebody set then.
+                if record.demographics_at == Revision::NONE && !record.demographics.is_unknown() {
+                    record.demographics_at = record.log_at;
+                }
                 (record.log_at, record.states) = (Revision::NONE, Vec::new());
             } else if swept.events > 0 {
                 left = Some(log);

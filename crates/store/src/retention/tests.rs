@@ -86,9 +86,13 @@ fn whom_only_a_generation_told_of_is_not_silent() {
     let retention = Retention { silent_ms: Some(500), ..Retention::default() };
     assert_eq!(store.sweep(None, retention, 1_000).unwrap(), Swept::default());
     assert_eq!(store.stats().users, 1);
-    // Who was heard of since may fall silent.
+    // Who was heard of since may fall silent, whatever became of the events.
     append(&store, 1, &[10], 1_000);
-    assert_eq!(store.sweep(None, retention, 2_000).unwrap().silent_users, 1);
+    let both = Retention { events_ms: Some(100), ..retention };
+    assert_eq!(store.sweep(None, both, 1_400).unwrap(), Swept { events: 1, ..Swept::default() });
+    assert_eq!((store.stats().users, store.sweep(None, both, 1_500).unwrap()), (1, Swept::default()));
+    assert_eq!(store.sweep(None, both, 1_501).unwrap().silent_users, 1);
+    assert_eq!(store.stats().users, 0);
 }
 
 #[test]
