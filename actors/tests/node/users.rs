@@ -195,6 +195,7 @@ fn a_daily_refresh_that_was_due_while_the_node_was_down_starts_with_it() {
         let settings = NodeSettings { refresh: Schedule::Daily { minute }, ..world.settings.clone() };
         let (metrics, generation) = (Metrics::new(&Registry::new()).unwrap(), world.generation.clone());
         let node = Node::start(settings, depot(&generation), generation, metrics).await.unwrap();
+        node.ready().await;
         let status = async || node.status_of(node.name()).await.unwrap().refresh.unwrap();
         until("the run ends", async || status().await.ended_at_ms.is_some()).await;
         let ended = status().await;
