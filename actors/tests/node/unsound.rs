@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use prometheus::Registry;
 use ractor::Actor;
-use ractor::rpc::CallResult;
 use tempfile::TempDir;
 use turret_actors::asked::Asked;
 use turret_actors::groups;
@@ -14,7 +13,7 @@ use turret_actors::inference_worker::{InferenceWorker, Note};
 use turret_actors::metrics::Metrics;
 use turret_actors::node::{Node, StartError};
 use turret_actors::offload::Offload;
-use turret_actors::protocol::{EmbedAsk, EncodeAsk, InferenceRequest, Refusal};
+use turret_actors::protocol::{EmbedAsk, EncodeAsk, Refusal};
 use turret_actors::retrieve::inference::{Fallback, Inference};
 use turret_actors::retrieve::{Rejection, RetrieveRequest};
 use turret_actors::wire::{Inbox, Wire};
@@ -23,11 +22,10 @@ use turret_retrieval::context::{Context, Subject};
 use turret_retrieval::event::{Event, EventType};
 use turret_retrieval::ids::{GenerationId, InterestId};
 use turret_retrieval::item::Interest;
-use turret_retrieval::vector::UnitVector;
 use turret_store::Change;
 
 use crate::refusals::{embed, embed_ask, encode, encode_ask};
-use crate::world::planted::{DEAF_TO_QUERIES, DEAF_TO_SIGNUPS, break_head, without_states};
+use crate::world::planted::{DEAF_TO_QUERIES, DEAF_TO_SIGNUPS, break_head};
 use crate::world::published::{MODEL, publish};
 use crate::world::{World, alone, ask, depot, retrieve, settings, until, with_node, with_node_of};
 
@@ -95,44 +93,20 @@ fn a_worker_that_does_not_answer_as_when_it_was_loaded_never_serves() {
         MODEL.save(dir.path()).unwrap();
         let mut known = MODEL.probe(1).unwrap().remove(0).as_slice().to_vec();
         known[0] += 0.2;
-        let known = UnitVector::normalize(known).unwrap();
-        let worker = worker(&generation, Model::load(dir.path()).unwrap(), known);
+        let worker = InferenceWorker {
+            generation: generation.clone(),
+            model: Model::load(dir.path()).unwrap().into(),
+            known: turret_retrieval::vector::UnitVector::normalize(known).unwrap(),
+            settings: BatcherSettings { batch_rows_max: 4, online_queue_rows_max: 4, refresh_queue_jobs_max: 4 },
+            encoders: Encoder::several(1).unwrap(),
+            asked: Asked::default(),
+            thread: Offload::new("inference", 1, 1).unwrap(),
+            metrics: Metrics::new(&Registry::new()).unwrap(),
+        };
         let (_, ended) = Actor::spawn(None, worker, ()).await.unwrap();
         ended.await.unwrap();
         assert!(ractor::pg::get_members(&groups::inference(&generation)).is_empty());
     });
-}
-
-#[test]
-fn a_worker_whose_model_gives_nobody_a_state_refuses_once_and_ends() {
-    alone(async || {
-        let model = without_states();
-        let (known, encoder) = (model.probe(1).unwrap().remove(0), model.encoder_version().clone());
-        let worker = worker(&GenerationId::new("g-unsound").unwrap(), model, known);
-        let metrics = worker.metrics.clone();
-        let (actor, ended) = Actor::spawn(None, worker, ()).await.unwrap();
-        let event = Event { item_id: 1.into(), event_type: EventType::View, timestamp_ms: 1, event_id: None };
-        let ask = EncodeAsk { histories: vec![vec![event]; 3], ..encode_ask(encoder, 0) };
-        let encode = |reply| Inbox::Request(InferenceRequest::Encode(Wire::new(ask), reply));
-        let CallResult::Success(answer) = actor.call(encode, None).await.unwrap() else { panic!("it is not answered") };
-        assert_eq!(answer.open().unwrap(), Err(Refusal::NotFinite));
-        ended.await.unwrap();
-        assert_eq!(metrics.inference_refused.with_label_values(&["not_finite"]).get(), 1);
-    });
-}
-
-/// Of one encoder, that answers nobody else.
-fn worker(generation: &GenerationId, model: Model, known: UnitVector) -> InferenceWorker {
-    InferenceWorker {
-        generation: generation.clone(),
-        model: model.into(),
-        known,
-        settings: BatcherSettings { batch_rows_max: 4, online_queue_rows_max: 4, refresh_queue_jobs_max: 4 },
-        encoders: Encoder::several(1).unwrap(),
-        asked: Asked::default(),
-        thread: Offload::new("inference", 1, 1).unwrap(),
-        metrics: Metrics::new(&Registry::new()).unwrap(),
-    }
 }
 
 #[test]

@@ -43,15 +43,6 @@ pub(crate) static DEAF_TO_SIGNUPS: LazyLock<Model> = LazyLock::new(|| {
     Model::load(dir.path()).unwrap()
 });
 
-/// The published model with an encoder that gives no number to anybody.
-pub(crate) fn without_states() -> Model {
-    let dir = TempDir::new().unwrap();
-    MODEL.save(dir.path()).unwrap();
-    let dimension = MODEL.settings().dimension;
-    plant(dir.path(), "encoder.0.query_key_value.weight", 0..3 * dimension * dimension);
-    Model::load(dir.path()).unwrap()
-}
-
 /// Makes the head of a published generation of [`MODEL`] one that gives no number, with digests that are those of its files.
 pub(crate) fn break_head(generation: &Generation) -> Generation {
     let dir = &generation.dir;
