@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 use turret_model::Model;
-use turret_retrieval::event::{Event, EventType};
+use turret_retrieval::event::Event;
 use turret_retrieval::item::Item;
 use turret_retrieval::state::{Precision, SequenceState};
 
@@ -80,18 +80,12 @@ fn one_by_one(
             }
         }
     }
-    // Together they failed: where each alone does not, it is no history's fault.
-    let is_models = not_finite == histories.len() as u64 && !gives_states(model) || not_finite + unkept == 0;
+    // Together they failed: where each alone does not, it is no history's fault. Its own question goes through all of the model.
+    let is_models = not_finite == histories.len() as u64 && model.probe(1).is_err() || not_finite + unkept == 0;
     if is_models {
         return Err(EncodeError::NotFinite);
     }
     metrics.inference_refused.with_label_values(&[Refusal::NotFinite.name()]).inc_by(not_finite);
     metrics.inference_refused.with_label_values(&[UNKEPT]).inc_by(unkept);
     Ok(states)
-}
-
-/// Whether the model gives the state of a history that is like none of those it fails at.
-fn gives_states(model: &Model) -> bool {
-    let event = Event { item_id: 0.into(), event_type: EventType::View, timestamp_ms: 0, event_id: None };
-    encode(model, &[std::slice::from_ref(&event)], Precision::F32).is_ok()
 }
