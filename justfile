@@ -240,6 +240,11 @@ bench-gpu python="python3" device="cuda:0": build-cuda
     target/cuda/test-model on_a_gpu
     target/cuda/bench-training --python {{ python }} --device {{ device }}
 
+# A node whose worker computes on a GPU beside the same node on the CPU: whether both answer the same, and what it costs; into
+# docs/results/gpu-node.json
+bench-gpu-node device="cuda:0": quickstart build-cuda
+    python3 benches/gpu_node.py target/cuda/release/turret docs/results/gpu-node.json {{ device }}
+
 # Whether Turret computes what PyTorch does: asks PyTorch now, and prints the largest difference; makes an environment for it
 # under target/. With `examples/pytorch/parity/golden` the answers that are committed are made anew
 parity dir="target/parity/golden": build

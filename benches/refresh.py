@@ -6,65 +6,18 @@ market of its own, the rate of `turret encode`, then a node with a new event of 
 requests come at half of the rate that it can bear. Prints ratios and writes them as JSON. Usage: benches/refresh.py TURRET OUT.json [ROUNDS]
 """
 
-import json, pathlib, random, statistics, sys, tempfile, time, urllib.request
+import json, pathlib, statistics, sys, tempfile
 
-from serving import HTTP, Program, ADMIN, commit, config, machine, report, rows
+from serving import ADMIN, USUAL, borne, commit, machine, make_dirty, market, report, rows
 
 OUT, ROUNDS = pathlib.Path(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 3
-RATES = [100, 250, 500, 750, 1000, 1500, 2000, 3000, 4000, 6000, 8000, 10000, 12000, 14000, 16000, 20000, 24000, 32000]
-# What a rate is borne by: all requests are answered, these of a hundred within so many microseconds.
-BORNE_P99_US = 20_000
-USUAL = {"layers": 2, "heads": 4, "feed_forward": 256, "history_length_max": 100}
 # So many that a refresh beside requests goes on for some seconds: of two seconds at some thousand requests, one stall of twenty
 # milliseconds is the hundredth that p99 tells of.
 SETTINGS = {"small": (150_000, 21, {}), "usual": (20_000, 120, USUAL)}
 
 
-def requests_of(users: int, path: pathlib.Path) -> None:
-    """The quickstart's contexts, asked by users of this market."""
-    bodies = [json.loads(line) for line in open(".turret/quickstart/requests.ndjson")]
-    rng = random.Random(1)
-    with open(path, "w") as file:
-        for user in rng.sample(range(users), users):
-            file.write(json.dumps(rng.choice(bodies) | {"user_id": f"u{user}"}) + "\n")
-
-
-def make_dirty(users: int) -> None:
-    """One new event of every user."""
-    now = int(time.time() * 1000)
-    for start in range(0, users, 5_000):
-        lines = [json.dumps({"user_id": f"u{user}", "item_id": f"item{user % 997}", "event_type": "view", "timestamp_ms": now})
-                 for user in range(start, min(start + 5_000, users))]
-        urllib.request.urlopen(urllib.request.Request(f"http://{HTTP}/v1/events:ingest", "\n".join(lines).encode() + b"\n")).read()
-
-
-def borne(turret: Program) -> int:
-    """The highest of `RATES` that the node bears."""
-    best = 0
-    for rate in RATES:
-        told = report(turret.load(rate, 3))
-        if told["answered"] < told["sent"] or told["latency_us"]["p99"] > BORNE_P99_US:
-            break
-        best = rate
-    return best
-
-
 def measure(scratch: pathlib.Path, users: int, days: int, model: dict) -> dict:
-    requests = scratch / "requests.ndjson"
-    requests_of(users, requests)
-    turret = Program(sys.argv[1], requests)
-    turret("synth", scratch / "market", "--users", users, "--days", days)
-    path = config(scratch / "node.toml", data_dir=scratch, generations=scratch / "generations", models=scratch / "models",
-                  dir=scratch / "market", **model)
-    text = path.read_text()
-    # A market of more days is cut at its end as well; what is learnt is of no interest here.
-    first = [line for line in text.splitlines() if line.startswith(("validation_cut", "cut", "until"))]
-    for line, day in zip(first, (-2, -1, 0)):
-        key = line.split(" = ")[0]
-        at = time.strftime("%Y-%m-%dT00:00:00Z", time.gmtime(1767571200 + 86400 * (days + day)))
-        text = text.replace(line, f"{key} = {at}")
-    path.write_text(text)
-    turret("train", "--config", path, "--only", "contextual", "--steps", 20)
+    turret, path = market(sys.argv[1], scratch, users, days, model)
     encoded = []
     for turn in range(ROUNDS):
         encoded.append(json.loads(turret("encode", "--config", path, "--out", scratch / f"encoded{turn}", "--json")))

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use serde_json::json;
-use turret_model::Model;
+use turret_model::{Device, Model};
 
 use super::data::source_of;
 use super::progress::{Bar, watch_interrupts};
@@ -27,6 +27,9 @@ pub(super) struct Arguments {
     /// Where the files go; files of other partitions may be there
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    /// What encodes: cpu, or cuda:0 and so on in a build with the `cuda` feature
+    #[arg(long, default_value = "cpu")]
+    device: Device,
     /// Print what was encoded as JSON
     #[arg(long)]
     json: bool,
@@ -39,6 +42,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<()> {
     let dir = model_dir(&config.models, Kind::Contextual);
     let model =
         Model::load(&dir).with_context(|| format!("no model in {}: run `turret train` first", dir.display()))?;
+    let model = model.on(&arguments.device)?;
     let precision = config.users.state_precision;
     precision.check_fits(model.state_rows_max(), model.dimension())?;
     let dataset = read(&source)?;

@@ -65,7 +65,7 @@ const COMMANDS: [(&[&str], &[&str]); 20] = [
             "--json",
         ],
     ),
-    (&["encode"], &["--config", "--out", "--json", "users a second"]),
+    (&["encode"], &["--config", "--out", "--device", "--json", "users a second"]),
     (&["publish"], &["--config", "--rollback", "--generation", "--admin", "--detach", "--json"]),
     (&["serve"], &["--config", "--node"]),
     (&["refresh"], &["--admin", "--dry-run", "--detach", "--json"]),

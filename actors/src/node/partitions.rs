@@ -79,7 +79,7 @@ pub(super) fn of(
     let scans = Offload::new("scan", 1, SCAN_QUEUE)?;
     let pages = Offload::new("page", 1, SCAN_QUEUE)?;
     let traces = Offload::new("traces", 1, TRACES_QUEUE)?;
-    let pace = Pace::default();
+    let pace = Pace::on(settings.inference_device);
     let child = |partition: PartitionId| {
         let actor = UserPartition {
             partition,

@@ -2,6 +2,8 @@
 //!
 //! A chunk, which is what a crash may repeat, takes about two milliseconds: a job on each core is encoded while those before are
 //! written, for writing takes about as long as encoding does. Smaller jobs would cost too much: each is some messages.
+//! On a GPU a job costs a millisecond or two before its first event, so that it is to take longer there, and longer again while
+//! nobody asks.
 //! What a job takes goes by its users times the longest of their histories, as a batch is as long as that, and by what the fastest of
 //! late took: others are held up by those who want the cores too. What is sent and answered must fit into a message.
 
@@ -9,16 +11,30 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use turret_model::DeviceName;
 use turret_retrieval::event::Event;
 use turret_store::Dirty;
 
 use crate::protocol::ENCODE_ROWS_MAX;
 
-/// What a job should take to encode.
-const AIM: Duration = Duration::from_millis(1);
+/// What jobs are to be like on a device.
+#[derive(Clone, Copy, Debug)]
+struct Aim {
+    /// What one should take to encode while requests come.
+    asked: Duration,
+    /// While none do.
+    idle: Duration,
+    /// Users times events, at least.
+    size_min: usize,
+}
+
+impl Aim {
+    const CPU: Self = Self { asked: Duration::from_millis(1), idle: Duration::from_millis(1), size_min: 64 };
+    const GPU: Self = Self { asked: Duration::from_millis(2), idle: Duration::from_millis(4), size_min: SIZE_FIRST };
+}
+
 /// Users times events of the first job.
 const SIZE_FIRST: usize = 1_024;
-const SIZE_MIN: usize = 64;
 const SIZE_MAX: usize = 1 << 20;
 /// What the fastest took counts for so much more after each job: an encoder may become slower.
 const FORGOTTEN: f64 = 1.02;
@@ -28,8 +44,11 @@ const BYTES_MAX: usize = 512 << 10;
 const EVENT_BYTES: usize = 16;
 
 /// Learns from what jobs took. Clones share what they learn.
-#[derive(Clone, Debug, Default)]
-pub struct Pace(Arc<Learnt>);
+#[derive(Clone, Debug)]
+pub struct Pace {
+    aim: Aim,
+    learnt: Arc<Learnt>,
+}
 
 #[derive(Debug, Default)]
 struct Learnt {
@@ -42,14 +61,24 @@ struct Learnt {
 }
 
 impl Pace {
+    /// Of jobs that `device` computes.
+    pub fn on(device: DeviceName) -> Self {
+        let aim = match device {
+            DeviceName::Cpu => Aim::CPU,
+            DeviceName::Cuda(_) => Aim::GPU,
+        };
+        Self { aim, learnt: Arc::default() }
+    }
+
     /// Takes the next job from the end of `users`, who are sorted by the lengths of their histories, the longest
     /// first: at least one, if there is any.
     pub(super) fn take(&self, users: &mut Vec<Dirty>) -> Vec<Dirty> {
-        let size = match self.0.event_ps.load(Ordering::Relaxed) {
+        let aim = if self.is_asked() { self.aim.asked } else { self.aim.idle };
+        let size = match self.learnt.event_ps.load(Ordering::Relaxed) {
             0 => SIZE_FIRST,
-            event_ps => (AIM.as_nanos() as usize * 1_000 / event_ps).clamp(SIZE_MIN, SIZE_MAX),
+            event_ps => (aim.as_nanos() as usize * 1_000 / event_ps).clamp(self.aim.size_min, SIZE_MAX),
         };
-        let state_bytes = self.0.state_bytes.load(Ordering::Relaxed);
+        let state_bytes = self.learnt.state_bytes.load(Ordering::Relaxed);
         let (mut rows, mut asked_bytes) = (0, 0);
         for user in users.iter().rev().take(ENCODE_ROWS_MAX) {
             let events = (rows + 1) * length(user);
@@ -65,24 +94,24 @@ impl Pace {
 
     /// Whether requests came where the last job was encoded.
     pub(super) fn is_asked(&self) -> bool {
-        self.0.is_asked.load(Ordering::Relaxed)
+        self.learnt.is_asked.load(Ordering::Relaxed)
     }
 
     /// Takes that in.
     pub(super) fn asked(&self, is_asked: bool) {
-        self.0.is_asked.store(is_asked, Ordering::Relaxed);
+        self.learnt.is_asked.store(is_asked, Ordering::Relaxed);
     }
 
     /// Takes in that a job, at least one user, took so long to encode, and the length of its largest state.
     pub(super) fn took(&self, job: Size, took: Duration, largest_state: usize) {
         let took_ps = (took.as_nanos() as usize).saturating_mul(1_000) / (job.users * job.longest);
-        let event_ps = match self.0.event_ps.load(Ordering::Relaxed) {
+        let event_ps = match self.learnt.event_ps.load(Ordering::Relaxed) {
             0 => took_ps,
             // One that was a mistake is not to count for long.
             before => took_ps.clamp(before / 2, (before as f64 * FORGOTTEN).ceil() as usize),
         };
-        self.0.event_ps.store(event_ps.max(1), Ordering::Relaxed);
-        self.0.state_bytes.fetch_max(largest_state.div_ceil(job.longest), Ordering::Relaxed);
+        self.learnt.event_ps.store(event_ps.max(1), Ordering::Relaxed);
+        self.learnt.state_bytes.fetch_max(largest_state.div_ceil(job.longest), Ordering::Relaxed);
     }
 }
 
@@ -130,11 +159,16 @@ mod tests {
     }
 
     /// Jobs of many users, on a machine that takes so many nanoseconds an event, for states of so many bytes an event.
-    fn jobs(mut left: Vec<Dirty>, event_ns: u64, state_bytes: usize) -> Vec<Size> {
-        let (pace, mut sizes) = (Pace::default(), Vec::new());
+    fn jobs(left: Vec<Dirty>, event_ns: u64, state_bytes: usize) -> Vec<Size> {
+        jobs_on(&Pace::on(DeviceName::Cpu), left, (Duration::ZERO, event_ns), state_bytes)
+    }
+
+    /// The same where a job takes some time before its first event.
+    fn jobs_on(pace: &Pace, mut left: Vec<Dirty>, costs: (Duration, u64), state_bytes: usize) -> Vec<Size> {
+        let ((first, event_ns), mut sizes) = (costs, Vec::new());
         while !left.is_empty() {
             let size = Size::of(&pace.take(&mut left));
-            let took = Duration::from_nanos(event_ns * (size.users * size.longest) as u64);
+            let took = first + Duration::from_nanos(event_ns * (size.users * size.longest) as u64);
             pace.took(size, took, size.longest * state_bytes);
             sizes.push(size);
         }
@@ -155,6 +189,23 @@ mod tests {
     }
 
     #[test]
+    fn on_a_gpu_jobs_are_worth_what_they_cost_before_their_first_event() {
+        let pace = Pace::on(DeviceName::Cuda(0));
+        let events = |is_asked, first_us| {
+            pace.asked(is_asked);
+            let costs = (Duration::from_micros(first_us), 250);
+            let sizes = jobs_on(&pace, users(std::iter::repeat_n(50, 50_000), 6), costs, 1);
+            let last = sizes[sizes.len() - 2];
+            last.users * last.longest
+        };
+        // 4 ms, of which 1 goes by before the first event: 12,000 events; of 2 ms 4,000.
+        assert!((11_000..=12_500).contains(&events(false, 1_000)));
+        assert!((3_600..=4_200).contains(&events(true, 1_000)));
+        // Never all of it for nothing.
+        assert_eq!(events(true, 3_000), 1_000);
+    }
+
+    #[test]
     fn what_is_sent_and_what_is_answered_fit_into_a_message() {
         // 100 events of 144 bytes: 36 users; states of 50 KiB: ten.
         let asks = jobs(users(std::iter::repeat_n(100, 4_000), 128), 10, 1);
@@ -167,7 +218,7 @@ mod tests {
 
     #[test]
     fn one_that_is_held_up_changes_little_and_many_change_much() {
-        let pace = Pace::default();
+        let pace = Pace::on(DeviceName::Cpu);
         let took = |us| pace.took(Size { users: 16, longest: 64 }, Duration::from_micros(us), 0);
         let taken = || pace.take(&mut users(std::iter::repeat_n(64, 100), 6)).len();
         took(1_024);

@@ -48,8 +48,10 @@ impl Device {
         if cfg!(not(feature = "cuda")) {
             return Err(DeviceError::NotBuilt);
         }
+        // Behind its first line candle may tell where it was.
+        let why = |error: candle_core::Error| error.to_string().lines().next().unwrap_or_default().to_owned();
         let opened = candle_core::Device::new_cuda(number);
-        opened.map(Self).map_err(|error| DeviceError::NotOpened { number, why: error.to_string() })
+        opened.map(Self).map_err(|error| DeviceError::NotOpened { number, why: why(error) })
     }
 }
 
