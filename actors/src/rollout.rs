@@ -37,7 +37,7 @@ pub mod verdict;
 
 pub use journal::Journal;
 use plan::{Event, Outcome, Phase, RolloutPlan};
-use tally::{Counts, Tally};
+use tally::Tally;
 use verdict::WatchBounds;
 
 /// How a generation is judged, and watched.
@@ -215,7 +215,11 @@ impl Rollout {
     fn begin(&self, wait: Duration, myself: &ActorRef<Msg>, state: &mut State) {
         drop(state.running.take());
         state.task += 1;
-        let Some(plan) = state.plan.clone() else { return };
+        let Some(plan) = &mut state.plan else { return };
+        if plan.phase == Phase::Watching && plan.before.is_none() {
+            plan.before = state.before.as_ref().map(|tally| tally.counts());
+        }
+        let plan = plan.clone();
         if matches!(plan.phase, Phase::Activating | Phase::RollingBack { .. }) {
             let table = self.routing.table();
             // A phase that is done again must not take the new one for the old one.
@@ -272,9 +276,4 @@ pub(crate) async fn resume(data_dir: &Path, depot: &Depot, current: Generation) 
     let write = |source| GenerationError::Write { path: data_dir.to_owned(), source };
     journal.write(journal.turn(), &plan).map_err(write)?;
     Ok(Resumed { generation, standby })
-}
-
-/// What the counts of a tally were, of one that is gone nothing.
-fn counts_of(tally: Option<&Arc<Tally>>) -> Counts {
-    tally.map(|tally| tally.counts()).unwrap_or_default()
 }

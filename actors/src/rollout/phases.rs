@@ -14,7 +14,7 @@ use super::journal::Turn;
 use super::plan::{Effect, Event, Phase, RolloutPlan};
 use super::tally::Tally;
 use super::verdict::fault;
-use super::{Msg, Rollout, counts_of};
+use super::{Msg, Rollout};
 use crate::depot::Wanted;
 use crate::generation::Generation;
 use crate::groups;
@@ -55,7 +55,7 @@ impl Rollout {
             Effect::Prepare => self.prepare(plan, task, tell).await,
             Effect::Gate => self.gate(plan, task, tell).await,
             Effect::Activate(id) => self.activate(plan, &id).await,
-            Effect::Watch => self.watch(plan, before.as_ref(), task, tell).await,
+            Effect::Watch => self.watch(plan, task, tell).await,
             Effect::Retire(id) => self.retire(plan, &id, before.as_ref()).await,
         };
         Some(match done {
@@ -139,14 +139,7 @@ impl Rollout {
         Ok(())
     }
 
-    async fn watch(
-        &self,
-        plan: &RolloutPlan,
-        before: Option<&Arc<Tally>>,
-        task: u64,
-        tell: Tell<'_>,
-    ) -> Result<(), String> {
-        let before = counts_of(before);
+    async fn watch(&self, plan: &RolloutPlan, task: u64, tell: Tell<'_>) -> Result<(), String> {
         if let Some(standby) = plan.standby() {
             // It runs, but where the node has been started again meanwhile.
             self.serving.start(&self.open(standby).await?).await.map_err(|error| error.to_string())?;
@@ -155,6 +148,7 @@ impl Rollout {
         loop {
             let now = self.routing.table().tally.counts();
             let left = ends.saturating_duration_since(Instant::now());
+            let before = plan.judged_by(left.is_zero());
             tell(Msg::Watched(task, WatchReport { before, now, remaining_ms: left.as_millis() as u64 }));
             if let Some(why) = fault(&before, &now, &self.settings.bounds, left.is_zero()) {
                 return Err(why);

@@ -6,6 +6,8 @@
 use serde::{Deserialize, Serialize};
 use turret_retrieval::ids::GenerationId;
 
+use super::tally::Counts;
+
 /// Starts of the node in one watch, beyond the first, that are taken for the operator's.
 const RESTARTS_MAX: u32 = 1;
 
@@ -57,7 +59,7 @@ pub enum Outcome {
 }
 
 /// How generation `to` takes the place of `from`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RolloutPlan {
     /// Counts the plans of a data directory.
@@ -74,6 +76,9 @@ pub struct RolloutPlan {
     pub phase_at_ms: i64,
     /// How often the node was started again during the watch.
     pub restarts: u32,
+    /// What requests of `from` came to before `to` served, from the watch on: what `to` is judged by. Plans of earlier versions have none.
+    #[serde(default)]
+    pub before: Option<Counts>,
 }
 
 /// What happened.
@@ -105,7 +110,8 @@ pub enum Effect {
 impl RolloutPlan {
     /// The beginning of a plan.
     pub fn new(run: u64, from: GenerationId, to: GenerationId, now_ms: i64) -> Self {
-        Self { run, from, to, phase: Phase::Preparing, started_at_ms: now_ms, phase_at_ms: now_ms, restarts: 0 }
+        let (phase, restarts, before) = (Phase::Preparing, 0, None);
+        Self { run, from, to, phase, started_at_ms: now_ms, phase_at_ms: now_ms, restarts, before }
     }
 
     /// Whether anything is left to do.
@@ -153,6 +159,13 @@ impl RolloutPlan {
 
     fn loser(&self, outcome: &Outcome) -> &GenerationId {
         if self.winner(outcome) == &self.to { &self.from } else { &self.to }
+    }
+
+    /// What the new generation is compared with, when the window `is_over` or not. The first requests of a node that was started
+    /// again are slow, whichever generation answers: latencies are compared at the end.
+    pub fn judged_by(&self, is_over: bool) -> Counts {
+        let before = self.before.unwrap_or_default();
+        Counts { p99_us: before.p99_us.filter(|_| is_over || self.restarts == 0), ..before }
     }
 
     /// Goes on to the next phase; says whether there is one. What comes too late changes nothing.

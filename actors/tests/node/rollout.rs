@@ -321,8 +321,12 @@ fn a_killed_rollout_goes_on_where_it_was_and_a_second_publication_waits() {
 fn a_node_started_again_in_the_watch_goes_on_watching_and_the_second_time_goes_back() {
     with_node_set(watched_for_ever, async |world| {
         next(world, "g-next");
+        world.answer(ask(Some(1), 5)).await;
         world.node.publish(id("g-next")).await.unwrap();
         until_watched(&world.node).await;
+        let judged_by = async |node: &Node| status(node).await.plan.and_then(|plan| plan.before);
+        let before = judged_by(&world.node).await.unwrap();
+        assert!(before.requests > 0 && before.p99_us.is_some(), "{before:?}");
         world.node.stop().await;
         let start = async || {
             let generations = world.generation.dir.parent().unwrap();
@@ -338,6 +342,7 @@ fn a_node_started_again_in_the_watch_goes_on_watching_and_the_second_time_goes_b
         until_watched(&node).await;
         let answer = retrieve(&node.retriever, ask(Some(1), 5)).await.unwrap();
         assert_eq!((&answer.manifest.id, answer.user_state.history), (&id("g-next"), History::Fresh));
+        assert_eq!(judged_by(&node).await, Some(before), "what is gone is not what it is judged by");
         until("the old one is ready beside it", async || actors_of("g-test") == 5).await;
         node.stop().await;
 
