@@ -41,8 +41,8 @@ const READ_USERS: usize = 256;
 /// The same while requests come, which reading takes a core from.
 const READ_USERS_WHILE_ASKED: usize = 32;
 
-/// Recomputes the states of the next users with new events. A crash repeats at most the one chunk that was not written: the
-/// jobs that were being encoded, and those before them that were being written.
+/// Recomputes the states of the next users with new events. Each chunk of them is written with how far the run is; a crash repeats at
+/// most the one that was not written: the jobs that were being encoded, and those before them that were being written.
 pub(super) async fn refresh(
     own: &UserPartition,
     store: Arc<PartitionStore>,
@@ -54,11 +54,14 @@ pub(super) async fn refresh(
     let written = written.filter(|progress| progress.run == run);
     let after = ask.after.max(written.map(|progress| progress.after));
     let left = ask.users_max.clamp(1, PAGE_USERS_MAX) as usize;
-    let came = encode_and_put(own, &store, &ask.by, Source::Behind(Behind { after: after.clone(), left })).await?;
+    let source = Source::Behind(Behind { after: after.clone(), left }, run);
+    let came = encode_and_put(own, &store, &ask.by, source).await?;
     // Where it came no further, what is left of it is to be asked for again, less those who were written.
     let is_whole = !came.is_stopped || came.until != after;
-    // Users before are known by no longer being dirty.
-    if is_whole && let Some(after) = came.until.clone() {
+    // Behind the last state there may have been users who needed none.
+    if came.until > came.kept_until
+        && let Some(after) = came.until.clone()
+    {
         let progress = RefreshProgress { run, encoder: ask.by.encoder, after };
         put(own, &store, Vec::new(), Some(progress)).await?;
     }
@@ -85,7 +88,8 @@ pub(super) async fn refresh_users(
 /// Whose states are made.
 enum Source {
     Named(Vec<Dirty>),
-    Behind(Behind),
+    /// Those who are yet to be read, in a run.
+    Behind(Behind, u64),
 }
 
 /// Users who are yet to be read.
@@ -100,6 +104,8 @@ struct Behind {
 struct Portion {
     /// Behind whom they were read.
     after: Option<UserId>,
+    /// Up to whom.
+    until: Option<UserId>,
     users: Vec<Dirty>,
 }
 
@@ -111,6 +117,8 @@ struct Came {
     is_stopped: bool,
     /// All up to this one were, or need not be.
     until: Option<UserId>,
+    /// So much of that stands in the store.
+    kept_until: Option<UserId>,
     /// Whether there are others behind.
     is_more: bool,
 }
@@ -118,14 +126,16 @@ struct Came {
 /// What was under way.
 enum News {
     Read(Result<(Behind, DirtyPage), Refusal>),
-    Encoded(Result<Made, Refusal>),
+    /// Of users who were read behind this one.
+    Encoded(Option<UserId>, Result<Made, Refusal>),
     Written(Result<u32, Refusal>),
 }
 
 /// Jobs that are under way.
 #[derive(Default)]
 struct Jobs {
-    encoding: usize,
+    /// Of each that is encoded, behind whom its users were read.
+    encoding: Vec<Option<UserId>>,
     /// Those that wait for the flush that goes on; they share the next.
     encoded: usize,
     states: Vec<(UserId, StoredState)>,
@@ -138,12 +148,24 @@ struct Jobs {
 
 impl Jobs {
     fn count(&self) -> usize {
-        self.encoding + self.encoded + self.writing
+        self.encoding.len() + self.encoded + self.writing
     }
 
     /// Whether what is encoded is to be written; while requests come all of it together, for a flush wakes many threads.
     fn can_be_written(&self) -> bool {
-        self.writing == 0 && self.encoded > 0 && !(self.is_asked && self.encoding > 0)
+        self.writing == 0 && self.encoded > 0 && !(self.is_asked && !self.encoding.is_empty())
+    }
+
+    /// Up to whom all have their states once those stand in the store that are encoded; `now` are the users who follow.
+    fn whole_until(&self, now: &Portion) -> Option<UserId> {
+        let lacking = self.encoding.iter().chain(Some(&now.after).filter(|_| !now.users.is_empty()));
+        lacking.min().unwrap_or(&now.until).clone()
+    }
+
+    fn encoded(&mut self, after: &Option<UserId>) {
+        if let Some(at) = self.encoding.iter().position(|job| job == after) {
+            self.encoding.swap_remove(at);
+        }
     }
 
     /// How many may be. While requests come none is encoded before all others are written.
@@ -165,9 +187,9 @@ async fn encode_and_put(
 ) -> Result<Came, Refusal> {
     let ends = Instant::now() + PAGE_TIME;
     own.keep_states_of(store, &by.encoder);
-    let (mut read, mut behind) = match source {
-        Source::Named(users) => (Some(Portion { after: None, users }), None),
-        Source::Behind(behind) => (None, Some(behind)),
+    let (mut read, mut behind, run) = match source {
+        Source::Named(users) => (Some(Portion { users, ..Portion::default() }), None, None),
+        Source::Behind(behind, run) => (None, Some(behind), Some(run)),
     };
     let (mut now, mut came) = (Portion::default(), Came::default());
     let (mut jobs, mut failed) = (Jobs { is_asked: own.pace.is_asked(), ..Jobs::default() }, None);
@@ -196,12 +218,17 @@ async fn encode_and_put(
         }
         let most = jobs.most(own.encoders);
         while jobs.count() < most && !now.users.is_empty() {
-            jobs.encoding += 1;
-            under_way.push(encode_job(own, by, own.pace.take(&mut now.users)).map(News::Encoded).boxed());
+            jobs.encoding.push(now.after.clone());
+            let (after, users) = (now.after.clone(), own.pace.take(&mut now.users));
+            under_way.push(encode_job(own, by, users).map(|made| News::Encoded(after, made)).boxed());
         }
         if jobs.can_be_written() {
             jobs.writing = std::mem::take(&mut jobs.encoded);
-            under_way.push(put(own, store, std::mem::take(&mut jobs.states), None).map(News::Written).boxed());
+            let until = if failed.is_none() { jobs.whole_until(&now) } else { None };
+            let progress = run.zip(until.filter(|_| !came.is_stopped));
+            let progress = progress.map(|(run, after)| RefreshProgress { run, encoder: by.encoder.clone(), after });
+            came.kept_until = progress.as_ref().map(|progress| progress.after.clone()).max(came.kept_until);
+            under_way.push(put(own, store, std::mem::take(&mut jobs.states), progress).map(News::Written).boxed());
         }
         let refusal = match under_way.next().await {
             Some(News::Read(Ok((from, page)))) if failed.is_none() && !came.is_stopped => {
@@ -209,12 +236,12 @@ async fn encode_and_put(
                 let last = page.users.last().map(|user| user.user.clone());
                 (came.is_more, came.until) = (page.next.is_some(), page.next.clone().or(last).or(came.until));
                 behind = page.next.filter(|_| left > 0).map(|next| Behind { after: Some(next), left });
-                read = Some(Portion { after: from.after, users: page.users });
+                read = Some(Portion { after: from.after, until: came.until.clone(), users: page.users });
                 continue;
             }
             Some(News::Read(Ok(_))) => continue,
-            Some(News::Encoded(Ok(made))) => {
-                jobs.encoding -= 1;
+            Some(News::Encoded(after, Ok(made))) => {
+                jobs.encoded(&after);
                 jobs.encoded += 1;
                 jobs.states.extend(made.states);
                 let before = if jobs.is_asked { jobs.encoded_in } else { Duration::ZERO };
@@ -235,8 +262,8 @@ async fn encode_and_put(
                 continue;
             }
             Some(News::Read(Err(refusal))) => refusal,
-            Some(News::Encoded(Err(refusal))) => {
-                jobs.encoding -= 1;
+            Some(News::Encoded(after, Err(refusal))) => {
+                jobs.encoded(&after);
                 refusal
             }
             Some(News::Written(Err(refusal))) => {

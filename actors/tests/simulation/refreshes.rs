@@ -30,7 +30,7 @@ struct Page {
     encoder: GenerationId,
     partition: u32,
     users: Vec<(u64, u64)>,
-    /// How many of them have their state written. A crash may come before the next, and before how far the run is.
+    /// How many of them have their state written: one is a chunk here, and a crash may come before the next.
     written: usize,
     next: Option<UserId>,
 }
@@ -93,7 +93,7 @@ impl Refreshes {
         }
     }
 
-    /// Encodes a page, or writes a state of the one that was encoded, or how far the run is then; `serving` are the encoders of now.
+    /// Encodes a page, or writes a chunk of the one that was encoded, with how far the run is then; `serving` are the encoders of now.
     pub(crate) fn step(&mut self, users: &mut [Kept], serving: &[GenerationId], random: &mut Random) {
         if let Some(page) = self.page.take() {
             return self.write(page, users, random);
@@ -138,6 +138,10 @@ impl Refreshes {
             // As the store does: what covers less than the mark, or more than is there, is not written.
             if *read_at >= kept.erased_at && *read_at <= kept.log_at {
                 kept.covers.insert(page.encoder.clone(), *read_at);
+            }
+            // Users who were read together are encoded in the order of their lengths: of some chunks it is no further.
+            if random.one_in(2) {
+                self.progress.insert((page.encoder.clone(), page.partition), (self.run, UserId::from(*user)));
             }
             page.written += 1;
             self.page = Some(page);

@@ -40,9 +40,9 @@ pub struct StoreSettings {
 ///
 /// Writes are flushed to the disk before they return. Safe to share between threads.
 ///
-/// No sled transaction is used, and no batch: a transaction costs several writes of sled's log, and from the first of either on, every
-/// read of the process waits for a lock that a batch holds while it is applied. sled keeps the order of its writes, so what a crash
-/// cuts off is the last of them, and they are ordered so that what is left is sound: a user's record before the log, so
+/// No sled transaction is used: one costs several writes of sled's log. The states of a chunk and how far their run is are one batch, of
+/// small records; while it is applied every read of the process waits. Everything else is single writes: sled keeps their order, so what a
+/// crash cuts off is the last of them, and they are ordered so that what is left is sound: a user's record before the log, so
 /// that a state is never taken for newer than it is; a state's parts before the record that names them; an erased record before
 /// what it no longer names. A log whose record says that there is none is none.
 pub struct PartitionStore {

@@ -4,9 +4,11 @@
 //! does not flush. So only the beginning of a state stands in its user's record, and the rest in parts beside it: a last
 //! hidden state is all in the record, the states of every event are not.
 
+use std::collections::HashSet;
 use std::sync::{Arc, PoisonError};
 
 use serde::{Deserialize, Serialize};
+use sled::Batch;
 use turret_retrieval::ids::{EncoderVersion, UserId};
 use turret_retrieval::kept::STATES_MAX;
 use turret_retrieval::revision::Revision;
@@ -32,6 +34,28 @@ pub struct RefreshProgress {
     pub after: UserId,
 }
 
+/// What is written as one: the records that name new states, whose parts are there already.
+#[derive(Default)]
+struct Chunk<'a> {
+    users: HashSet<&'a [u8]>,
+    records: Batch,
+    /// States whose parts are of no use behind it.
+    replaced: Vec<(&'a [u8], StateRecord)>,
+}
+
+impl<'a> Chunk<'a> {
+    fn put(&mut self, key: &'a [u8], record: &UserRecord, replaced: Vec<StateRecord>) {
+        self.users.insert(key);
+        self.records.insert(key, encode(record));
+        self.replaced.extend(replaced.into_iter().map(|state| (key, state)));
+    }
+
+    fn apply(self, store: &PartitionStore) -> Result<(), WriteError> {
+        store.users.apply_batch(self.records)?;
+        self.replaced.iter().try_for_each(|(key, state)| store.forget_parts(key, state))
+    }
+}
+
 /// Before every user: no id begins with a control character.
 const PROGRESS: &[u8] = b"\0refresh/";
 
@@ -46,29 +70,38 @@ impl PartitionStore {
         *self.kept_encoders.lock().unwrap_or_else(PoisonError::into_inner) = encoders;
     }
 
-    /// Stores states, and behind them how far the run that made them is: after a crash a state may be missing, and then how far
-    /// the run is too. Forgets those of the oldest encoder beyond the second that need not be kept. Returns how many were stored.
+    /// Stores states and how far the run that made them is, as one: after a crash all of it is there or nothing. Forgets states of
+    /// the oldest encoder beyond the second that need not be kept. Returns how many were stored.
     ///
     /// A state is passed over where a better one of its encoder is there, or where its user was erased or forgotten after
     /// the events were read that it was made of; and one that need not be kept, where it would take the place of one that must.
     ///
     /// # Errors
-    /// When something cannot be written; states before it may have been.
+    /// When something cannot be written; then none is stored, or not for certain. Of a user who is named twice the states before may
+    /// have been.
     pub fn put_states(
         &self,
         states: &[(UserId, StoredState)],
         progress: Option<&RefreshProgress>,
     ) -> Result<u32, WriteError> {
         let changing = self.changing();
+        let mut chunk = Chunk::default();
         let mut stored = 0;
         for (user, state) in states {
             let key = user.as_str().as_bytes();
+            if chunk.users.contains(key) {
+                std::mem::take(&mut chunk).apply(self)?;
+            }
             let mut record = self.record(key)?.unwrap_or_default();
-            stored += u32::from(self.join_state(&mut record, key, state, &changing)?);
+            if let Some(replaced) = self.set_state(&mut record, key, state, &changing)? {
+                chunk.put(key, &record, replaced);
+                stored += 1;
+            }
         }
         if let Some(progress) = progress {
-            self.users.insert(progress_key(&progress.encoder), encode(progress))?;
+            chunk.records.insert(progress_key(&progress.encoder), encode(progress));
         }
+        chunk.apply(self)?;
         drop(changing);
         self.flush()?;
         Ok(stored)

@@ -193,3 +193,59 @@ fn two_states_of_one_user_in_one_step_leave_the_better_one() {
     assert_eq!(found(&store, &user, 1).unwrap(), Some(state(1, 2, 40)));
     assert_eq!(found(&store, &user, 2).unwrap(), Some(state(2, 1, 33)));
 }
+
+/// Names the directory of a store to the process that is killed while it writes there.
+const CRASHED: &str = "TURRET_STORE_TEST_CRASHED";
+const CHUNK_USERS: u64 = 48;
+
+/// Chunk after chunk of the states of the same users, larger than what sled writes at once, until it is killed.
+fn write_chunks(dir: &Path) {
+    let store = open(dir);
+    let encoder = EncoderVersion::from(1);
+    let first = store.refresh_progress(&encoder).unwrap().map_or(1, |progress| progress.run + 1);
+    for run in first..first + 1_000 {
+        let states: Vec<_> = (0..CHUNK_USERS).map(|user| (UserId::from(user), state(1, run as i64, 100))).collect();
+        let progress = RefreshProgress { run, encoder: encoder.clone(), after: UserId::from(CHUNK_USERS) };
+        assert_eq!(u64::from(store.put_states(&states, Some(&progress)).unwrap()), CHUNK_USERS);
+    }
+}
+
+#[test]
+fn after_a_crash_the_states_of_a_chunk_and_how_far_its_run_is_are_all_there_or_none() {
+    if let Some(dir) = std::env::var_os(CRASHED) {
+        return write_chunks(Path::new(&dir));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (mut before, mut chunks) = (None, 0);
+    for kill in 0..12 {
+        let mut writer = std::process::Command::new(std::env::current_exe().unwrap());
+        writer.args(["--exact", std::thread::current().name().unwrap()]).env(CRASHED, dir.path());
+        let mut writer = writer.stdout(std::process::Stdio::null()).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(150 + 17 * kill));
+        writer.kill().unwrap();
+        writer.wait().unwrap();
+        let store = open(dir.path());
+        let run = store.refresh_progress(&EncoderVersion::from(1)).unwrap().map(|progress| progress.run);
+        for user in (0..CHUNK_USERS).map(UserId::from) {
+            let found = found(&store, &user, 1).unwrap();
+            assert_eq!(found.as_ref().map(|found| found.made_at_ms as u64), run, "{user}, kill {kill}");
+            assert!(found.is_none_or(|found| found == state(1, found.made_at_ms, 100)));
+        }
+        assert!(run >= before, "what was there is there");
+        chunks += u64::from(run > before);
+        before = run;
+    }
+    assert!(chunks > 3, "it was killed while it wrote");
+}
+
+#[test]
+fn of_a_user_who_is_named_twice_the_better_state_is_kept_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let user = UserId::from(1);
+    store.put_states(&[(user.clone(), state(1, 1, 33))], None).unwrap();
+    let twice = [2, 3].map(|made_at_ms| (user.clone(), state(1, made_at_ms, 33)));
+    assert_eq!(store.put_states(&twice, None).unwrap(), 2);
+    assert_eq!(found(&store, &user, 1).unwrap(), Some(state(1, 3, 33)));
+    assert_eq!(store.parts.len(), usize::from(StateRecord::of(&state(1, 1, 33), false).parts()));
+}
