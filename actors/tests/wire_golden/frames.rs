@@ -36,47 +36,47 @@ async fn requests_are_framed_by_the_name_of_their_variant() {
         assert_eq!(found, (variant.to_owned(), args.to_owned()));
     };
     let refresh = RefreshPageAsk { run: 7, by: by(), after: None, users_max: 16 };
-    check(framed(AdminRequest::Ping(Wire::new(()), port())), "Ping", "000000000000000109");
-    check(framed(AdminRequest::Status(Wire::new(()), port())), "Status", "000000000000000109");
-    check(framed(AdminRequest::Refresh(Wire::new(()), port())), "Refresh", "000000000000000109");
-    check(framed(AdminRequest::RollBack(Wire::new(()), port())), "RollBack", "000000000000000109");
+    check(framed(AdminRequest::Ping(Wire::new(()), port())), "Ping", "00000000000000010a");
+    check(framed(AdminRequest::Status(Wire::new(()), port())), "Status", "00000000000000010a");
+    check(framed(AdminRequest::Refresh(Wire::new(()), port())), "Refresh", "00000000000000010a");
+    check(framed(AdminRequest::RollBack(Wire::new(()), port())), "RollBack", "00000000000000010a");
     check(
         framed(AdminRequest::Publish(Wire::new(generation()), port())),
         "Publish",
-        "0000000000000010090e672d323032362d31312d32332e32",
+        "00000000000000100a0e672d323032362d31312d32332e32",
     );
     let users = RefreshUsersAsk { by: by(), users: vec![] };
     check(
         framed(UserRequest::RefreshUsers(Wire::new(users), port())),
         "RefreshUsers",
-        "0000000000000018090e672d323032362d31312d32332e3206656e632d343100",
+        "00000000000000180a0e672d323032362d31312d32332e3206656e632d343100",
     );
     check(
         framed(UserRequest::Import(Wire::new(generation()), port())),
         "Import",
-        "0000000000000010090e672d323032362d31312d32332e32",
+        "00000000000000100a0e672d323032362d31312d32332e32",
     );
     check(
         framed(UserRequest::RefreshPage(Wire::new(refresh), port())),
         "RefreshPage",
-        "000000000000001a09070e672d323032362d31312d32332e3206656e632d34310010",
+        "000000000000001a0a070e672d323032362d31312d32332e3206656e632d34310010",
     );
     let view = ViewAsk { user: user(), encoder: encoder() };
-    check(framed(UserRequest::View(Wire::new(view), port())), "View", "000000000000000b0902753106656e632d3431");
+    check(framed(UserRequest::View(Wire::new(view), port())), "View", "000000000000000b0a02753106656e632d3431");
     check(
         framed(UserRequest::CountDirty(Wire::new(encoder()), port())),
         "CountDirty",
-        "00000000000000080906656e632d3431",
+        "00000000000000080a06656e632d3431",
     );
     let write = WriteAsk { writes: vec![] };
-    check(framed(UserRequest::Write(Wire::new(write), port())), "Write", "00000000000000020900");
-    check(framed(UserRequest::Profile(Wire::new(user()), port())), "Profile", "000000000000000409027531");
-    check(framed(UserRequest::Traces(Wire::new(user()), port())), "Traces", "000000000000000409027531");
+    check(framed(UserRequest::Write(Wire::new(write), port())), "Write", "00000000000000020a00");
+    check(framed(UserRequest::Profile(Wire::new(user()), port())), "Profile", "00000000000000040a027531");
+    check(framed(UserRequest::Traces(Wire::new(user()), port())), "Traces", "00000000000000040a027531");
     let encode = EncodeAsk { encoder: encoder(), histories: vec![], precision: Precision::F32, remaining_us: 1 };
     check(
         framed(InferenceRequest::Encode(Wire::new(encode), port())),
         "Encode",
-        "000000000000000b0906656e632d3431000001",
+        "000000000000000b0a06656e632d3431000001",
     );
     let embed = EmbedAsk {
         generation: generation(),
@@ -89,19 +89,19 @@ async fn requests_are_framed_by_the_name_of_their_variant() {
     check(
         framed(InferenceRequest::Embed(Wire::new(embed), port())),
         "Embed",
-        "0000000000000017090e672d323032362d31312d32332e3200000000000001",
+        "00000000000000170a0e672d323032362d31312d32332e3200000000000001",
     );
     let apply = ApplyAsk { generation: generation(), changes: vec![] };
     check(
         framed(IndexRequest::Apply(Wire::new(apply), port())),
         "Apply",
-        "0000000000000011090e672d323032362d31312d32332e3200",
+        "00000000000000110a0e672d323032362d31312d32332e3200",
     );
     let embed_ads = EmbedAdsAsk { generation: generation(), items: vec![] };
     check(
         framed(InferenceRequest::EmbedAds(Wire::new(embed_ads), port())),
         "EmbedAds",
-        "0000000000000011090e672d323032362d31312d32332e3200",
+        "00000000000000110a0e672d323032362d31312d32332e3200",
     );
     let ad = || AdId::new("ad1").expect("an id");
     let after = Revision::from_bits(300);
@@ -109,16 +109,16 @@ async fn requests_are_framed_by_the_name_of_their_variant() {
     check(
         framed(AdsRequest::Replay(Wire::new(replay), port())),
         "Replay",
-        "0000000000000013090e672d323032362d31312d32332e3201ac02",
+        "00000000000000130a0e672d323032362d31312d32332e3201ac02",
     );
-    check(framed(AdsRequest::Change(Wire::new(vec![]), port())), "Change", "00000000000000020900");
-    check(framed(AdsRequest::Get(Wire::new(ad()), port())), "Get", "00000000000000050903616431");
-    check(framed(AdsRequest::Since(Wire::new(after), port())), "Since", "000000000000000309ac02");
+    check(framed(AdsRequest::Change(Wire::new(vec![]), port())), "Change", "00000000000000020a00");
+    check(framed(AdsRequest::Get(Wire::new(ad()), port())), "Get", "00000000000000050a03616431");
+    check(framed(AdsRequest::Since(Wire::new(after), port())), "Since", "00000000000000030aac02");
     let search = SearchAsk { query: query(None), k: 1, filter: None, crowding: None, exact: false, remaining_us: 1 };
     check(
         framed(IndexRequest::Search(Wire::new(search), port())),
         "Search",
-        "000000000000001f090e672d323032362d31312d32332e320200000000000080bf000100000001",
+        "000000000000001f0a0e672d323032362d31312d32332e320200000000000080bf000100000001",
     );
 }
 
