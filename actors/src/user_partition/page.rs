@@ -153,7 +153,7 @@ impl Jobs {
 
     /// Whether what is encoded is to be written; while requests come all of it together, for a flush wakes many threads.
     fn can_be_written(&self) -> bool {
-        self.writing == 0 && self.encoded > 0 && !(self.is_asked && !self.encoding.is_empty())
+        self.writing == 0 && self.encoded > 0 && (!self.is_asked || self.encoding.is_empty())
     }
 
     /// Up to whom all have their states once those stand in the store that are encoded; `now` are the users who follow.
