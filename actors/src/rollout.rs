@@ -116,7 +116,7 @@ pub struct State {
     gates: Vec<GateReport>,
     watch: Option<WatchReport>,
     /// What the generation did that was active before the last activation.
-    before: Option<Arc<Tally>>,
+    replaced: Option<Arc<Tally>>,
 }
 
 /// How long a phase that must not fail waits before it is tried again.
@@ -216,23 +216,24 @@ impl Rollout {
         drop(state.running.take());
         state.task += 1;
         let Some(plan) = &mut state.plan else { return };
-        if plan.phase == Phase::Watching && plan.before.is_none() {
-            plan.before = state.before.as_ref().map(|tally| tally.counts());
-        }
-        let plan = plan.clone();
         if matches!(plan.phase, Phase::Activating | Phase::RollingBack { .. }) {
             let table = self.routing.table();
             // A phase that is done again must not take the new one for the old one.
             if table.manifest.id != *plan.serving() {
-                state.before = Some(table.tally.clone());
+                state.replaced = Some(table.tally.clone());
             }
         }
-        let (own, myself, task, before) = (self.clone(), myself.clone(), state.task, state.before.clone());
+        // Once more when it is watched: requests went on meanwhile.
+        if let (Phase::Activating | Phase::Watching, Some(replaced)) = (&plan.phase, &state.replaced) {
+            plan.before = Some(replaced.counts());
+        }
+        let plan = plan.clone();
+        let (own, myself, task, replaced) = (self.clone(), myself.clone(), state.task, state.replaced.clone());
         let turn = self.journal.turn();
         state.running = Some(Task::spawn(async move {
             tokio::time::sleep(wait).await;
             let tell = |message| drop(myself.cast(message));
-            if let Some(event) = own.perform(&plan, (task, turn), before, &tell).await {
+            if let Some(event) = own.perform(&plan, (task, turn), replaced, &tell).await {
                 tell(Msg::Ended(task, event));
             }
         }));

@@ -29,6 +29,7 @@ use crate::routing::RoutingReader;
 use crate::wire::{Inbox, Wire, note};
 
 mod commit;
+mod jobs;
 pub mod pace;
 mod page;
 mod sweep;

@@ -38,7 +38,7 @@ impl Rollout {
         &self,
         plan: &RolloutPlan,
         (task, turn): (u64, Turn),
-        before: Option<Arc<Tally>>,
+        replaced: Option<Arc<Tally>>,
         tell: Tell<'_>,
     ) -> Option<Event> {
         let (journal, written) = (self.journal.clone(), plan.clone());
@@ -56,7 +56,7 @@ impl Rollout {
             Effect::Gate => self.gate(plan, task, tell).await,
             Effect::Activate(id) => self.activate(plan, &id).await,
             Effect::Watch => self.watch(plan, task, tell).await,
-            Effect::Retire(id) => self.retire(plan, &id, before.as_ref()).await,
+            Effect::Retire(id) => self.retire(plan, &id, replaced.as_ref()).await,
         };
         Some(match done {
             Ok(()) => Event::Done,
@@ -148,7 +148,7 @@ impl Rollout {
         loop {
             let now = self.routing.table().tally.counts();
             let left = ends.saturating_duration_since(Instant::now());
-            let before = plan.judged_by(left.is_zero());
+            let before = plan.judged_by(now.requests);
             tell(Msg::Watched(task, WatchReport { before, now, remaining_ms: left.as_millis() as u64 }));
             if let Some(why) = fault(&before, &now, &self.settings.bounds, left.is_zero()) {
                 return Err(why);
@@ -160,11 +160,11 @@ impl Rollout {
         }
     }
 
-    async fn retire(&self, plan: &RolloutPlan, id: &GenerationId, before: Option<&Arc<Tally>>) -> Result<(), String> {
+    async fn retire(&self, plan: &RolloutPlan, id: &GenerationId, replaced: Option<&Arc<Tally>>) -> Result<(), String> {
         self.route(plan.serving(), None).await?;
         // Requests that pinned it are answered first; none takes longer than the longest deadline.
         let ends = Instant::now() + DEADLINE_MAX;
-        while before.is_some_and(|tally| tally.running() > 0) && Instant::now() < ends {
+        while replaced.is_some_and(|tally| tally.running() > 0) && Instant::now() < ends {
             tokio::time::sleep(LOOK_EVERY).await;
         }
         self.serving.stop(id).await;

@@ -10,6 +10,8 @@ use super::tally::Counts;
 
 /// Starts of the node in one watch, beyond the first, that are taken for the operator's.
 const RESTARTS_MAX: u32 = 1;
+/// From so many requests on, twenty that were slow as the node started are less than one in a hundred.
+const WARM_REQUESTS: u64 = 2_001;
 
 /// Where a plan is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,7 +61,7 @@ pub enum Outcome {
 }
 
 /// How generation `to` takes the place of `from`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RolloutPlan {
     /// Counts the plans of a data directory.
@@ -76,7 +78,7 @@ pub struct RolloutPlan {
     pub phase_at_ms: i64,
     /// How often the node was started again during the watch.
     pub restarts: u32,
-    /// What requests of `from` came to before `to` served, from the watch on: what `to` is judged by. Plans of earlier versions have none.
+    /// What requests of `from` came to before `to` served, from then on: what `to` is judged by. Plans of earlier versions have none.
     #[serde(default)]
     pub before: Option<Counts>,
 }
@@ -161,11 +163,12 @@ impl RolloutPlan {
         if self.winner(outcome) == &self.to { &self.from } else { &self.to }
     }
 
-    /// What the new generation is compared with, when the window `is_over` or not. The first requests of a node that was started
-    /// again are slow, whichever generation answers: latencies are compared at the end.
-    pub fn judged_by(&self, is_over: bool) -> Counts {
+    /// What the new generation, which has answered so many `requests`, is compared with. The first requests of a node that was started
+    /// again are slow, whichever generation answers: latencies are compared once they are too few to be what p99 tells of.
+    pub fn judged_by(&self, requests: u64) -> Counts {
         let before = self.before.unwrap_or_default();
-        Counts { p99_us: before.p99_us.filter(|_| is_over || self.restarts == 0), ..before }
+        let is_warm = self.restarts == 0 || requests >= WARM_REQUESTS;
+        Counts { p99_us: before.p99_us.filter(|_| is_warm), ..before }
     }
 
     /// Goes on to the next phase; says whether there is one. What comes too late changes nothing.

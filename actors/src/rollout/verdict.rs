@@ -41,7 +41,7 @@ pub fn fault(before: &Counts, now: &Counts, bounds: &WatchBounds, is_over: bool)
     let empty = || rose("found no ad", share(before.empty, before), share(now.empty, now), bounds.empty_rise_max);
     let slower = || {
         let was = before.p99_us.filter(|_| before.requests.min(now.requests) >= REQUESTS_MIN)?;
-        let (is, max) = (now.p99_us?, bounds.p99_ratio_max);
+        let (is, was, max) = (now.p99_us? as f64, was as f64, bounds.p99_ratio_max);
         (is > max * was.max(P99_FLOOR_US))
             .then(|| format!("p99 is {:.1} ms, it was {:.1} ms; the limit is {max} times that", is / 1e3, was / 1e3))
     };
@@ -55,7 +55,7 @@ mod tests {
     const BOUNDS: WatchBounds = WatchBounds { failed_rise_max: 0.02, empty_rise_max: 0.05, p99_ratio_max: 2.0 };
 
     fn counts(requests: u64, failed: u64, empty: u64, p99_ms: f64) -> Counts {
-        Counts { requests, empty, failed, p99_us: Some(p99_ms * 1e3) }
+        Counts { requests, empty, failed, p99_us: Some((p99_ms * 1e3) as u64) }
     }
 
     #[test]

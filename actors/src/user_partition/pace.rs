@@ -24,7 +24,7 @@ struct Aim {
     asked: Duration,
     /// While none do.
     idle: Duration,
-    /// Users times events, at least.
+    /// Users times events that are always taken together.
     size_min: usize,
 }
 

@@ -12,6 +12,7 @@ use turret_retrieval::ids::{EncoderVersion, UserId};
 use turret_store::{Dirty, DirtyPage, PartitionStore, RefreshProgress, StoredState};
 
 use super::UserPartition;
+use super::jobs::{Jobs, Made, Portion};
 use super::pace::Size;
 use crate::clock::now_ms;
 use crate::inference_worker;
@@ -27,9 +28,6 @@ use crate::wire::{Inbox, Wire};
 const ENCODE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a page may take before the rest of it is left for another: its caller waits for a minute.
 const PAGE_TIME: Duration = Duration::from_secs(30);
-
-/// Jobs that are under way for each encoder, one that is encoded and one that is written: a crash repeats these.
-const JOBS_PER_ENCODER: usize = 2;
 
 /// While requests come, jobs are followed by a rest, so many times as long as they were encoded.
 const RESTS: u32 = 2;
@@ -99,16 +97,6 @@ struct Behind {
     left: usize,
 }
 
-/// Users who were read together.
-#[derive(Default)]
-struct Portion {
-    /// Behind whom they were read.
-    after: Option<UserId>,
-    /// Up to whom.
-    until: Option<UserId>,
-    users: Vec<Dirty>,
-}
-
 /// What became of users.
 #[derive(Default)]
 struct Came {
@@ -131,53 +119,6 @@ enum News {
     Written(Result<u32, Refusal>),
 }
 
-/// Jobs that are under way.
-#[derive(Default)]
-struct Jobs {
-    /// Of each that is encoded, behind whom its users were read.
-    encoding: Vec<Option<UserId>>,
-    /// Those that wait for the flush that goes on; they share the next.
-    encoded: usize,
-    states: Vec<(UserId, StoredState)>,
-    writing: usize,
-    /// How long the longest of them was encoded, from when it was asked for.
-    encoded_in: Duration,
-    /// Whether requests come where they are encoded.
-    is_asked: bool,
-}
-
-impl Jobs {
-    fn count(&self) -> usize {
-        self.encoding.len() + self.encoded + self.writing
-    }
-
-    /// Whether what is encoded is to be written; while requests come all of it together, for a flush wakes many threads.
-    fn can_be_written(&self) -> bool {
-        self.writing == 0 && self.encoded > 0 && (!self.is_asked || self.encoding.is_empty())
-    }
-
-    /// Up to whom all have their states once those stand in the store that are encoded; `now` are the users who follow.
-    fn whole_until(&self, now: &Portion) -> Option<UserId> {
-        let lacking = self.encoding.iter().chain(Some(&now.after).filter(|_| !now.users.is_empty()));
-        lacking.min().unwrap_or(&now.until).clone()
-    }
-
-    fn encoded(&mut self, after: &Option<UserId>) {
-        if let Some(at) = self.encoding.iter().position(|job| job == after) {
-            self.encoding.swap_remove(at);
-        }
-    }
-
-    /// How many may be. While requests come none is encoded before all others are written.
-    fn most(&self, encoders: usize) -> usize {
-        match (self.is_asked, self.count()) {
-            (false, _) => encoders * JOBS_PER_ENCODER,
-            (true, 0) => encoders,
-            (true, _) => 0,
-        }
-    }
-}
-
 /// Encodes users and writes their states, by jobs; meanwhile those behind them are read.
 async fn encode_and_put(
     own: &UserPartition,
@@ -191,8 +132,9 @@ async fn encode_and_put(
         Source::Named(users) => (Some(Portion { users, ..Portion::default() }), None, None),
         Source::Behind(behind, run) => (None, Some(behind), Some(run)),
     };
-    let (mut now, mut came) = (Portion::default(), Came::default());
-    let (mut jobs, mut failed) = (Jobs { is_asked: own.pace.is_asked(), ..Jobs::default() }, None);
+    let kept_until = behind.as_ref().and_then(|behind| behind.after.clone());
+    let (mut now, mut came) = (Portion::default(), Came { kept_until, ..Came::default() });
+    let (mut jobs, mut failed) = (Jobs::new(own.pace.is_asked()), None);
     let mut under_way: FuturesUnordered<BoxFuture<'_, News>> = FuturesUnordered::new();
     loop {
         if Instant::now() > ends {
@@ -213,22 +155,20 @@ async fn encode_and_put(
         if read.is_none()
             && let Some(from) = behind.take()
         {
-            let at_once = if jobs.is_asked { READ_USERS_WHILE_ASKED } else { READ_USERS };
+            let at_once = if jobs.is_asked() { READ_USERS_WHILE_ASKED } else { READ_USERS };
             under_way.push(read_behind(own, store, by.encoder.clone(), from, at_once).map(News::Read).boxed());
         }
-        let most = jobs.most(own.encoders);
-        while jobs.count() < most && !now.users.is_empty() {
-            jobs.encoding.push(now.after.clone());
+        while jobs.may_begin(own.encoders) && !now.users.is_empty() {
+            jobs.begin(now.after.clone());
             let (after, users) = (now.after.clone(), own.pace.take(&mut now.users));
             under_way.push(encode_job(own, by, users).map(|made| News::Encoded(after, made)).boxed());
         }
-        if jobs.can_be_written() {
-            jobs.writing = std::mem::take(&mut jobs.encoded);
+        if let Some(states) = jobs.write() {
             let until = if failed.is_none() { jobs.whole_until(&now) } else { None };
-            let progress = run.zip(until.filter(|_| !came.is_stopped));
+            let progress = run.zip(until);
             let progress = progress.map(|(run, after)| RefreshProgress { run, encoder: by.encoder.clone(), after });
             came.kept_until = progress.as_ref().map(|progress| progress.after.clone()).max(came.kept_until);
-            under_way.push(put(own, store, std::mem::take(&mut jobs.states), progress).map(News::Written).boxed());
+            under_way.push(put(own, store, states, progress).map(News::Written).boxed());
         }
         let refusal = match under_way.next().await {
             Some(News::Read(Ok((from, page)))) if failed.is_none() && !came.is_stopped => {
@@ -241,33 +181,24 @@ async fn encode_and_put(
             }
             Some(News::Read(Ok(_))) => continue,
             Some(News::Encoded(after, Ok(made))) => {
-                jobs.encoded(&after);
-                jobs.encoded += 1;
-                jobs.states.extend(made.states);
-                let before = if jobs.is_asked { jobs.encoded_in } else { Duration::ZERO };
-                jobs.encoded_in = made.encoded_in.max(before);
-                jobs.is_asked = made.is_asked;
+                jobs.finish(&after, made);
                 continue;
             }
             Some(News::Written(Ok(stored))) => {
-                jobs.writing = 0;
                 came.refreshed += stored;
-                if jobs.count() == 0 {
-                    let encoded_in = std::mem::take(&mut jobs.encoded_in);
-                    if jobs.is_asked {
-                        // Encoding takes no core that a request wants; reading, writing and messages do.
-                        tokio::time::sleep(encoded_in * RESTS).await;
-                    }
+                if let Some(encoded_in) = jobs.written() {
+                    // Encoding takes no core that a request wants; reading, writing and messages do.
+                    tokio::time::sleep(encoded_in * RESTS).await;
                 }
                 continue;
             }
             Some(News::Read(Err(refusal))) => refusal,
             Some(News::Encoded(after, Err(refusal))) => {
-                jobs.encoded(&after);
+                jobs.fail(&after);
                 refusal
             }
             Some(News::Written(Err(refusal))) => {
-                jobs.writing = 0;
+                jobs.written();
                 refusal
             }
             None => break,
@@ -293,15 +224,6 @@ async fn read_behind(
         tracing::error!(%user, partition = %own.partition, "records cannot be read; not refreshed");
     }
     Ok((from, page))
-}
-
-/// What came of a job.
-struct Made {
-    states: Vec<(UserId, StoredState)>,
-    /// From when it was asked for.
-    encoded_in: Duration,
-    /// Whether requests come where it was encoded.
-    is_asked: bool,
 }
 
 async fn put(

@@ -133,17 +133,23 @@ impl Refreshes {
     fn write(&mut self, mut page: Page, users: &mut [Kept], random: &mut Random) {
         // Time may be up before the last one is encoded: the rest is asked for again.
         let is_late = page.users.len() == PAGE_USERS && page.written == PAGE_USERS - 1 && random.one_in(4);
-        if !is_late && let Some((user, read_at)) = page.users.get(page.written) {
+        if !is_late && page.written < page.users.len() {
+            // By the lengths of their histories, not by their ids.
+            let next = page.written + random.below((page.users.len() - page.written) as u64) as usize;
+            page.users.swap(page.written, next);
+            let (user, read_at) = &page.users[page.written];
             let kept = &mut users[*user as usize];
             // As the store does: what covers less than the mark, or more than is there, is not written.
             if *read_at >= kept.erased_at && *read_at <= kept.log_at {
                 kept.covers.insert(page.encoder.clone(), *read_at);
             }
-            // Users who were read together are encoded in the order of their lengths: of some chunks it is no further.
-            if random.one_in(2) {
-                self.progress.insert((page.encoder.clone(), page.partition), (self.run, UserId::from(*user)));
-            }
             page.written += 1;
+            // The run is as far as everybody before has a state.
+            let (written, lacking) = page.users.split_at(page.written);
+            let whole = written.iter().map(|(user, _)| *user).filter(|user| lacking.iter().all(|(other, _)| user < other));
+            if let Some(last) = whole.max() {
+                self.progress.insert((page.encoder.clone(), page.partition), (self.run, UserId::from(last)));
+            }
             self.page = Some(page);
             return;
         }
@@ -154,9 +160,6 @@ impl Refreshes {
             }
             PageEvent::Part { refreshed }
         } else {
-            if let Some((last, _)) = page.users.last() {
-                self.progress.insert((page.encoder, page.partition), (self.run, UserId::from(*last)));
-            }
             PageEvent::Done { refreshed, next: page.next }
         };
         if let Some(run) = &mut self.now {

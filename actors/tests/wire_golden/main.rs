@@ -270,7 +270,7 @@ fn messages_of_the_admin_actors() {
     golden(Ok::<_, Refusal>(RefreshStarted { run: 2, started: false }), "0a000200");
     let mut plan = RolloutPlan::new(7, generation(), GenerationId::new("g-next").expect("an id"), 300);
     golden(Ok::<_, Refusal>(plan.clone()), "0a00070e672d323032362d31312d32332e3206672d6e65787400d804d8040000");
-    let counts = |requests| Counts { requests, empty: 1, failed: 2, p99_us: Some(0.5) };
+    let counts = |requests| Counts { requests, empty: 1, failed: 2, p99_us: Some(5) };
     let watch = WatchReport { before: counts(300), now: Counts::default(), remaining_ms: 4 };
     let gate = GateReport { name: "probes".into(), passed: true, detail: "all".to_owned() };
     let phases = [
@@ -289,7 +289,7 @@ fn messages_of_the_admin_actors() {
     let rollout = RolloutStatus { plan: Some(plan), gates: vec![gate], watch: Some(watch) };
     golden(
         status(None, Some(rollout)),
-        "0a01610e672d323032362d31312d32332e3201ac020200030101000101070e672d323032362d31312d32332e3206672d6e657874060218616e206f70657261746f722061736b656420666f72206974d804da04000109010201000000000000e03f010670726f6265730103616c6c01ac02010201000000000000e03f0000000004",
+        "0a01610e672d323032362d31312d32332e3201ac020200030101000101070e672d323032362d31312d32332e3206672d6e657874060218616e206f70657261746f722061736b656420666f72206974d804da0400010901020105010670726f6265730103616c6c01ac02010201050000000004",
     );
 }
 

@@ -41,7 +41,7 @@ pub struct StoreSettings {
 /// Writes are flushed to the disk before they return. Safe to share between threads.
 ///
 /// No sled transaction is used: one costs several writes of sled's log. The states of a chunk and how far their run is are one batch, of
-/// small records; while it is applied every read of the process waits. Everything else is single writes: sled keeps their order, so what a
+/// small records: from the first one of a process on every read takes a lock, and waits while one is applied. Everything else is single writes: sled keeps their order, so what a
 /// crash cuts off is the last of them, and they are ordered so that what is left is sound: a user's record before the log, so
 /// that a state is never taken for newer than it is; a state's parts before the record that names them; an erased record before
 /// what it no longer names. A log whose record says that there is none is none.

@@ -4,7 +4,7 @@
 //! does not flush. So only the beginning of a state stands in its user's record, and the rest in parts beside it: a last
 //! hidden state is all in the record, the states of every event are not.
 
-use std::collections::HashSet;
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -34,24 +34,28 @@ pub struct RefreshProgress {
     pub after: UserId,
 }
 
-/// What is written as one: the records that name new states, whose parts are there already.
+/// What is written as one: the records that name new states, whose parts are there already, and how far the run is.
 #[derive(Default)]
 struct Chunk<'a> {
-    users: HashSet<&'a [u8]>,
-    records: Batch,
+    records: BTreeMap<Vec<u8>, Vec<u8>>,
     /// States whose parts are of no use behind it.
     replaced: Vec<(&'a [u8], StateRecord)>,
 }
 
 impl<'a> Chunk<'a> {
     fn put(&mut self, key: &'a [u8], record: &UserRecord, replaced: Vec<StateRecord>) {
-        self.users.insert(key);
-        self.records.insert(key, encode(record));
+        self.records.insert(key.to_vec(), encode(record));
         self.replaced.extend(replaced.into_iter().map(|state| (key, state)));
     }
 
     fn apply(self, store: &PartitionStore) -> Result<(), WriteError> {
-        store.users.apply_batch(self.records)?;
+        // Every read of the process waits for a batch, of nothing too.
+        if self.records.is_empty() {
+            return Ok(());
+        }
+        let mut batch = Batch::default();
+        self.records.into_iter().for_each(|(key, record)| batch.insert(key, record));
+        store.users.apply_batch(batch)?;
         self.replaced.iter().try_for_each(|(key, state)| store.forget_parts(key, state))
     }
 }
@@ -89,7 +93,7 @@ impl PartitionStore {
         let mut stored = 0;
         for (user, state) in states {
             let key = user.as_str().as_bytes();
-            if chunk.users.contains(key) {
+            if chunk.records.contains_key(key) {
                 std::mem::take(&mut chunk).apply(self)?;
             }
             let mut record = self.record(key)?.unwrap_or_default();
@@ -124,9 +128,9 @@ impl PartitionStore {
         state: &StoredState,
         changing: &Changing<'_>,
     ) -> Result<bool, WriteError> {
-        let Some(old) = self.set_state(record, key, state, changing)? else { return Ok(false) };
+        let Some(replaced) = self.set_state(record, key, state, changing)? else { return Ok(false) };
         self.users.insert(key, encode(record))?;
-        old.iter().try_for_each(|old| self.forget_parts(key, old))?;
+        replaced.iter().try_for_each(|state| self.forget_parts(key, state))?;
         Ok(true)
     }
 

@@ -143,16 +143,17 @@ proptest! {
 }
 
 #[test]
-fn what_a_generation_is_judged_by_outlives_the_node_and_latencies_of_a_cold_one_are_judged_last() {
-    let before = Counts { requests: 100, empty: 1, failed: 2, p99_us: Some(3e3) };
+fn what_a_generation_is_judged_by_outlives_the_node_and_latencies_of_a_cold_one_are_judged_when_it_is_warm() {
+    let before = Counts { requests: 100, empty: 1, failed: 2, p99_us: Some(3_000) };
     let watched = RolloutPlan { before: Some(before), ..run(&[DONE, DONE, DONE]) };
-    assert_eq!((watched.judged_by(false), watched.judged_by(true)), (before, before));
+    assert_eq!(watched.judged_by(0), before);
     let written: RolloutPlan = serde_json::from_str(&serde_json::to_string(&watched).unwrap()).unwrap();
     let (again, _) = written.after_restart(&id("g-new"), 20);
-    assert_eq!((again.judged_by(false), again.judged_by(true)), (Counts { p99_us: None, ..before }, before));
+    let cold = Counts { p99_us: None, ..before };
+    assert_eq!((again.judged_by(2_000), again.judged_by(2_001)), (cold, before));
     // Written by a version before.
     let mut old = serde_json::to_value(plan()).unwrap();
     old.as_object_mut().unwrap().remove("before").unwrap();
     assert_eq!(serde_json::from_value::<RolloutPlan>(old).unwrap(), plan());
-    assert_eq!(plan().judged_by(true), Counts::default());
+    assert_eq!(plan().judged_by(5_000), Counts::default());
 }

@@ -1,4 +1,7 @@
+use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use turret_retrieval::state::{Precision, STATE_BYTES_MAX};
 
@@ -196,17 +199,21 @@ fn two_states_of_one_user_in_one_step_leave_the_better_one() {
 
 /// Names the directory of a store to the process that is killed while it writes there.
 const CRASHED: &str = "TURRET_STORE_TEST_CRASHED";
-const CHUNK_USERS: u64 = 48;
+/// What it says after each chunk.
+const WRITTEN: &str = "a chunk is written";
+/// States that stand in their records whole: a batch of more than a mebibyte, twice what sled writes at once.
+const CHUNK: (u64, usize) = (600, 8);
 
-/// Chunk after chunk of the states of the same users, larger than what sled writes at once, until it is killed.
+/// Chunk after chunk of the states of the same users, until it is killed.
 fn write_chunks(dir: &Path) {
     let store = open(dir);
-    let encoder = EncoderVersion::from(1);
+    let (encoder, (users, rows)) = (EncoderVersion::from(1), CHUNK);
     let first = store.refresh_progress(&encoder).unwrap().map_or(1, |progress| progress.run + 1);
     for run in first..first + 1_000 {
-        let states: Vec<_> = (0..CHUNK_USERS).map(|user| (UserId::from(user), state(1, run as i64, 100))).collect();
-        let progress = RefreshProgress { run, encoder: encoder.clone(), after: UserId::from(CHUNK_USERS) };
-        assert_eq!(u64::from(store.put_states(&states, Some(&progress)).unwrap()), CHUNK_USERS);
+        let states: Vec<_> = (0..users).map(|user| (UserId::from(user), state(1, run as i64, rows))).collect();
+        let progress = RefreshProgress { run, encoder: encoder.clone(), after: UserId::from(users) };
+        assert_eq!(u64::from(store.put_states(&states, Some(&progress)).unwrap()), users);
+        println!("{WRITTEN}");
     }
 }
 
@@ -215,37 +222,41 @@ fn after_a_crash_the_states_of_a_chunk_and_how_far_its_run_is_are_all_there_or_n
     if let Some(dir) = std::env::var_os(CRASHED) {
         return write_chunks(Path::new(&dir));
     }
-    let dir = tempfile::tempdir().unwrap();
-    let (mut before, mut chunks) = (None, 0);
+    let (dir, mut before, (users, rows)) = (tempfile::tempdir().unwrap(), None, CHUNK);
     for kill in 0..12 {
-        let mut writer = std::process::Command::new(std::env::current_exe().unwrap());
-        writer.args(["--exact", std::thread::current().name().unwrap()]).env(CRASHED, dir.path());
-        let mut writer = writer.stdout(std::process::Stdio::null()).spawn().unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(150 + 17 * kill));
+        let mut writer = Command::new(std::env::current_exe().unwrap());
+        writer.args(["--exact", "--nocapture", std::thread::current().name().unwrap()]).env(CRASHED, dir.path());
+        let mut writer = writer.stdout(Stdio::piped()).spawn().unwrap();
+        let mut told = BufReader::new(writer.stdout.take().unwrap()).lines();
+        told.find(|line| line.as_ref().unwrap().contains(WRITTEN)).expect("it writes until it is killed").unwrap();
+        // At another moment of the next chunk each time.
+        std::thread::sleep(Duration::from_millis(3 * kill));
         writer.kill().unwrap();
         writer.wait().unwrap();
         let store = open(dir.path());
         let run = store.refresh_progress(&EncoderVersion::from(1)).unwrap().map(|progress| progress.run);
-        for user in (0..CHUNK_USERS).map(UserId::from) {
+        assert!(run > before, "what was written is there, kill {kill}");
+        for user in (0..users).map(UserId::from) {
             let found = found(&store, &user, 1).unwrap();
             assert_eq!(found.as_ref().map(|found| found.made_at_ms as u64), run, "{user}, kill {kill}");
-            assert!(found.is_none_or(|found| found == state(1, found.made_at_ms, 100)));
+            assert!(found.is_none_or(|found| found == state(1, found.made_at_ms, rows)));
         }
-        assert!(run >= before, "what was there is there");
-        chunks += u64::from(run > before);
         before = run;
     }
-    assert!(chunks > 3, "it was killed while it wrote");
 }
 
 #[test]
 fn of_a_user_who_is_named_twice_the_better_state_is_kept_whole() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
-    let user = UserId::from(1);
-    store.put_states(&[(user.clone(), state(1, 1, 33))], None).unwrap();
-    let twice = [2, 3].map(|made_at_ms| (user.clone(), state(1, made_at_ms, 33)));
-    assert_eq!(store.put_states(&twice, None).unwrap(), 2);
-    assert_eq!(found(&store, &user, 1).unwrap(), Some(state(1, 3, 33)));
-    assert_eq!(store.parts.len(), usize::from(StateRecord::of(&state(1, 1, 33), false).parts()));
+    for (number, [first, second]) in [[2, 3], [3, 2]].into_iter().enumerate() {
+        let user = UserId::from(number as u64);
+        let of = |made_at_ms: i64| (user.clone(), state(1, made_at_ms, if made_at_ms == 3 { 33 } else { 100 }));
+        store.put_states(&[of(1)], None).unwrap();
+        let parts_before = store.parts.len();
+        assert_eq!(store.put_states(&[of(first), of(second)], None).unwrap(), 2 - number as u32);
+        assert_eq!(found(&store, &user, 1).unwrap(), Some(of(3).1));
+        let parts = |rows| usize::from(StateRecord::of(&state(1, 1, rows), false).parts());
+        assert_eq!(store.parts.len(), parts_before - parts(100) + parts(33));
+    }
 }
