@@ -146,7 +146,8 @@ impl Refreshes {
             page.written += 1;
             // The run is as far as everybody before has a state.
             let (written, lacking) = page.users.split_at(page.written);
-            let whole = written.iter().map(|(user, _)| *user).filter(|user| lacking.iter().all(|(other, _)| user < other));
+            let whole =
+                written.iter().map(|(user, _)| *user).filter(|user| lacking.iter().all(|(other, _)| user < other));
             if let Some(last) = whole.max() {
                 self.progress.insert((page.encoder.clone(), page.partition), (self.run, UserId::from(last)));
             }
