@@ -174,7 +174,8 @@ impl InferenceWorker {
             Ok(ask) => ask,
             Err(refusal) => return refuse(&self.metrics, reply, refusal),
         };
-        if let Err((_, reply)) = state.batcher.push_ads((ask, reply)) {
+        let ends = state.started.elapsed() + Duration::from_micros(ask.remaining_us);
+        if let Err((_, reply)) = state.batcher.push_ads((ask, reply), ends) {
             refuse(&self.metrics, reply, Refusal::Overloaded);
         }
     }
@@ -206,7 +207,10 @@ impl InferenceWorker {
     fn advance(&self, myself: &ActorRef<Msg>, state: &mut State) -> Result<(), ActorProcessingErr> {
         if !state.busy {
             let (next, expired) = state.batcher.next(state.started.elapsed());
-            for (_, reply) in expired {
+            for (_, reply) in expired.online {
+                refuse(&self.metrics, reply, Refusal::Expired);
+            }
+            for (_, reply) in expired.ads {
                 refuse(&self.metrics, reply, Refusal::Expired);
             }
             let (model, generation, metrics) = (self.model.clone(), self.generation.clone(), self.metrics.clone());

@@ -44,12 +44,15 @@ pub struct BatcherSettings {
     pub refresh_queue_jobs_max: usize,
 }
 
+/// What waits, each until its time.
+type Queue<J> = VecDeque<(Duration, J)>;
+
 /// Rows that wait, by lane.
 pub struct Batcher<O, A, R> {
     settings: BatcherSettings,
-    online: VecDeque<(Duration, O)>,
-    ads: VecDeque<A>,
-    refresh: VecDeque<(Duration, R)>,
+    online: Queue<O>,
+    ads: Queue<A>,
+    refresh: Queue<R>,
     online_run: u32,
 }
 
@@ -64,6 +67,15 @@ pub enum Next<O, A> {
     Idle,
 }
 
+/// What is not computed, for its time had passed.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Expired<O, A> {
+    /// Requests.
+    pub online: Vec<O>,
+    /// Jobs of ads.
+    pub ads: Vec<A>,
+}
+
 impl<O, A, R> Batcher<O, A, R> {
     /// An empty queue.
     pub fn new(settings: BatcherSettings) -> Self {
@@ -75,19 +87,15 @@ impl<O, A, R> Batcher<O, A, R> {
     /// # Errors
     /// Gives it back when the lane is full.
     pub fn push_online(&mut self, row: O, ends: Duration) -> Result<(), O> {
-        if self.online.len() >= self.settings.online_queue_rows_max {
-            return Err(row);
-        }
-        self.online.push_back((ends, row));
-        Ok(())
+        push(&mut self.online, self.settings.online_queue_rows_max, row, ends)
     }
 
-    /// Queues ads to embed.
+    /// Queues ads that are worth embedding until `ends`.
     ///
     /// # Errors
     /// Gives them back when the lane is full.
-    pub fn push_ads(&mut self, job: A) -> Result<(), A> {
-        push(&mut self.ads, self.settings.refresh_queue_jobs_max, job)
+    pub fn push_ads(&mut self, job: A, ends: Duration) -> Result<(), A> {
+        push(&mut self.ads, self.settings.refresh_queue_jobs_max, job, ends)
     }
 
     /// Queues histories that are worth encoding until `ends`.
@@ -95,39 +103,35 @@ impl<O, A, R> Batcher<O, A, R> {
     /// # Errors
     /// Gives them back when the lane is full.
     pub fn push_refresh(&mut self, job: R, ends: Duration) -> Result<(), R> {
-        push(&mut self.refresh, self.settings.refresh_queue_jobs_max, (ends, job)).map_err(|(_, job)| job)
+        push(&mut self.refresh, self.settings.refresh_queue_jobs_max, job, ends)
     }
 
-    /// Takes the next batch of requests or ads, and every request whose time had passed by `now`.
-    pub fn next(&mut self, now: Duration) -> (Next<O, A>, Vec<O>) {
-        let mut expired = Vec::new();
+    /// Takes the next batch of requests or ads, and all that was passed over because its time had passed by `now`.
+    pub fn next(&mut self, now: Duration) -> (Next<O, A>, Expired<O, A>) {
+        let mut expired = Expired { online: Vec::new(), ads: Vec::new() };
         if self.online_run >= ONLINE_RUN_MAX
-            && let Some(job) = self.take_ads()
+            && let Some(job) = self.take_ads(now, &mut expired.ads)
         {
             return (Next::Ads(job), expired);
         }
         let mut batch = Vec::new();
         while batch.len() < self.settings.batch_rows_max
-            && let Some((ends, row)) = self.online.pop_front()
+            && let Some(row) = take(&mut self.online, now, &mut expired.online)
         {
-            if ends <= now {
-                expired.push(row);
-            } else {
-                batch.push(row);
-            }
+            batch.push(row);
         }
         if !batch.is_empty() {
             self.online_run += 1;
             return (Next::Online(batch), expired);
         }
-        match self.take_ads() {
+        match self.take_ads(now, &mut expired.ads) {
             Some(job) => (Next::Ads(job), expired),
             None => (Next::Idle, expired),
         }
     }
 
-    fn take_ads(&mut self) -> Option<A> {
-        let job = self.ads.pop_front()?;
+    fn take_ads(&mut self, now: Duration, expired: &mut Vec<A>) -> Option<A> {
+        let job = take(&mut self.ads, now, expired)?;
         self.online_run = 0;
         Some(job)
     }
@@ -135,13 +139,7 @@ impl<O, A, R> Batcher<O, A, R> {
     /// Takes the next histories, and all before them whose time had passed by `now`.
     pub fn next_refresh(&mut self, now: Duration) -> (Option<R>, Vec<R>) {
         let mut expired = Vec::new();
-        while let Some((ends, job)) = self.refresh.pop_front() {
-            if ends > now {
-                return (Some(job), expired);
-            }
-            expired.push(job);
-        }
-        (None, expired)
+        (take(&mut self.refresh, now, &mut expired), expired)
     }
 
     /// Rows that wait in `lane`.
@@ -154,12 +152,23 @@ impl<O, A, R> Batcher<O, A, R> {
     }
 }
 
-fn push<J>(queue: &mut VecDeque<J>, jobs_max: usize, job: J) -> Result<(), J> {
+fn push<J>(queue: &mut Queue<J>, jobs_max: usize, job: J, ends: Duration) -> Result<(), J> {
     if queue.len() >= jobs_max {
         return Err(job);
     }
-    queue.push_back(job);
+    queue.push_back((ends, job));
     Ok(())
+}
+
+/// The first that is worth computing after `now`; those before it have expired.
+fn take<J>(queue: &mut Queue<J>, now: Duration, expired: &mut Vec<J>) -> Option<J> {
+    while let Some((ends, job)) = queue.pop_front() {
+        if ends > now {
+            return Some(job);
+        }
+        expired.push(job);
+    }
+    None
 }
 
 #[cfg(test)]
@@ -171,7 +180,7 @@ mod tests {
     #[derive(Clone, Debug)]
     enum Step {
         Online { lives_ms: u64 },
-        Ads,
+        Ads { lives_ms: u64 },
         Refresh { lives_ms: u64 },
         Next { after_ms: u64 },
         NextRefresh,
@@ -180,7 +189,7 @@ mod tests {
     fn steps() -> impl Strategy<Value = Vec<Step>> {
         let step = prop_oneof![
             4 => (0u64..20).prop_map(|lives_ms| Step::Online { lives_ms }),
-            1 => Just(Step::Ads),
+            1 => (0u64..20).prop_map(|lives_ms| Step::Ads { lives_ms }),
             1 => (0u64..20).prop_map(|lives_ms| Step::Refresh { lives_ms }),
             2 => (0u64..5).prop_map(|after_ms| Step::Next { after_ms }),
             1 => Just(Step::NextRefresh),
@@ -204,7 +213,10 @@ mod tests {
                         prop_assert_eq!(accepted, !full);
                         pushed += u32::from(accepted);
                     }
-                    Step::Ads => pushed += u32::from(batcher.push_ads(()).is_ok()),
+                    Step::Ads { lives_ms } => {
+                        let ends = now + Duration::from_millis(lives_ms);
+                        pushed += u32::from(batcher.push_ads(ends, ends).is_ok());
+                    }
                     Step::Refresh { lives_ms } => {
                         let ends = now + Duration::from_millis(lives_ms);
                         pushed += u32::from(batcher.push_refresh(ends, ends).is_ok());
@@ -218,23 +230,27 @@ mod tests {
                     }
                     Step::Next { after_ms } => {
                         now += Duration::from_millis(after_ms);
-                        let ads_wait = batcher.waiting(Lane::Ads) > 0;
                         let (next, expired) = batcher.next(now);
-                        prop_assert!(expired.iter().all(|ends| *ends <= now));
-                        out += expired.len() as u32;
+                        let mut all = expired.online.iter().chain(&expired.ads);
+                        prop_assert!(all.all(|ends| *ends <= now));
+                        out += (expired.online.len() + expired.ads.len()) as u32;
                         match next {
                             Next::Online(rows) => {
                                 prop_assert!(!rows.is_empty() && rows.len() <= 3);
                                 prop_assert!(rows.iter().all(|ends| *ends > now));
                                 out += rows.len() as u32;
                                 run += 1;
+                                let ads_wait = batcher.waiting(Lane::Ads) > 0;
                                 prop_assert!(!ads_wait || run <= ONLINE_RUN_MAX);
                             }
-                            Next::Ads(()) => {
+                            Next::Ads(ends) => {
+                                prop_assert!(ends > now);
                                 out += 1;
                                 run = 0;
                             }
-                            Next::Idle => prop_assert!(!ads_wait && batcher.waiting(Lane::Online) == 0),
+                            Next::Idle => {
+                                prop_assert_eq!(batcher.waiting(Lane::Ads) + batcher.waiting(Lane::Online), 0);
+                            }
                         }
                     }
                 }

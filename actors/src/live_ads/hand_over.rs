@@ -230,7 +230,8 @@ async fn embed(
     }
     let none = || Refusal::Failed("no inference worker serves this generation".to_owned());
     let worker = workers(generation).into_iter().next().ok_or_else(none)?;
-    let ask = EmbedAdsAsk { generation: generation.clone(), items };
+    let remaining_us = CALL_TIMEOUT.as_micros() as u64;
+    let ask = EmbedAdsAsk { generation: generation.clone(), items, remaining_us };
     let embed = |reply| -> inference_worker::Msg { Inbox::Request(InferenceRequest::EmbedAds(Wire::new(ask), reply)) };
     match worker.call(embed, Some(CALL_TIMEOUT)).await {
         Ok(CallResult::Success(answer)) => {

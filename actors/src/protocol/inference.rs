@@ -35,6 +35,8 @@ pub struct EmbedAdsAsk {
     pub generation: GenerationId,
     /// At most [`CHANGES_MAX`](super::CHANGES_MAX).
     pub items: Vec<Item>,
+    /// Microseconds left when this was sent; nobody waits for what is begun later.
+    pub remaining_us: u64,
 }
 
 /// See [`InferenceRequest::Embed`].

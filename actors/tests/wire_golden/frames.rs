@@ -97,11 +97,11 @@ async fn requests_are_framed_by_the_name_of_their_variant() {
         "Apply",
         "00000000000000110a0e672d323032362d31312d32332e3200",
     );
-    let embed_ads = EmbedAdsAsk { generation: generation(), items: vec![] };
+    let embed_ads = EmbedAdsAsk { generation: generation(), items: vec![], remaining_us: 25_000 };
     check(
         framed(InferenceRequest::EmbedAds(Wire::new(embed_ads), port())),
         "EmbedAds",
-        "00000000000000110a0e672d323032362d31312d32332e3200",
+        "00000000000000140a0e672d323032362d31312d32332e3200a8c301",
     );
     let ad = || AdId::new("ad1").expect("an id");
     let after = Revision::from_bits(300);
