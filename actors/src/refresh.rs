@@ -100,10 +100,10 @@ impl Actor for Refresh {
         let mut state = State { run: last.run, ..State::default() };
         if last.goes_on {
             tracing::warn!(run = last.run, "a refresh was cut off and goes on");
-            self.run(last, &myself, &mut state);
+            self.run(last, &myself, &mut state).await;
         } else if self.schedule.was_missed(last.started_at_ms, now_ms()) {
             tracing::info!("a daily refresh was due since the last began");
-            self.start(&myself, &mut state);
+            self.start(&myself, &mut state).await;
         }
         Ok(state)
     }
@@ -111,25 +111,25 @@ impl Actor for Refresh {
     async fn handle(&self, myself: ActorRef<Msg>, message: Msg, state: &mut State) -> Result<(), ActorProcessingErr> {
         match message {
             Msg::Start(reply) => {
-                let started = self.start(&myself, state);
+                let started = self.start(&myself, state).await;
                 drop(reply.send(RefreshStarted { run: state.run, started }));
             }
             Msg::OtherEncoder => {
                 // A run that began before may not know it.
-                state.again = !self.start(&myself, state);
+                state.again = !self.start(&myself, state).await;
             }
             Msg::Due => {
-                if !self.start(&myself, state) {
+                if !self.start(&myself, state).await {
                     tracing::warn!(run = state.run, "a refresh is due while one is going on");
                 }
                 self.arm(&myself);
             }
             Msg::Counted(dirty) => {
                 state.dirty = dirty;
-                self.advance(&myself, state);
+                self.advance(&myself, state).await;
             }
             Msg::Status(reply) => self.status(reply, state),
-            Msg::Page(event) => self.page(event, &myself, state),
+            Msg::Page(event) => self.page(event, &myself, state).await,
         }
         Ok(())
     }
@@ -144,15 +144,15 @@ impl Refresh {
     }
 
     /// Starts a run, unless one is going on: counts first, so that its end can be told.
-    fn start(&self, myself: &ActorRef<Msg>, state: &mut State) -> bool {
+    async fn start(&self, myself: &ActorRef<Msg>, state: &mut State) -> bool {
         if state.is_running() {
             return false;
         }
-        self.run(LastRun { run: state.run + 1, started_at_ms: now_ms(), goes_on: true }, myself, state);
+        self.run(LastRun { run: state.run + 1, started_at_ms: now_ms(), goes_on: true }, myself, state).await;
         true
     }
 
-    fn run(&self, run: LastRun, myself: &ActorRef<Msg>, state: &mut State) {
+    async fn run(&self, run: LastRun, myself: &ActorRef<Msg>, state: &mut State) {
         let encoders = self.routing.table().encoders();
         *state = State {
             run: run.run,
@@ -162,10 +162,10 @@ impl Refresh {
             ..State::default()
         };
         tracing::info!(run = state.run, encoders = encoders.len(), "refresh started");
+        self.write_down(run).await;
         let (users, own, myself) = (Users::new(self.routing.clone()), self.clone(), myself.clone());
         // Ends by its timeouts.
         tokio::spawn(async move {
-            own.write_down(run).await;
             // After a start of the node its partitions are opened first; what waits longer than this is given up on as usual.
             let serve = |table: &RoutingTable| {
                 table.partitions.iter().all(|holders| !holders.is_empty()) && !table.inference.is_empty()
@@ -183,7 +183,8 @@ impl Refresh {
         });
     }
 
-    /// A run that cannot be written down goes on, and is not gone on with after the node's end.
+    /// In the order of what happened, and before anything else does: two a run. One that cannot be written down goes on, and is not gone on
+    /// with after the node's end.
     async fn write_down(&self, run: LastRun) {
         let journal = self.journal.clone();
         let written = self.files.run(move || journal.write(&run)).await;
@@ -207,31 +208,28 @@ impl Refresh {
         drop(reply.send(status));
     }
 
-    fn page(&self, event: PageEvent, myself: &ActorRef<Msg>, state: &mut State) {
+    async fn page(&self, event: PageEvent, myself: &ActorRef<Msg>, state: &mut State) {
         if state.is_running()
             && let Some(cursor) = state.cursor.as_mut()
         {
             cursor.take(event);
-            self.advance(myself, state);
+            self.advance(myself, state).await;
         }
     }
 
-    fn advance(&self, myself: &ActorRef<Msg>, state: &mut State) {
+    async fn advance(&self, myself: &ActorRef<Msg>, state: &mut State) {
         let Some(cursor) = &state.cursor else { return };
         match cursor.step() {
             Step::Finished => {
                 state.ended_at_ms = Some(now_ms());
                 let (refreshed, failed) = (cursor.refreshed, cursor.failed);
                 tracing::info!(run = state.run, refreshed, failed, "refresh ended");
-                let ended = LastRun { run: state.run, started_at_ms: state.started_at_ms, goes_on: false };
-                let own = self.clone();
-                // One a run.
-                tokio::spawn(async move { own.write_down(ended).await });
+                self.write_down(LastRun { run: state.run, started_at_ms: state.started_at_ms, goes_on: false }).await;
                 if failed == 0 {
                     self.metrics.refresh_last_success.set(now_ms() as f64 / 1e3);
                 }
                 if std::mem::take(&mut state.again) {
-                    self.start(myself, state);
+                    self.start(myself, state).await;
                 }
             }
             Step::Ask { partition, after, wait } => {
