@@ -16,6 +16,8 @@ OUT, DEVICE = pathlib.Path(sys.argv[2]), sys.argv[3] if len(sys.argv) > 3 else "
 SETTINGS = {"small": (40_000, 21, {}), "usual": (10_000, 120, USUAL)}
 RATES = [500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000]
 ASKED = 400
+QUERY = ["nvidia-smi", f"--id={DEVICE.removeprefix('cuda:')}", "--query-gpu=name", "--format=csv,noheader"]
+GPU = subprocess.run(QUERY, check=True, capture_output=True, text=True).stdout.strip()
 # States are kept as f16: whoever rounds the other way is a thousandth off.
 SCORES_DIFFER_MAX = 2e-3
 # Ads that score alike may change places with those behind the last.
@@ -136,6 +138,5 @@ for name, [figures] in found.items():
     is_alike = all(value <= SCORES_DIFFER_MAX for key, value in figures.items() if key.startswith("scores_differ"))
     assert is_alike and all(value >= SHARED_ADS_MIN for key, value in figures.items() if key.startswith("shared_ads")), f"{name}: answers differ"
     assert figures["unanswered"] == 0, f"{name}: unanswered"
-gpu = subprocess.run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True).stdout.split("\n")[0]
-result = {"command": "just bench-gpu-node", "commit": commit(), "machine": f"{machine()}, {gpu}", "device": DEVICE, "rows": rows(found)}
+result = {"command": "just bench-gpu-node", "commit": commit(), "machine": f"{machine()}, {GPU}", "device": DEVICE, "rows": rows(found)}
 OUT.write_text(json.dumps(result, indent=1) + "\n")

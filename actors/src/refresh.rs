@@ -100,10 +100,10 @@ impl Actor for Refresh {
         let mut state = State { run: last.run, ..State::default() };
         if last.goes_on {
             tracing::warn!(run = last.run, "a refresh was cut off and goes on");
-            self.run(last, &myself, &mut state).await;
+            self.run(last, &myself, &mut state);
         } else if self.schedule.was_missed(last.started_at_ms, now_ms()) {
             tracing::info!("a daily refresh was due since the last began");
-            self.start(&myself, &mut state).await;
+            self.start(&myself, &mut state);
         }
         Ok(state)
     }
@@ -111,15 +111,15 @@ impl Actor for Refresh {
     async fn handle(&self, myself: ActorRef<Msg>, message: Msg, state: &mut State) -> Result<(), ActorProcessingErr> {
         match message {
             Msg::Start(reply) => {
-                let started = self.start(&myself, state).await;
+                let started = self.start(&myself, state);
                 drop(reply.send(RefreshStarted { run: state.run, started }));
             }
             Msg::OtherEncoder => {
                 // A run that began before may not know it.
-                state.again = !self.start(&myself, state).await;
+                state.again = !self.start(&myself, state);
             }
             Msg::Due => {
-                if !self.start(&myself, state).await {
+                if !self.start(&myself, state) {
                     tracing::warn!(run = state.run, "a refresh is due while one is going on");
                 }
                 self.arm(&myself);
@@ -144,15 +144,15 @@ impl Refresh {
     }
 
     /// Starts a run, unless one is going on: counts first, so that its end can be told.
-    async fn start(&self, myself: &ActorRef<Msg>, state: &mut State) -> bool {
+    fn start(&self, myself: &ActorRef<Msg>, state: &mut State) -> bool {
         if state.is_running() {
             return false;
         }
-        self.run(LastRun { run: state.run + 1, started_at_ms: now_ms(), goes_on: true }, myself, state).await;
+        self.run(LastRun { run: state.run + 1, started_at_ms: now_ms(), goes_on: true }, myself, state);
         true
     }
 
-    async fn run(&self, run: LastRun, myself: &ActorRef<Msg>, state: &mut State) {
+    fn run(&self, run: LastRun, myself: &ActorRef<Msg>, state: &mut State) {
         let encoders = self.routing.table().encoders();
         *state = State {
             run: run.run,
@@ -162,10 +162,10 @@ impl Refresh {
             ..State::default()
         };
         tracing::info!(run = state.run, encoders = encoders.len(), "refresh started");
-        self.write_down(run).await;
         let (users, own, myself) = (Users::new(self.routing.clone()), self.clone(), myself.clone());
         // Ends by its timeouts.
         tokio::spawn(async move {
+            own.write_down(run).await;
             // After a start of the node its partitions are opened first; what waits longer than this is given up on as usual.
             let serve = |table: &RoutingTable| {
                 table.partitions.iter().all(|holders| !holders.is_empty()) && !table.inference.is_empty()
@@ -183,8 +183,7 @@ impl Refresh {
         });
     }
 
-    /// In the order of what happened, and before anything else does: two a run. One that cannot be written down goes on, and is not gone on
-    /// with after the node's end.
+    /// A run that cannot be written down goes on, and is not gone on with after the node's end.
     async fn write_down(&self, run: LastRun) {
         let journal = self.journal.clone();
         let written = self.files.run(move || journal.write(&run)).await;
@@ -224,12 +223,13 @@ impl Refresh {
                 state.ended_at_ms = Some(now_ms());
                 let (refreshed, failed) = (cursor.refreshed, cursor.failed);
                 tracing::info!(run = state.run, refreshed, failed, "refresh ended");
+                // Before its end is told, and before another begins.
                 self.write_down(LastRun { run: state.run, started_at_ms: state.started_at_ms, goes_on: false }).await;
                 if failed == 0 {
                     self.metrics.refresh_last_success.set(now_ms() as f64 / 1e3);
                 }
                 if std::mem::take(&mut state.again) {
-                    self.start(myself, state).await;
+                    self.start(myself, state);
                 }
             }
             Step::Ask { partition, after, wait } => {

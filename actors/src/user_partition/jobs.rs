@@ -61,14 +61,13 @@ impl Jobs {
         self.encoding.len() + self.encoded + self.writing
     }
 
-    /// Whether another may begin. While requests come none is encoded before all others are written.
-    pub(super) fn may_begin(&self, encoders: usize) -> bool {
-        let most = match self.is_asked {
-            false => encoders * PER_ENCODER,
-            true if self.encoded + self.writing == 0 => encoders,
-            true => 0,
-        };
-        self.count() < most
+    /// How many may begin now. While requests come none begins before all others are written.
+    pub(super) fn room(&self, encoders: usize) -> usize {
+        match (self.is_asked, self.count()) {
+            (false, count) => (encoders * PER_ENCODER).saturating_sub(count),
+            (true, 0) => encoders,
+            (true, _) => 0,
+        }
     }
 
     /// One begins, of users who were read behind `after`.
@@ -76,15 +75,15 @@ impl Jobs {
         self.encoding.push(after);
     }
 
-    /// One has ended with nothing.
-    pub(super) fn fail(&mut self, after: &Option<UserId>) {
+    /// One has ended, with nothing or with what [`finish`](Self::finish) takes in.
+    pub(super) fn end(&mut self, after: &Option<UserId>) {
         let at = self.encoding.iter().position(|job| job == after).expect("a job that ends has begun");
         self.encoding.swap_remove(at);
     }
 
     /// One is encoded.
     pub(super) fn finish(&mut self, after: &Option<UserId>, made: Made) {
-        self.fail(after);
+        self.end(after);
         self.encoded += 1;
         self.states.extend(made.states);
         let before = if self.is_asked { self.encoded_in } else { Duration::ZERO };
@@ -160,7 +159,7 @@ mod tests {
         assert_eq!(jobs.whole_until(&next), id("h"));
         jobs.begin(id("d"));
         assert_eq!(jobs.whole_until(&portion(id("h"), id("m"), 0)), id("d"), "nobody of the next needs one");
-        jobs.fail(&id("d"));
+        jobs.end(&id("d"));
         // At the end of a page nobody may be left, or nobody have been read.
         assert_eq!(jobs.whole_until(&portion(id("h"), id("m"), 0)), id("m"));
         assert_eq!(jobs.whole_until(&portion(None, None, 0)), None);
@@ -170,31 +169,34 @@ mod tests {
     fn while_nobody_asks_each_core_has_one_to_encode_and_one_to_write() {
         let mut jobs = Jobs::new(false);
         (0..4).for_each(|_| jobs.begin(None));
-        assert!(!jobs.may_begin(2) && jobs.may_begin(3));
+        assert_eq!((jobs.room(2), jobs.room(3)), (0, 2));
         assert!(jobs.write().is_none(), "nothing is encoded");
         jobs.finish(&None, made(false, 1));
         jobs.finish(&None, made(false, 1));
-        assert!(jobs.write().is_some() && !jobs.may_begin(2));
+        assert!(jobs.write().is_some());
+        assert_eq!(jobs.room(2), 0);
         jobs.finish(&None, made(false, 1));
         assert!(jobs.write().is_none(), "it shares the next");
         assert_eq!(jobs.written(), None);
-        assert!(jobs.may_begin(2) && jobs.write().is_some());
+        assert_eq!(jobs.room(2), 2);
+        assert!(jobs.write().is_some());
     }
 
     #[test]
     fn while_requests_come_all_are_written_together_and_a_rest_follows() {
         let mut jobs = Jobs::new(true);
-        assert!(jobs.may_begin(2));
+        assert_eq!(jobs.room(3), 3);
         jobs.begin(None);
-        assert!(jobs.may_begin(2));
         jobs.begin(None);
-        assert!(!jobs.may_begin(2));
+        assert_eq!(jobs.room(3), 0, "what begins together rests together");
         jobs.finish(&None, made(true, 3));
-        assert!(jobs.write().is_none() && !jobs.may_begin(2));
+        assert!(jobs.write().is_none());
+        assert_eq!(jobs.room(3), 0);
         jobs.finish(&None, made(true, 2));
-        assert!(jobs.write().is_some() && !jobs.may_begin(2));
+        assert!(jobs.write().is_some());
+        assert_eq!(jobs.room(3), 0);
         assert_eq!(jobs.written(), Some(Duration::from_millis(3)), "the longest");
-        assert!(jobs.may_begin(2));
+        assert_eq!(jobs.room(3), 3);
         assert_eq!(jobs.written(), Some(Duration::ZERO));
     }
 }

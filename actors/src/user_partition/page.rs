@@ -158,7 +158,10 @@ async fn encode_and_put(
             let at_once = if jobs.is_asked() { READ_USERS_WHILE_ASKED } else { READ_USERS };
             under_way.push(read_behind(own, store, by.encoder.clone(), from, at_once).map(News::Read).boxed());
         }
-        while jobs.may_begin(own.encoders) && !now.users.is_empty() {
+        for _ in 0..jobs.room(own.encoders) {
+            if now.users.is_empty() {
+                break;
+            }
             jobs.begin(now.after.clone());
             let (after, users) = (now.after.clone(), own.pace.take(&mut now.users));
             under_way.push(encode_job(own, by, users).map(|made| News::Encoded(after, made)).boxed());
@@ -194,7 +197,7 @@ async fn encode_and_put(
             }
             Some(News::Read(Err(refusal))) => refusal,
             Some(News::Encoded(after, Err(refusal))) => {
-                jobs.fail(&after);
+                jobs.end(&after);
                 refusal
             }
             Some(News::Written(Err(refusal))) => {
