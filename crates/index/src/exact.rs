@@ -6,14 +6,14 @@
 use std::cmp::Ordering;
 use std::ops::RangeInclusive;
 
-use roaring::RoaringBitmap;
 #[cfg(test)]
 use turret_retrieval::topk::TopK;
 use turret_retrieval::vector::dot;
 
-use crate::vectors::{BLOCK_ROWS, Block, Limits, Line, TILE_ROWS, Vectors, WORD, quantise};
+use crate::bits::Bits;
+use crate::vectors::{BLOCK_ROWS, Block, CodesOfRow, Limits, Line, ROW_LINE, TILE_ROWS, Vectors, WORD, quantise};
 
-use self::masks::{Mask, Masks};
+use self::masks::{Mask, NONE, blocks, mask};
 use self::products::{Answer, Ask, Processor, TOGETHER, Tiles};
 use self::sieve::{Between, Sieve};
 
@@ -28,6 +28,23 @@ pub(crate) struct ScoredRow {
     pub(crate) score: f32,
     pub(crate) row: u32,
 }
+
+/// A number for a row, the smaller the better it is: what numbers are sorted by is compared faster than two of them.
+pub(crate) fn key(score: f32, row: u32) -> u64 {
+    let bits = score.to_bits();
+    let rising = if score.is_sign_negative() { !bits } else { bits | SIGN };
+    u64::from(!rising) << 32 | u64::from(row)
+}
+
+/// The row of a [`key`].
+fn of_key(key: u64) -> ScoredRow {
+    let rising = !((key >> 32) as u32);
+    let bits = if rising & SIGN == 0 { !rising } else { rising & !SIGN };
+    ScoredRow { score: f32::from_bits(bits), row: key as u32 }
+}
+
+/// Of an `f32`.
+const SIGN: u32 = 1 << 31;
 
 impl Ord for ScoredRow {
     fn cmp(&self, other: &Self) -> Ordering {
@@ -84,12 +101,7 @@ const BLOCKS_BETWEEN_STOPS: usize = 16;
 /// The best `k` rows for each query, best first: of `rows`, or of all. The same as `best` finds.
 ///
 /// Every block is read once for all queries.
-pub(crate) fn scan(
-    vectors: &Vectors,
-    queries: &[&[f32]],
-    rows: Option<&RoaringBitmap>,
-    k: usize,
-) -> Vec<Vec<ScoredRow>> {
+pub(crate) fn scan(vectors: &Vectors, queries: &[&[f32]], rows: Option<&Bits>, k: usize) -> Vec<Vec<ScoredRow>> {
     scan_until(vectors, queries, rows, k, &|| false).best
 }
 
@@ -97,7 +109,7 @@ pub(crate) fn scan(
 pub(crate) fn scan_until(
     vectors: &Vectors,
     queries: &[&[f32]],
-    rows: Option<&RoaringBitmap>,
+    rows: Option<&Bits>,
     k: usize,
     stop: &dyn Fn() -> bool,
 ) -> Scanned {
@@ -108,7 +120,7 @@ fn scan_by(
     processor: Processor,
     vectors: &Vectors,
     queries: &[&[f32]],
-    rows: Option<&RoaringBitmap>,
+    rows: Option<&Bits>,
     k: usize,
     stop: &dyn Fn() -> bool,
 ) -> Scanned {
@@ -117,7 +129,7 @@ fn scan_by(
     Scanned { best: scan.finish(), stopped_at }
 }
 
-/// Rows that are scored one by one are fetched so many at a time.
+/// Rows that are compared one by one are fetched so many at a time.
 const FETCHED: usize = 32;
 
 /// A scan of one part of the rows after the other, no row twice.
@@ -125,60 +137,88 @@ pub(crate) struct Scan<'a> {
     processor: Processor,
     vectors: &'a Vectors,
     wanted: Vec<Wanted<'a>>,
-    /// Rows that are yet to be scored one by one.
+    /// Rows that are yet to be compared one by one.
     single: Vec<u32>,
+    /// Their codes, or nothing where all of them are scored.
+    codes: Vec<CodesOfRow<'a>>,
+    /// Whether some query takes any row still: then rows by themselves are scored.
+    is_filling: bool,
 }
 
 impl<'a> Scan<'a> {
     pub(crate) fn new(vectors: &'a Vectors, queries: &[&'a [f32]], k: usize) -> Self {
         let wanted = queries.iter().map(|query| Wanted::new(query, k)).collect();
-        Self { processor: Processor::detect(), vectors, wanted, single: Vec::with_capacity(FETCHED) }
+        let (single, codes) = (Vec::with_capacity(FETCHED), Vec::with_capacity(FETCHED));
+        Self { processor: Processor::detect(), vectors, wanted, single, codes, is_filling: true }
     }
 
     /// Compares `rows`, or all, at the latest as it is finished; how many were compared, where `stop` had it end before all were.
-    pub(crate) fn over(&mut self, rows: Option<&RoaringBitmap>, stop: &dyn Fn() -> bool) -> Option<u64> {
-        let mut masks = rows.map_or_else(|| Masks::of_all(self.vectors.len()), Masks::of).peekable();
-        let (mut blocks, mut stopped_at) = (0, None);
-        while let Some((at, mask)) = masks.next() {
-            blocks += 1;
-            if blocks % BLOCKS_BETWEEN_STOPS == 0 && stop() {
-                let first = (at * BLOCK_ROWS) as u32;
-                stopped_at = Some(rows.map_or(u64::from(first), |rows| rows.range_cardinality(..first)));
-                break;
-            }
-            self.compare_block(at, &mask, masks.peek());
+    pub(crate) fn over(&mut self, rows: Option<&Bits>, stop: &dyn Fn() -> bool) -> Option<u64> {
+        let range = 0..=self.vectors.len().checked_sub(1)? as u32;
+        let (mut read, mut compared) = (0, 0);
+        for at in blocks(&range) {
+            let rows_here = self.compare_block(at, rows, &range, || {
+                read += 1;
+                read % BLOCKS_BETWEEN_STOPS == 0 && stop()
+            });
+            let Some(rows_here) = rows_here else { return Some(compared) };
+            compared += rows_here;
         }
-        stopped_at
+        None
     }
 
     /// Compares those of `rows`, or all, that lie in `range`, at the latest as it is finished; how many these are.
-    pub(crate) fn over_range(&mut self, rows: Option<&RoaringBitmap>, range: RangeInclusive<u32>) -> u64 {
-        let (mut masks, mut compared) = (Masks::of_range(rows, range).peekable(), 0);
-        while let Some((at, mask)) = masks.next() {
-            compared += u64::from(mask.iter().map(|rows| rows.count_ones()).sum::<u32>());
-            self.compare_block(at, &mask, masks.peek());
+    pub(crate) fn over_range(&mut self, rows: Option<&Bits>, range: RangeInclusive<u32>) -> u64 {
+        blocks(&range).filter_map(|at| self.compare_block(at, rows, &range, || false)).sum()
+    }
+
+    /// Compares those of `rows`, or all, that are in `list`, at the latest as it is finished; how many these are.
+    pub(crate) fn over_list(&mut self, rows: Option<&Bits>, list: &[u32]) -> u64 {
+        let mut compared = 0;
+        for row in list.iter().filter(|row| rows.is_none_or(|rows| rows.has(**row))) {
+            compared += 1;
+            self.compare_soon(*row);
         }
         compared
     }
 
-    /// Compares the rows of a block that `mask` has; `next` comes then.
-    fn compare_block(&mut self, at: usize, mask: &Mask, next: Option<&(usize, Mask)>) {
+    /// Compares those of `rows`, or all, that lie in a block and in `range`, unless `stop`, which is asked where there are some, says not
+    /// to; how many these are.
+    fn compare_block(
+        &mut self,
+        at: usize,
+        rows: Option<&Bits>,
+        range: &RangeInclusive<u32>,
+        stop: impl FnOnce() -> bool,
+    ) -> Option<u64> {
+        let mask = mask(rows, range, at);
+        if mask == NONE {
+            return Some(0);
+        }
+        if stop() {
+            return None;
+        }
         let (block, first) = (self.vectors.block(at), (at * BLOCK_ROWS) as u32);
-        if is_read_whole(block, mask) {
-            let next = next.map(|(at, mask)| (self.vectors.block(*at), mask));
-            let next = next.filter(|(next, mask)| is_read_whole(next, mask));
-            let ahead = next.map_or(&[][..], |(next, _)| next.codes().lines());
+        if is_read_whole(block, &mask) {
+            let next = blocks(range).contains(&(at + 1)).then(|| self.vectors.block(at + 1));
+            let next = next.filter(|next| is_read_whole(next, &self::mask(rows, range, at + 1)));
+            let ahead = next.map_or(&[][..], |next| next.codes().lines());
             let tiles = 0..block.codes().tiles();
-            self.compare(Span { block, first, tiles, ahead }, mask);
-            return;
+            self.compare(Span { block, first, tiles, ahead }, &mask);
+            return Some(rows_of(&mask));
         }
         for (tile, rows) in mask.iter().enumerate().filter(|(_, rows)| **rows != 0) {
             if rows.count_ones() < CODES_FROM {
-                self.score_soon(first + (tile * TILE_ROWS) as u32, *rows);
+                let (first, mut rows) = (first + (tile * TILE_ROWS) as u32, *rows);
+                while rows != 0 {
+                    self.compare_soon(first + rows.trailing_zeros());
+                    rows &= rows - 1;
+                }
             } else {
-                self.compare(Span { block, first, tiles: tile..tile + 1, ahead: &[] }, mask);
+                self.compare(Span { block, first, tiles: tile..tile + 1, ahead: &[] }, &mask);
             }
         }
+        Some(rows_of(&mask))
     }
 
     /// What a row must score to be among the best `k` for the first query, of those that are kept and always as many, by what is compared
@@ -189,7 +229,7 @@ impl<'a> Scan<'a> {
 
     /// The best rows for each query, best first.
     pub(crate) fn finish(mut self) -> Vec<Vec<ScoredRow>> {
-        self.score();
+        self.compare_single();
         let vectors = self.vectors;
         let finish = |wanted: Wanted<'_>| {
             wanted.sieve.finish(|rows| vectors.fetch(rows), |row| dot(wanted.query, vectors.row(row)))
@@ -205,28 +245,51 @@ impl<'a> Scan<'a> {
         rest.iter_mut().for_each(|wanted| compare_to(processor, vectors, &span, mask, std::array::from_mut(wanted)));
     }
 
-    /// Has the `rows` of the tile that begins with `first` scored, with others.
-    fn score_soon(&mut self, first: u32, mut rows: u64) {
-        while rows != 0 {
-            self.single.push(first + rows.trailing_zeros());
-            rows &= rows - 1;
-            if self.single.len() == FETCHED {
-                self.score();
-            }
+    /// Has a row compared, with others that come later.
+    #[inline]
+    fn compare_soon(&mut self, row: u32) {
+        if !self.is_filling {
+            let CodesOfRow { lines, scale, limits } = self.vectors.codes_soon(row);
+            self.codes.push(CodesOfRow { lines, scale, limits });
+        }
+        self.single.push(row);
+        if self.single.len() == FETCHED {
+            self.compare_single();
         }
     }
 
-    /// Offers rows to every query by their scores. They lie anywhere, and all are waited for at once.
-    fn score(&mut self) {
-        self.vectors.fetch(&self.single);
-        for row in self.single.drain(..) {
-            let vector = self.vectors.row(row);
-            for wanted in &mut self.wanted {
-                let (query, score) = (wanted.query, dot(wanted.query, vector));
-                let between = Between { row, lower: score, upper: score };
-                wanted.sieve.offer(between, |row| dot(query, self.vectors.row(row)));
+    /// Offers rows to every query. They lie anywhere, and all are waited for at once: by their scores where all of them are kept, and
+    /// else by their codes, which are a quarter as long.
+    fn compare_single(&mut self) {
+        let (vectors, processor) = (self.vectors, self.processor);
+        if self.is_filling {
+            vectors.fetch(&self.single);
+        }
+        let mut products = [0; FETCHED];
+        for wanted in &mut self.wanted {
+            let query = wanted.query;
+            let score = |row: u32| dot(query, vectors.row(row));
+            if self.is_filling {
+                for row in &self.single {
+                    let known = score(*row);
+                    wanted.sieve.offer(Between { row: *row, lower: known, upper: known }, score);
+                }
+                continue;
+            }
+            processor.rows(&wanted.codes, wanted.sum, &self.codes, &mut products);
+            let (mut between, mut reach) = ([Between::NONE; FETCHED], 0u32);
+            for (at, ((row, codes), product)) in self.single.iter().zip(&self.codes).zip(products).enumerate() {
+                between[at] = wanted.between(*row, codes, product);
+                reach |= u32::from(between[at].upper >= wanted.sieve.floor()) << at;
+            }
+            while reach != 0 {
+                wanted.sieve.offer(between[reach.trailing_zeros() as usize], score);
+                reach &= reach - 1;
             }
         }
+        self.single.clear();
+        self.codes.clear();
+        self.is_filling = self.wanted.iter().any(|wanted| wanted.sieve.is_filling());
     }
 }
 
@@ -247,8 +310,8 @@ pub(crate) fn at_most(vectors: &Vectors, query: &[f32]) -> Vec<f32> {
     scores
 }
 
-/// Rows of a tile from which on all of its codes are read; fewer are scored one by one.
-const CODES_FROM: u32 = 8;
+/// Rows of a tile from which on all of its codes are read; fewer are compared one by one.
+const CODES_FROM: u32 = 24;
 
 /// Whether the codes of all tiles are read.
 fn is_read_whole(block: &Block, mask: &Mask) -> bool {
@@ -269,11 +332,15 @@ struct Span<'a> {
 struct Wanted<'a> {
     query: &'a [f32],
     words: Vec<u32>,
+    /// The same codes, as rows have theirs by themselves.
+    codes: Vec<[i8; ROW_LINE]>,
     sum: i32,
     scale: f32,
     /// Upper bounds of the length of the query, and of what its codes leave.
     length: f64,
     rest: f64,
+    /// What roundings come to, for rows of length 1.
+    rounding: f64,
     sieve: Sieve,
 }
 
@@ -288,12 +355,21 @@ impl<'a> Wanted<'a> {
             word.iter_mut().zip(codes).for_each(|(byte, code)| *byte = code.cast_unsigned());
             u32::from_le_bytes(word)
         };
+        // A product passes through so many roundings in `dot`: its lane, the sum of the lanes, and that of what is over.
+        let (roundings, length) = ((query.len() / 16 + 2 * 16 + 2) as f64, quantised.length + quantised.rest);
+        let line = |codes: &[i8]| {
+            let mut line = [0; ROW_LINE];
+            line[..codes.len()].copy_from_slice(codes);
+            line
+        };
         Self {
             query,
             words: quantised.codes.chunks(WORD).map(word).collect(),
+            codes: quantised.codes.chunks(ROW_LINE).map(line).collect(),
             sum: quantised.codes.iter().map(|code| i32::from(*code)).sum(),
             scale: quantised.scale,
-            length: quantised.length + quantised.rest,
+            rounding: 2.0 * (roundings + 16.0) * UNIT * length,
+            length,
             rest: quantised.rest,
             sieve: Sieve::new(k),
         }
@@ -302,10 +378,20 @@ impl<'a> Wanted<'a> {
     /// What a score may differ by from `scale * (product * slope ± rise)` in a block: the rest of the query, the rounding of
     /// `dot`, and that of the formula itself.
     fn slack(&self, limits: &Limits) -> f64 {
-        // A product passes through so many roundings in `dot`: its lane, the sum of the lanes, and that of what is over.
-        let roundings = (self.query.len() / 16 + 2 * 16 + 2) as f64;
-        let lengths = self.length * (limits.length + limits.rest) * (1.0 + limits.rest_in_scales);
-        self.rest * limits.length + 2.0 * (roundings + 16.0) * UNIT * lengths + f64::from(f32::MIN_POSITIVE)
+        let lengths = (limits.length + limits.rest) * (1.0 + limits.rest_in_scales);
+        self.rest * limits.length + self.rounding * lengths + f64::from(f32::MIN_POSITIVE)
+    }
+
+    /// Between which numbers the score of a row lies, by the product of its codes.
+    fn between(&self, row: u32, codes: &CodesOfRow<'_>, product: i32) -> Between {
+        let (rise, slack) = (self.rise(codes.limits), above(self.slack(codes.limits)));
+        let upper = codes.scale * (product as f32 * self.scale + rise);
+        Between { row, lower: upper - 2.0 * codes.scale * rise - slack, upper: upper + slack }
+    }
+
+    /// What the rest of a row of a block may add to its score, in units of the row's scale.
+    fn rise(&self, limits: &Limits) -> f32 {
+        above(self.length * limits.rest_in_scales)
     }
 
     fn ask(&self, limits: &Limits) -> Ask<'_> {
@@ -313,14 +399,19 @@ impl<'a> Wanted<'a> {
             words: &self.words,
             sum: self.sum,
             slope: self.scale,
-            rise: above(self.length * limits.rest_in_scales),
+            rise: self.rise(limits),
             least: below(f64::from(self.sieve.floor()) - self.slack(limits)),
         }
     }
 }
 
+fn rows_of(mask: &Mask) -> u64 {
+    mask.iter().map(|rows| u64::from(rows.count_ones())).sum()
+}
+
+/// A number above `x`, which is not negative, by more than a rounding: what is lost of the least numbers is in the slack.
 fn above(x: f64) -> f32 {
-    (x as f32).next_up()
+    (x * (1.0 + 4.0 * UNIT)) as f32
 }
 
 fn below(x: f64) -> f32 {

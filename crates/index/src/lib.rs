@@ -6,6 +6,7 @@
 //! clock, and never leaves an ad out by itself: which ads may be shown is the caller's filter.
 
 mod attributes;
+mod bits;
 mod blocks;
 mod cells;
 mod change;

@@ -1,7 +1,6 @@
 //! The ads of one shard with their embeddings, checked.
 
 use std::collections::BTreeMap;
-use std::ops::RangeBounds;
 
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
@@ -35,13 +34,8 @@ pub struct ShardAd {
 
 /// Rows `0..count`.
 pub(crate) fn first_rows(count: u32) -> RoaringBitmap {
-    rows_in(0..count)
-}
-
-/// The rows of a range.
-pub(crate) fn rows_in(range: impl RangeBounds<u32>) -> RoaringBitmap {
     let mut rows = RoaringBitmap::new();
-    rows.insert_range(range);
+    rows.insert_range(0..count);
     // Runs would stay, and most work on runs is slow.
     rows.remove_run_compression();
     rows

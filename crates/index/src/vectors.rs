@@ -7,7 +7,7 @@ mod block;
 mod codes;
 
 pub(crate) use block::Block;
-pub(crate) use codes::{LINE_ROWS, Limits, Line, OFFSET, TILE_LINES, TILE_ROWS, WORD, quantise};
+pub(crate) use codes::{LINE_ROWS, Limits, Line, OFFSET, ROW_LINE, RowLine, TILE_LINES, TILE_ROWS, WORD, quantise};
 
 /// Rows of a block; the last one may have fewer.
 pub(crate) const BLOCK_ROWS: usize = 256;
@@ -23,6 +23,27 @@ pub(crate) struct Vectors {
     dimension: usize,
     rows: usize,
     blocks: Vec<Arc<Block>>,
+}
+
+/// Has a line of memory brought near, without waiting for it.
+#[inline(always)]
+pub(crate) fn prefetch<T>(line: &T) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: it reads nothing.
+        #[expect(unsafe_code, reason = "a hint, which takes an address")]
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(line).cast());
+        }
+    }
+}
+
+/// A row by its codes.
+pub(crate) struct CodesOfRow<'a> {
+    pub(crate) lines: &'a [RowLine],
+    pub(crate) scale: f32,
+    pub(crate) limits: &'a Limits,
 }
 
 impl Vectors {
@@ -51,6 +72,19 @@ impl Vectors {
             each.chain(last).fold(0u32, |sum, x| sum.wrapping_add(x.to_bits()))
         };
         black_box(rows.iter().map(lines).fold(0, u32::wrapping_add));
+    }
+
+    /// The codes of `row`, with its scale and the limits of its block. They are asked for from memory, and not waited for.
+    ///
+    /// # Panics
+    /// Where there is no such row.
+    #[inline]
+    pub(crate) fn codes_soon(&self, row: u32) -> CodesOfRow<'_> {
+        let row = row as usize;
+        let codes = self.blocks[row / BLOCK_ROWS].codes();
+        let (lines, scale) = codes.row(row % BLOCK_ROWS);
+        lines.iter().for_each(prefetch);
+        CodesOfRow { lines, scale, limits: codes.limits() }
     }
 
     /// Replaces the embedding of `row`, or adds it where it is the first that is not there.

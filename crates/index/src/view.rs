@@ -13,6 +13,7 @@ use turret_retrieval::topk::Hit;
 use turret_retrieval::vector::dot;
 
 use crate::attributes::Postings;
+use crate::bits::{Bits, Rows};
 use crate::cells::Cells;
 use crate::exact::{Scanned, ScoredRow, scan_until};
 use crate::graph::Graph;
@@ -36,7 +37,7 @@ pub(crate) struct View {
     pub(crate) vectors: Arc<Vectors>,
     pub(crate) names: Arc<Names>,
     /// Rows that may be found.
-    pub(crate) live: Arc<RoaringBitmap>,
+    pub(crate) live: Arc<Rows>,
     /// Rows, live or paused, that the graph does not have, where there is one.
     pub(crate) unlinked: Arc<RoaringBitmap>,
     pub(crate) postings: Arc<Postings>,
@@ -91,7 +92,7 @@ impl View {
             return Err(error.into());
         }
         let visible = self.live.len() as usize;
-        let passing = search.filter.map(|filter| self.postings.rows(filter, &self.live));
+        let passing = search.filter.map(|filter| Rows::from(self.postings.rows(filter, &self.live)));
         let count = passing.as_ref().map(|rows| rows.len() as usize);
         // A filter that everything passes is none.
         let passing = passing.filter(|rows| (rows.len() as usize) < visible);
@@ -127,7 +128,7 @@ impl View {
     pub(crate) fn scan(
         &self,
         queries: &[&[f32]],
-        passing: Option<&RoaringBitmap>,
+        passing: Option<&Rows>,
         k: usize,
         stop: &dyn Fn() -> bool,
     ) -> Scanned {
@@ -135,8 +136,8 @@ impl View {
     }
 
     /// `rows`, unless they are all that there are: nobody has to look for those.
-    fn unless_all<'a>(&self, rows: &'a RoaringBitmap) -> Option<&'a RoaringBitmap> {
-        Some(rows).filter(|rows| rows.len() as usize != self.vectors.len())
+    fn unless_all<'a>(&self, rows: &'a Rows) -> Option<&'a Bits> {
+        Some(rows).filter(|rows| rows.len() as usize != self.vectors.len()).map(Rows::bits)
     }
 
     /// The best `k` rows in the order of hits: of one score, those of the smallest ids, wherever their rows are. `rows` are the

@@ -320,7 +320,7 @@ fn show(next: &mut View, row: u32, is_live: bool) {
     if next.live.contains(row) == is_live {
         return;
     }
-    let live = Arc::make_mut(&mut next.live);
+    let live = Arc::make_mut(&mut next.live).change();
     if is_live {
         live.insert(row)
     } else {

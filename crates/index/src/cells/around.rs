@@ -1,10 +1,9 @@
 //! The cells around a query: what passes a filter near it, and the best that does.
 
-use roaring::RoaringBitmap;
-
 use super::Cells;
 use super::members::Members;
-use crate::exact::{Scan, ScoredRow};
+use crate::bits::Bits;
+use crate::exact::{Scan, ScoredRow, key};
 use crate::planner::Near;
 use crate::vectors::Vectors;
 
@@ -91,8 +90,13 @@ impl<'a> Promising<'a> {
         for (scores, first) in self.scores.chunks(SCORES_TOGETHER).zip((0..).step_by(SCORES_TOGETHER)) {
             // Few have any, and that is told of all at once.
             if scores.iter().fold(false, |has, score| has | is_next(*score)) {
-                let cells = scores.iter().zip(first..).filter(|(score, _)| is_next(**score));
-                self.ordered.extend(cells.map(|(score, cell)| key(*score, cell)));
+                // Each is written, and stays where it is one: nobody can foresee which are.
+                let (mut kept, mut count) = ([0; SCORES_TOGETHER], 0);
+                for (score, cell) in scores.iter().zip(first..) {
+                    kept[count] = key(*score, cell);
+                    count += usize::from(is_next(*score));
+                }
+                self.ordered.extend_from_slice(&kept[..count]);
             }
         }
         self.ordered[from..].sort_unstable();
@@ -117,16 +121,9 @@ impl Iterator for Promising<'_> {
     }
 }
 
-/// A number for a cell, the smaller the more it scores, and of one score in the order of cells: one is sorted faster than two.
-fn key(score: f32, cell: u32) -> u64 {
-    let bits = score.to_bits();
-    let rising = if score.is_sign_negative() { !bits } else { bits | 1 << 31 };
-    u64::from(!rising) << 32 | u64::from(cell)
-}
-
 impl Around<'_> {
     /// Of the rows in the nearest cells that are `live`, or of all, how many pass.
-    pub(crate) fn near(&self, passing: &RoaringBitmap, live: Option<&RoaringBitmap>) -> Near {
+    pub(crate) fn near(&self, passing: &Bits, live: Option<&Bits>) -> Near {
         let (mut rows, mut met) = (0, 0);
         for (_, cell) in Promising::new(&self.scores, NEAR_CELLS).take(NEAR_CELLS) {
             let members = self.cells.members.get(cell);
@@ -145,7 +142,7 @@ impl Around<'_> {
         &self,
         vectors: &Vectors,
         query: &[f32],
-        passing: Option<&RoaringBitmap>,
+        passing: Option<&Bits>,
         (wanted, kept, look): (usize, usize, Look),
         stop: &dyn Fn() -> bool,
     ) -> Looked {
@@ -171,12 +168,7 @@ impl Around<'_> {
             looks += 1;
             compared += match self.cells.members.get(cell) {
                 Members::Run(run) => scan.over_range(passing, run.clone()),
-                Members::Any(rows) => {
-                    let shared = passing.map(|passing| passing & &**rows);
-                    let rows = shared.as_ref().unwrap_or(rows);
-                    scan.over(Some(rows), &|| false);
-                    rows.len()
-                }
+                Members::Any(rows) => scan.over_list(passing, rows),
             };
         }
         Looked { best: scan.finish().pop().unwrap_or_default(), compared, end }

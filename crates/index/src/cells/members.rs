@@ -3,52 +3,56 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use roaring::RoaringBitmap;
-
-use crate::rows::rows_in;
+use crate::bits::Bits;
 
 /// See the module. A clone shares them.
 #[derive(Clone)]
 pub(super) enum Members {
     /// They follow each other, as in a shard that was built and not changed since: they are found faster then.
     Run(RangeInclusive<u32>),
-    /// They lie anywhere.
-    Any(Arc<RoaringBitmap>),
+    /// They lie anywhere; ascending.
+    Any(Arc<[u32]>),
 }
 
 impl FromIterator<u32> for Members {
     fn from_iter<I: IntoIterator<Item = u32>>(rows: I) -> Self {
-        Self::of(rows.into_iter().collect())
+        let mut rows: Vec<u32> = rows.into_iter().collect();
+        rows.sort_unstable();
+        Self::of(rows)
     }
 }
 
 impl Members {
-    fn of(rows: RoaringBitmap) -> Self {
-        match rows.min().zip(rows.max()) {
-            Some((first, last)) if u64::from(last - first) + 1 == rows.len() => Self::Run(first..=last),
-            Some(_) | None => Self::Any(Arc::new(rows)),
+    fn of(rows: Vec<u32>) -> Self {
+        match (rows.first(), rows.last()) {
+            (Some(first), Some(last)) if (last - first) as usize + 1 == rows.len() => Self::Run(*first..=*last),
+            _ => Self::Any(rows.into()),
         }
     }
 
-    /// All of them.
-    pub(super) fn rows(&self) -> RoaringBitmap {
+    /// All of them, ascending.
+    pub(super) fn rows(&self) -> Vec<u32> {
         match self {
-            Self::Run(run) => rows_in(run.clone()),
-            Self::Any(rows) => RoaringBitmap::clone(rows),
+            Self::Run(run) => run.clone().collect(),
+            Self::Any(rows) => rows.to_vec(),
         }
     }
 
     /// The same and `row`.
     pub(super) fn with(&self, row: u32) -> Self {
         let mut rows = self.rows();
-        rows.insert(row);
+        if let Err(at) = rows.binary_search(&row) {
+            rows.insert(at, row);
+        }
         Self::of(rows)
     }
 
     /// The same but `row`.
     pub(super) fn without(&self, row: u32) -> Self {
         let mut rows = self.rows();
-        rows.remove(row);
+        if let Ok(at) = rows.binary_search(&row) {
+            rows.remove(at);
+        }
         Self::of(rows)
     }
 
@@ -56,15 +60,15 @@ impl Members {
     pub(super) fn len(&self) -> u64 {
         match self {
             Self::Run(run) => u64::from(run.end() - run.start()) + 1,
-            Self::Any(rows) => rows.len(),
+            Self::Any(rows) => rows.len() as u64,
         }
     }
 
     /// How many of `rows` they are.
-    pub(super) fn among(&self, rows: &RoaringBitmap) -> u64 {
+    pub(super) fn among(&self, rows: &Bits) -> u64 {
         match self {
-            Self::Run(run) => rows.range_cardinality(run.clone()),
-            Self::Any(own) => rows.intersection_len(own),
+            Self::Run(run) => rows.count(run.clone()),
+            Self::Any(own) => own.iter().filter(|row| rows.has(**row)).count() as u64,
         }
     }
 
@@ -72,7 +76,7 @@ impl Members {
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Run(_) => 0,
-            Self::Any(rows) => size_of::<RoaringBitmap>() + 64 + rows.serialized_size(),
+            Self::Any(rows) => size_of_val(&**rows) + 2 * size_of::<usize>(),
         }
     }
 }

@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use turret_retrieval::calibration::Calibration;
 
 use super::*;
+use crate::bits::Bits;
 use crate::exact::ScoredRow;
 use crate::fixtures::clustered;
 
@@ -24,14 +25,14 @@ fn nearest(cells: &Cells, vectors: &Vectors, query: &[f32], passing: &RoaringBit
     cells.around(query).nearest(
         vectors,
         query,
-        Some(passing),
+        Some(&Bits::of(passing)),
         (k, k, Look { share, expected: 3.0, most: usize::MAX }),
         &|| false,
     )
 }
 
 fn best(vectors: &Vectors, query: &[f32], passing: &RoaringBitmap, k: usize) -> Vec<ScoredRow> {
-    scan(vectors, &[query], Some(passing), k).pop().unwrap()
+    scan(vectors, &[query], Some(&Bits::of(passing)), k).pop().unwrap()
 }
 
 #[test]
@@ -72,7 +73,7 @@ proptest! {
         }
         let mut counted = RoaringBitmap::new();
         for (cell, members) in (0..cells.len() as u32).map(|cell| (cell, cells.members.get(cell))) {
-            let rows = members.rows();
+            let rows: RoaringBitmap = members.rows().into_iter().collect();
             prop_assert!(counted.is_disjoint(&rows));
             prop_assert!(rows.iter().all(|row| cells.of_row(row) == cell));
             prop_assert_eq!(members.len(), rows.len());
@@ -86,7 +87,7 @@ proptest! {
             prop_assert!(looked.compared <= passing.len() && looked.end == LookEnd::Enough);
             // Those wanted are the best, whatever is kept beside them.
             let (wanted, look) = (k.div_ceil(3), Look { share: 1.0, expected: 3.0, most: usize::MAX });
-            let fewer = cells.around(query).nearest(&vectors, query, Some(&passing), (wanted, k, look), &|| false);
+            let fewer = cells.around(query).nearest(&vectors, query, Some(&Bits::of(&passing)), (wanted, k, look), &|| false);
             let wanted = wanted.min(looked.best.len());
             prop_assert_eq!(&fewer.best[..wanted], &looked.best[..wanted]);
             prop_assert!(fewer.compared <= looked.compared);
@@ -148,7 +149,9 @@ fn what_passes_near_a_query_is_counted() {
     let (vectors, _) = world(3, 8_000);
     let cells = Cells::of(&vectors, &all(8_000), 2);
     let query = clustered(4, 4, DIMENSION, 40).pop().unwrap();
-    let near = |passing: &RoaringBitmap, live: &RoaringBitmap| cells.around(query.as_slice()).near(passing, Some(live));
+    let near = |passing: &RoaringBitmap, live: &RoaringBitmap| {
+        cells.around(query.as_slice()).near(&Bits::of(passing), Some(&Bits::of(live)))
+    };
     let of = |centres: &[u32]| all(8_000).iter().filter(|row| centres.contains(&(row % 40))).collect::<RoaringBitmap>();
     // The query is of centre 3, which has 200 rows.
     let (own, none) = (near(&of(&[3]), &all(8_000)), near(&of(&[]), &all(8_000)));
@@ -165,7 +168,7 @@ fn a_look_ends_when_time_is_up_or_too_many_cells_are_in_question() {
         cells.around(query).nearest(
             &vectors,
             query,
-            Some(passing),
+            Some(&Bits::of(passing)),
             (k, k, Look { share: 1.0, expected: 3.0, most }),
             &|| stop,
         )

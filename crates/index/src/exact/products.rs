@@ -2,7 +2,7 @@
 //!
 //! Products are whole numbers, so every processor finds the same.
 
-use crate::vectors::{LINE_ROWS, Line, OFFSET, TILE_LINES, TILE_ROWS};
+use crate::vectors::{CodesOfRow, LINE_ROWS, Line, OFFSET, ROW_LINE, RowLine, TILE_LINES, TILE_ROWS};
 
 /// Queries that are compared with a tile together, where there are so many.
 pub(crate) const TOGETHER: usize = 4;
@@ -71,6 +71,26 @@ impl Processor {
         Self::Any
     }
 
+    /// The products of some rows, which lie anywhere, with one query: `query` has its codes, with zeros up to whole lines, and `sum` the sum
+    /// of them.
+    pub(crate) fn rows(self, query: &[[i8; ROW_LINE]], sum: i32, rows: &[CodesOfRow<'_>], products: &mut [i32]) {
+        match self {
+            // This is compiled for AVX2 where the program is, and there is no more to be had of that.
+            Self::Any => each_row(query, sum, rows, products, plain_row),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => each_row(query, sum, rows, products, plain_row),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni => {
+                assert!(has_vnni());
+                // SAFETY: the processor has just been asked.
+                #[expect(unsafe_code, reason = "a function for some processors only")]
+                unsafe {
+                    x86::rows_in_512_bits(query, sum, rows, products);
+                }
+            }
+        }
+    }
+
     /// Compares every query with every tile; there is an answer for each.
     pub(crate) fn ask<const N: usize>(self, tiles: Tiles<'_>, asks: &[Ask<'_>; N], answers: &mut [[Answer; N]]) {
         match self {
@@ -125,6 +145,24 @@ fn each_tile<const N: usize>(
             answer.reach = reach(&answer.upper, ask.least);
         }
     }
+}
+
+/// The product of each row, by that of its lines, in which codes are [`OFFSET`] too large.
+#[inline(always)]
+fn each_row(
+    query: &[[i8; ROW_LINE]],
+    sum: i32,
+    rows: &[CodesOfRow<'_>],
+    products: &mut [i32],
+    product: impl Fn(&[[i8; ROW_LINE]], &[RowLine]) -> i32,
+) {
+    let more = i32::from(OFFSET) * sum;
+    rows.iter().zip(products).for_each(|(row, to)| *to = product(query, row.lines) - more);
+}
+
+fn plain_row(query: &[[i8; ROW_LINE]], row: &[RowLine]) -> i32 {
+    let product = |(query, row): (&i8, &u8)| i32::from(*query) * i32::from(*row);
+    query.iter().zip(row).map(|(query, row)| query.iter().zip(&row.0).map(product).sum::<i32>()).sum()
 }
 
 #[inline(always)]

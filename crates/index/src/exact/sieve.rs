@@ -2,7 +2,7 @@
 
 use turret_retrieval::topk::TopK;
 
-use super::ScoredRow;
+use super::{ScoredRow, key, of_key};
 
 /// Rows that are held before the hopeless among them are thrown out: so many for each row wanted, or of few wanted more.
 const HELD_PER_ROW: usize = 4;
@@ -20,6 +20,8 @@ pub(super) struct Between {
 }
 
 impl Between {
+    pub(super) const NONE: Self = Self { row: 0, lower: 0.0, upper: 0.0 };
+
     /// The score, where it is known.
     fn score(self) -> Option<f32> {
         (self.lower.to_bits() == self.upper.to_bits()).then_some(self.lower)
@@ -49,6 +51,11 @@ impl Sieve {
         let held_max = of_few.max(k.saturating_mul(HELD_PER_ROW));
         let (floor, floor_of_wanted) = (f32::NEG_INFINITY, f32::NEG_INFINITY);
         Self { k, floor, held: Vec::new(), held_max, top: TopK::new(k), raised_at: 0, floor_of_wanted }
+    }
+
+    /// Whether fewer rows are held than are wanted, so that whatever comes is kept.
+    pub(super) fn is_filling(&self) -> bool {
+        self.floor == f32::NEG_INFINITY && self.held.len() < self.k
     }
 
     /// What a row must score to be wanted still.
@@ -83,6 +90,7 @@ impl Sieve {
     }
 
     /// A row by bounds of its score; `score` tells that of any row.
+    #[inline]
     pub(super) fn offer(&mut self, row: Between, score: impl Fn(u32) -> f32) {
         if row.upper < self.floor {
             return;
@@ -121,11 +129,15 @@ impl Sieve {
         (self.held, self.raised_at) = (held, 0);
     }
 
-    /// The best `k` rows of those offered, best first; `fetch` is told which rows are likely to be scored.
+    /// The best `k` rows of those offered, best first; `fetch` is told which rows are scored.
     pub(super) fn finish(mut self, fetch: impl Fn(&[u32]), score: impl Fn(u32) -> f32) -> Vec<ScoredRow> {
         self.raise();
         fetch(&self.held.iter().filter(|row| row.score().is_none()).map(|row| row.row).collect::<Vec<_>>());
-        self.resolve(score);
-        self.top.into_sorted()
+        let held = self.held.iter().map(|row| key(row.score().unwrap_or_else(|| score(row.row)), row.row));
+        let before = self.top.into_sorted();
+        let mut keys: Vec<u64> = before.iter().map(|row| key(row.score, row.row)).chain(held).collect();
+        keys.sort_unstable();
+        keys.truncate(self.k);
+        keys.into_iter().map(of_key).collect()
     }
 }

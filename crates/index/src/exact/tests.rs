@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use roaring::RoaringBitmap;
 
 use super::*;
 use crate::fixtures::clustered;
@@ -41,7 +42,7 @@ fn nothing_is_found_where_nothing_is_wanted_or_there() {
     let vectors = Vectors::from_rows(2, &[0.6, 0.8].repeat(600));
     assert!(scan(&vectors, &[], None, 3).is_empty());
     assert_eq!(scan(&vectors, &[&[1.0, 0.0]], None, 0), [vec![]]);
-    assert_eq!(scan(&vectors, &[&[1.0, 0.0]], Some(&RoaringBitmap::new()), 3), [vec![]]);
+    assert_eq!(scan(&vectors, &[&[1.0, 0.0]], Some(&Bits::of(&RoaringBitmap::new())), 3), [vec![]]);
     assert_eq!(scan(&Vectors::from_rows(2, &[]), &[&[1.0, 0.0]], None, 3), [vec![]]);
 }
 
@@ -106,9 +107,13 @@ fn check(vectors: &Vectors, queries: &[Vec<f32>], rows: Option<&RoaringBitmap>, 
     let all = (0..vectors.len() as u32).collect();
     let expected: Vec<_> =
         queries.iter().map(|query| bits(&best(vectors, query, rows.unwrap_or(&all).iter(), k))).collect();
+    let rows = rows.map(Bits::of);
     for processor in Processor::all() {
-        let found: Vec<_> =
-            scan_by(processor, vectors, &queries, rows, k, &|| false).best.iter().map(|found| bits(found)).collect();
+        let found: Vec<_> = scan_by(processor, vectors, &queries, rows.as_ref(), k, &|| false)
+            .best
+            .iter()
+            .map(|found| bits(found))
+            .collect();
         assert_eq!(found, expected, "{processor:?}");
     }
 }

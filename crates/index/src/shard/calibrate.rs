@@ -8,6 +8,7 @@ use turret_retrieval::hashing::stable_hash;
 use turret_retrieval::vector::{UnitVector, dot};
 
 use super::ShardIndex;
+use crate::bits::Rows;
 use crate::cells::{self, Cells};
 use crate::exact::ScoredRow;
 use crate::format::calibration::Known;
@@ -110,10 +111,10 @@ pub(super) fn measured(
     settings: &IndexSettings,
     queries: &[Vec<f32>],
     before: Option<&Measured>,
-    live: &dyn Fn() -> Arc<RoaringBitmap>,
+    live: &dyn Fn() -> Arc<Rows>,
 ) -> Result<Option<Measured>, GraphError> {
     let Some(graph) = &view.graph else { return Ok(None) };
-    let linked = &*view.live - &*view.unlinked;
+    let linked = Rows::from(&**view.live - &*view.unlinked);
     let every = queries.len().div_ceil(QUERIES_MAX).max(1);
     let mut asked: Vec<&[f32]> = queries.iter().step_by(every).map(Vec::as_slice).collect();
     let own = if asked.is_empty() { leaning(view, &linked) } else { Vec::new() };
@@ -188,7 +189,7 @@ fn leaning(view: &View, linked: &RoaringBitmap) -> Vec<Vec<f32>> {
 /// The shortest list for each `k` that the shard has ads enough for.
 fn points(
     (view, graph): (&View, &Graph),
-    (linked, live): (&RoaringBitmap, &dyn Fn() -> Arc<RoaringBitmap>),
+    (linked, live): (&RoaringBitmap, &dyn Fn() -> Arc<Rows>),
     settings: &IndexSettings,
     (queries, exact, ks): (&[&[f32]], &[&[ScoredRow]], &[usize]),
 ) -> Result<Vec<ListPoint>, GraphError> {

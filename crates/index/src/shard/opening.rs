@@ -156,7 +156,7 @@ impl ShardIndex {
         let mut view = View {
             vectors: Arc::new(vectors),
             names: Arc::new(names),
-            live: Arc::new(live),
+            live: Arc::new(live.into()),
             unlinked: Arc::new(unlinked),
             postings: Arc::new(postings),
             kinds: Arc::new(kinds),

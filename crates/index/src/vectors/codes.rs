@@ -25,11 +25,21 @@ const ABOVE: f64 = 1.0 + 1e-9;
 #[repr(align(64))]
 pub(crate) struct Line(pub(crate) [u8; LINE_ROWS * WORD]);
 
-/// The codes of a block.
+/// Components of one row, each plus [`OFFSET`], and no more than that beyond its last one.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+pub(crate) struct RowLine(pub(crate) [u8; ROW_LINE]);
+/// Components of a [`RowLine`]: a line of the cache.
+pub(crate) const ROW_LINE: usize = 64;
+
+/// The codes of a block, twice: of many rows together, and of each by itself, for whoever compares a few.
 #[derive(Clone)]
 pub(crate) struct Codes {
     /// `[tiles, words, TILE_LINES]`, so that a tile is read from its beginning to its end.
     lines: Vec<Line>,
+    /// `[tiles, TILE_ROWS, row_lines]`.
+    rows: Vec<RowLine>,
+    row_lines: usize,
     /// `[tiles]`; NaN for rows that are not there.
     scales: Vec<[f32; TILE_ROWS]>,
     words: usize,
@@ -58,8 +68,9 @@ pub(crate) struct Quantised {
 
 impl Codes {
     pub(super) fn new(dimension: usize) -> Self {
-        let words = dimension.div_ceil(WORD);
-        Self { lines: Vec::new(), scales: Vec::new(), words, limits: Limits::default() }
+        let (words, row_lines) = (dimension.div_ceil(WORD), dimension.div_ceil(ROW_LINE));
+        let (lines, rows, scales) = (Vec::new(), Vec::new(), Vec::new());
+        Self { lines, rows, row_lines, scales, words, limits: Limits::default() }
     }
 
     /// Takes `vector` for the row at `at`, which is at most the first that is not there.
@@ -68,14 +79,20 @@ impl Codes {
         let (tile, lane) = (at / TILE_ROWS, at % TILE_ROWS);
         if tile == self.scales.len() {
             self.scales.push([f32::NAN; TILE_ROWS]);
-            self.lines.resize(self.scales.len() * self.words * TILE_LINES, Line([OFFSET; LINE_ROWS * WORD]));
+            let (lines, rows) = (self.words * TILE_LINES, self.row_lines * TILE_ROWS);
+            self.lines.reserve_exact(lines);
+            self.lines.resize((tile + 1) * lines, Line([OFFSET; LINE_ROWS * WORD]));
+            self.rows.reserve_exact(rows);
+            self.rows.resize((tile + 1) * rows, RowLine([OFFSET; ROW_LINE]));
         }
         let quantised = quantise(vector);
         let lines = &mut self.lines[tile * self.words * TILE_LINES..][..self.words * TILE_LINES];
         for (codes, lines) in quantised.codes.chunks(WORD).zip(lines.chunks_exact_mut(TILE_LINES)) {
             let place = &mut lines[lane / LINE_ROWS].0[lane % LINE_ROWS * WORD..];
-            place.iter_mut().zip(codes).for_each(|(place, code)| *place = code.cast_unsigned().wrapping_add(OFFSET));
+            place.iter_mut().zip(codes).for_each(|(place, code)| *place = with_offset(*code));
         }
+        let row = self.rows[at * self.row_lines..][..self.row_lines].iter_mut().flat_map(|line| &mut line.0);
+        row.zip(&quantised.codes).for_each(|(place, code)| *place = with_offset(*code));
         self.scales[tile][lane] = quantised.scale;
         // A rest of nothing is none, whatever the scale.
         let in_scales = if quantised.rest > 0.0 { quantised.rest / f64::from(quantised.scale) * ABOVE } else { 0.0 };
@@ -102,13 +119,23 @@ impl Codes {
         (&self.lines[tiles.start * lines..tiles.end * lines], &self.scales[tiles])
     }
 
+    /// The codes of the row at `at`, by itself, and its scale.
+    #[inline]
+    pub(crate) fn row(&self, at: usize) -> (&[RowLine], f32) {
+        (&self.rows[at * self.row_lines..][..self.row_lines], self.scales[at / TILE_ROWS][at % TILE_ROWS])
+    }
+
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits
     }
 
     pub(super) fn bytes(&self) -> usize {
-        size_of_val(&*self.lines) + size_of_val(&*self.scales)
+        size_of_val(&*self.lines) + size_of_val(&*self.rows) + size_of_val(&*self.scales)
     }
+}
+
+fn with_offset(code: i8) -> u8 {
+    code.cast_unsigned().wrapping_add(OFFSET)
 }
 
 /// The codes of `vector`, whose components are finite.

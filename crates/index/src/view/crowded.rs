@@ -9,6 +9,7 @@ use turret_retrieval::vector::dot;
 
 use super::View;
 use super::round::{Round, Way};
+use crate::bits::Rows;
 use crate::exact::ScoredRow;
 use crate::graph::GraphError;
 use crate::search::{FoundAd, Search};
@@ -35,7 +36,7 @@ impl View {
         search: &Search<'_>,
         crowding: &Crowding,
         (mut rows, all): (Vec<ScoredRow>, &mut Round),
-        passing: Option<RoaringBitmap>,
+        passing: Option<Rows>,
     ) -> Result<(Vec<FoundAd>, bool), GraphError> {
         let words = (&*crowding.field != ADVERTISER).then(|| self.postings.words(&crowding.field));
         let crowd = |row: u32| match &words {
@@ -64,7 +65,7 @@ impl View {
                 break;
             }
             looked += rows.len();
-            let mut others = left.unwrap_or_else(|| (*self.live).clone());
+            let mut others = left.unwrap_or_else(|| (*self.live).clone()).into_bitmap();
             others -= rows.iter().map(|row| row.row).collect::<RoaringBitmap>();
             let full = values.into_iter().filter(|value| taken.is_full(value)).map(Into::into);
             let filter = Filter::AnyOf { field: crowding.field.clone(), values: full.collect() };
@@ -84,6 +85,7 @@ impl View {
                 break;
             }
             asked = asked.saturating_mul(2).max(ROUND_MIN);
+            let others = Rows::from(others);
             let round = self.best(way, &Search { k: asked, ..*search }, Some(&others), looked)?;
             rows = round.rows;
             all.distances += round.distances;

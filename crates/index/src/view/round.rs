@@ -1,8 +1,7 @@
 //! One round of a search: the best rows of those that pass, by the plan that is cheapest.
 
-use roaring::RoaringBitmap;
-
 use super::{TIES, View};
+use crate::bits::Rows;
 use crate::cells::{Around, Look, LookEnd, Looked};
 use crate::exact::ScoredRow;
 use crate::graph::{Candidate, Graph, GraphError};
@@ -60,7 +59,7 @@ impl View {
         &self,
         way: Way<'_>,
         search: &Search<'_>,
-        passing: Option<&RoaringBitmap>,
+        passing: Option<&Rows>,
         nearer: usize,
     ) -> Result<Round, GraphError> {
         let query = search.vector.as_slice();
@@ -70,7 +69,7 @@ impl View {
         let mut step = way.planner.plan(&extent, || {
             let Some(cells) = &self.cells else { return Near::default() };
             let around = around.insert(cells.around(query));
-            *near.insert(around.near(rows, self.unless_all(&self.live)))
+            *near.insert(around.near(rows.bits(), self.unless_all(&self.live)))
         });
         let share_near = near.map(|near: Near| f64::from(near.passing) / f64::from(near.rows.max(1)));
         let (mut spent, mut has_looked) = (0, false);
@@ -117,7 +116,7 @@ impl View {
         Ok(Round { rows, plan, list: walk.list, near: share_near, distances: spent, stopped })
     }
 
-    fn extent(&self, search: &Search<'_>, passing: Option<&RoaringBitmap>, nearer: usize) -> Extent<'_> {
+    fn extent(&self, search: &Search<'_>, passing: Option<&Rows>, nearer: usize) -> Extent<'_> {
         let measured = self.measured.as_ref().filter(|_| !search.exact && self.graph.is_some());
         let walked = |calibration| {
             let (rows, unlinked) = (self.counts.linked, self.unlinked.len() as usize);
@@ -135,7 +134,7 @@ impl View {
         look: Look,
         stop: &dyn Fn() -> bool,
         search: &Search<'_>,
-        passing: Option<&RoaringBitmap>,
+        passing: Option<&Rows>,
     ) -> Result<Round, u64> {
         let (query, k) = (search.vector.as_slice(), search.k);
         let Some(cells) = &self.cells else { return Err(0) };
@@ -162,7 +161,7 @@ impl View {
         &self,
         way: Way<'_>,
         search: &Search<'_>,
-        passing: Option<&RoaringBitmap>,
+        passing: Option<&Rows>,
         (met, list, near, distances): (Vec<Candidate>, usize, Option<f64>, u64),
     ) -> Round {
         let (query, k) = (search.vector.as_slice(), search.k);
@@ -196,9 +195,9 @@ impl View {
         extent: &Extent<'_>,
         list: usize,
         search: &Search<'_>,
-        passing: &RoaringBitmap,
+        passing: &Rows,
     ) -> Result<Walk, GraphError> {
-        let unlinked = passing & &*self.unlinked;
+        let unlinked = &**passing & &*self.unlinked;
         let wanted = search.k.min((passing.len() - unlinked.len()) as usize);
         let mut walk = Walk { list, distances: unlinked.len(), ..Walk::default() };
         loop {
@@ -209,7 +208,7 @@ impl View {
             let mut rank = None;
             for (at, candidate) in (1..).zip(met.rows) {
                 // The graph may be further than this view.
-                if passing.contains(candidate.row) && !unlinked.contains(candidate.row) {
+                if passing.bits().has(candidate.row) && !unlinked.contains(candidate.row) {
                     walk.met.push(candidate);
                     if walk.met.len() == wanted {
                         rank = Some(at);

@@ -2,6 +2,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::*;
+use crate::vectors::Limits;
 
 impl Processor {
     /// Those that this machine has.
@@ -16,15 +17,22 @@ impl Processor {
     }
 }
 
+/// Codes in lines of 64 bytes, the rest of the last one `beyond`.
+fn lines<T: Copy>(codes: impl Iterator<Item = T>, beyond: T) -> Vec<[T; ROW_LINE]> {
+    let codes: Vec<T> = codes.collect();
+    let line = |codes: &[T]| std::array::from_fn(|at| codes.get(at).copied().unwrap_or(beyond));
+    codes.chunks(ROW_LINE).map(line).collect()
+}
+
 fn check<const N: usize>(random: &mut ChaCha8Rng, words: usize, tiles: usize, extreme: bool) {
     let mut code = || if extreme { [-127i8, 127][random.random_range(0..2)] } else { random.random_range(-127..=127) };
     let rows: Vec<Vec<i8>> = (0..tiles * TILE_ROWS).map(|_| (0..words * 4).map(|_| code()).collect()).collect();
     let queries: Vec<Vec<i8>> = (0..N).map(|_| (0..words * 4).map(|_| code()).collect()).collect();
-    let mut lines = vec![Line([OFFSET; 64]); tiles * words * TILE_LINES];
+    let mut tile_lines = vec![Line([OFFSET; 64]); tiles * words * TILE_LINES];
     for (at, row) in rows.iter().enumerate() {
         for (component, code) in row.iter().enumerate() {
             let line = (at / TILE_ROWS * words + component / 4) * TILE_LINES + at % TILE_ROWS / LINE_ROWS;
-            lines[line].0[at % LINE_ROWS * 4 + component % 4] = (i16::from(*code) + 128) as u8;
+            tile_lines[line].0[at % LINE_ROWS * 4 + component % 4] = (i16::from(*code) + 128) as u8;
         }
     }
     let words_of = |query: &Vec<i8>| -> Vec<u32> {
@@ -46,9 +54,24 @@ fn check<const N: usize>(random: &mut ChaCha8Rng, words: usize, tiles: usize, ex
     });
     let mut scales = vec![[0.25; TILE_ROWS]; tiles];
     scales[tiles - 1][TILE_ROWS - 1] = f32::NAN;
+    let row_lines = |row: &Vec<i8>| -> Vec<RowLine> {
+        lines(row.iter().map(|code| (i16::from(*code) + 128) as u8), OFFSET).into_iter().map(RowLine).collect()
+    };
+    let row_lines: Vec<_> = rows.iter().map(row_lines).collect();
+    let limits = Limits::default();
+    let codes: Vec<_> = row_lines.iter().map(|lines| CodesOfRow { lines, scale: 1.0, limits: &limits }).collect();
     for processor in Processor::all() {
+        for (query, ask) in queries.iter().zip(&asks) {
+            let mut products = vec![0; rows.len()];
+            processor.rows(&lines(query.iter().copied(), 0), ask.sum, &codes, &mut products);
+            assert_eq!(products, rows.iter().map(|row| product(row, query)).collect::<Vec<_>>(), "{processor:?}");
+        }
         let mut answers = vec![[Answer { reach: u64::MAX, ..Answer::NONE }; N]; tiles];
-        processor.ask(Tiles { lines: &lines, scales: &scales, ahead: &lines[..lines.len() / 2] }, &asks, &mut answers);
+        processor.ask(
+            Tiles { lines: &tile_lines, scales: &scales, ahead: &tile_lines[..tile_lines.len() / 2] },
+            &asks,
+            &mut answers,
+        );
         for (at, row) in rows.iter().enumerate() {
             for (query, answer) in queries.iter().zip(answers[at / TILE_ROWS]) {
                 let product = product(row, query);

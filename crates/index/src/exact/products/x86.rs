@@ -2,8 +2,8 @@
 
 use std::arch::x86_64::*;
 
-use super::{Answer, Ask, Tiles, each_tile};
-use crate::vectors::{LINE_ROWS, Line, OFFSET, TILE_LINES, TILE_ROWS};
+use super::{Answer, Ask, Tiles, each_row, each_tile};
+use crate::vectors::{CodesOfRow, LINE_ROWS, Line, OFFSET, ROW_LINE, RowLine, TILE_LINES, TILE_ROWS, prefetch};
 
 #[target_feature(enable = "avx2")]
 pub(super) fn in_256_bits<const N: usize>(tiles: Tiles<'_>, asks: &[Ask<'_>; N], answers: &mut [[Answer; N]]) {
@@ -72,22 +72,28 @@ pub(super) fn in_512_bits<const N: usize>(tiles: Tiles<'_>, asks: &[Ask<'_>; N],
     each_tile(tiles, asks, answers, products, reach);
 }
 
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+pub(super) fn rows_in_512_bits(query: &[[i8; ROW_LINE]], sum: i32, rows: &[CodesOfRow<'_>], products: &mut [i32]) {
+    let product = |query: &[[i8; ROW_LINE]], row: &[RowLine]| {
+        let lines = query.iter().zip(row);
+        _mm512_reduce_add_epi32(
+            lines.fold(_mm512_setzero_si512(), |sum, (query, row)| _mm512_dpbusd_epi32(sum, cast(row.0), cast(*query))),
+        )
+    };
+    each_row(query, sum, rows, products, product);
+}
+
 /// Brings the lines of a word into cache, while others are computed with: blocks lie anywhere in memory, and the processor
 /// foresees no more than a page.
 #[inline(always)]
 fn fetch(ahead: &[Line], word: usize) {
-    for line in ahead.iter().skip(word * TILE_LINES).take(TILE_LINES) {
-        // SAFETY: it reads nothing.
-        #[expect(unsafe_code, reason = "a hint, which takes an address")]
-        unsafe {
-            _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(line).cast());
-        }
-    }
+    ahead.iter().skip(word * TILE_LINES).take(TILE_LINES).for_each(prefetch);
 }
 
 /// What is nothing but bits, all of which are values.
 trait Bits: Copy {}
 impl Bits for [u8; 64] {}
+impl Bits for [i8; 64] {}
 impl Bits for [i32; 16] {}
 impl Bits for [f32; 64] {}
 impl Bits for [__m256; 8] {}

@@ -143,9 +143,9 @@ fn check_rows(index: &ShardIndex, stats: &IndexStats) {
     if let Some(cells) = &view.cells {
         let (query, k) = (&clustered(2, 1, DIMENSION, 10)[0], view.live.len() as usize + 1);
         let whole = (k, k, crate::cells::Look { share: 1.0, expected: 1.0, most: usize::MAX });
-        let looked =
-            cells.around(query.as_slice()).nearest(&view.vectors, query.as_slice(), Some(&view.live), whole, &|| false);
-        assert_eq!(looked.best, view.scan(&[query.as_slice()], Some(&view.live), k, &|| false).best[0]);
+        let (around, query, live) = (cells.around(query.as_slice()), query.as_slice(), view.live.bits());
+        let looked = around.nearest(&view.vectors, query, Some(live), whole, &|| false);
+        assert_eq!(looked.best, view.scan(&[query], Some(&view.live), k, &|| false).best[0]);
         assert_eq!(looked.best.len(), k - 1, "every row is in a cell, and in one only");
     }
     if view.graph.is_some() {

@@ -2,12 +2,12 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use roaring::RoaringBitmap;
 use turret_retrieval::calibration::{Calibration, ListPoint};
 use turret_retrieval::revision::Revision;
 
 use super::*;
 use crate::Origin;
+use crate::bits::Rows;
 use crate::cells::Cells;
 use crate::change::ShardContent;
 
@@ -222,7 +222,7 @@ fn rows_that_die_while_lists_are_measured_are_no_misses() {
     let died = (0..2_000).step_by(5).map(|row| live::change(&format!("{row:07}"), ShardContent::Nothing, 1));
     index.apply(died.collect()).unwrap();
     while index.maintain().unwrap().step {}
-    let of = |live: &dyn Fn() -> Arc<RoaringBitmap>| {
+    let of = |live: &dyn Fn() -> Arc<Rows>| {
         let measured = calibrate::measured(&before, &settings, &[], None, live).unwrap().unwrap();
         measured.calibration.points.iter().all(|point| point.recall_low >= settings.target_recall)
     };

@@ -1,0 +1,227 @@
+//! Rows as bits: what a search that compares rows asks of a bitmap, again and again.
+//!
+//! A roaring bitmap tells its rows one by one, which takes longer than comparing them.
+
+use std::ops::{Deref, RangeInclusive};
+use std::sync::OnceLock;
+
+use roaring::RoaringBitmap;
+
+const WORD_BITS: usize = u64::BITS as usize;
+/// Rows of a container, and the words that they take.
+const CONTAINER_BITS: usize = 1 << 16;
+const CONTAINER_WORDS: usize = CONTAINER_BITS / WORD_BITS;
+
+/// A bit for each row, up to the last one that is there.
+pub(crate) struct Bits {
+    /// Of whole containers.
+    words: Vec<u64>,
+}
+
+/// Rows, and their bits once somebody has asked for them.
+#[derive(Default)]
+pub(crate) struct Rows {
+    bitmap: RoaringBitmap,
+    bits: OnceLock<Bits>,
+}
+
+impl Bits {
+    /// Of the rows of a bitmap.
+    ///
+    /// Whole containers are to be had in one way only: as bytes of the [format](https://github.com/RoaringBitmap/RoaringFormatSpec) that
+    /// all implementations share.
+    pub(crate) fn of(rows: &RoaringBitmap) -> Self {
+        let mut words = vec![0; rows.max().map_or(0, |last| last as usize / CONTAINER_BITS + 1) * CONTAINER_WORDS];
+        let mut bytes = Vec::with_capacity(rows.serialized_size());
+        let is_read = rows.serialize_into(&mut bytes).is_ok() && Serialised { bytes: &bytes }.set(&mut words).is_some();
+        debug_assert!(is_read, "the format is as it is specified");
+        if !is_read {
+            words.fill(0);
+            rows.iter().for_each(|row| words[row as usize / WORD_BITS] |= 1 << (row as usize % WORD_BITS));
+        }
+        Self { words }
+    }
+
+    /// Whether `row` is there.
+    pub(crate) fn has(&self, row: u32) -> bool {
+        let row = row as usize;
+        self.word(row / WORD_BITS) >> (row % WORD_BITS) & 1 == 1
+    }
+
+    /// `N` words from the `at`-th on, of 64 rows each; where they go beyond the last, none of them is there.
+    pub(crate) fn words<const N: usize>(&self, at: usize) -> [u64; N] {
+        self.words.get(at..).and_then(<[u64]>::first_chunk).copied().unwrap_or([0; N])
+    }
+
+    fn word(&self, at: usize) -> u64 {
+        self.words.get(at).copied().unwrap_or(0)
+    }
+
+    /// How many rows of `range` are there.
+    pub(crate) fn count(&self, range: RangeInclusive<u32>) -> u64 {
+        words_of(range).map(|(at, word)| u64::from((self.word(at) & word).count_ones())).sum()
+    }
+}
+
+/// The words that have rows of `range`, ascending, each with those bits set.
+pub(crate) fn words_of(range: RangeInclusive<u32>) -> impl Iterator<Item = (usize, u64)> {
+    let (first, last) = (*range.start() as usize, *range.end() as usize);
+    (first / WORD_BITS..=last / WORD_BITS).map(move |at| {
+        let start = at * WORD_BITS;
+        let (from, to) = (first.saturating_sub(start), (last - start).min(WORD_BITS - 1));
+        (at, u64::MAX << from & u64::MAX >> (WORD_BITS - 1 - to))
+    })
+}
+
+/// What is left of a bitmap in its format.
+struct Serialised<'a> {
+    bytes: &'a [u8],
+}
+
+/// The first number, of a bitmap without runs and of one with some.
+const WITHOUT_RUNS: u32 = 12_346;
+const WITH_RUNS: u32 = 12_347;
+/// With runs and fewer containers than this, it does not say where these begin.
+const OFFSETS_FROM: usize = 4;
+/// A container of more rows than this is bits.
+const ARRAY_ROWS_MAX: usize = 4_096;
+
+impl<'a> Serialised<'a> {
+    fn take(&mut self, bytes: usize) -> Option<&'a [u8]> {
+        let taken;
+        (taken, self.bytes) = self.bytes.split_at_checked(bytes)?;
+        Some(taken)
+    }
+
+    fn pairs(&mut self, count: usize) -> Option<&'a [[u8; 2]]> {
+        self.take(count * 2).map(|bytes| bytes.as_chunks().0)
+    }
+
+    fn number(&mut self) -> Option<u32> {
+        self.take(4)?.try_into().ok().map(u32::from_le_bytes)
+    }
+
+    /// Sets the bit of each row; absent where it ends too early.
+    fn set(mut self, words: &mut [u64]) -> Option<()> {
+        let cookie = self.number()?;
+        let (count, runs) = if cookie & 0xffff == WITH_RUNS {
+            let count = (cookie >> 16) as usize + 1;
+            (count, self.take(count.div_ceil(8))?)
+        } else {
+            debug_assert_eq!(cookie, WITHOUT_RUNS);
+            (self.number()? as usize, [].as_slice())
+        };
+        let heads = self.pairs(count * 2)?;
+        if runs.is_empty() || count >= OFFSETS_FROM {
+            self.take(count * 4)?;
+        }
+        for (at, head) in heads.as_chunks().0.iter().enumerate() {
+            let [key, others] = head.map(|bytes| usize::from(u16::from_le_bytes(bytes)));
+            let words = words.get_mut(key * CONTAINER_WORDS..)?.first_chunk_mut::<CONTAINER_WORDS>()?;
+            if runs.get(at / 8).is_some_and(|runs| runs >> (at % 8) & 1 == 1) {
+                let runs = usize::from(u16::from_le_bytes(*self.pairs(1)?.first()?));
+                for run in self.pairs(runs * 2)?.as_chunks().0 {
+                    let [first, others] = run.map(|bytes| u32::from(u16::from_le_bytes(bytes)));
+                    words_of(first..=first + others).for_each(|(at, word)| words[at] |= word);
+                }
+            } else if others < ARRAY_ROWS_MAX {
+                for row in self.pairs(others + 1)? {
+                    let row = usize::from(u16::from_le_bytes(*row));
+                    words[row / WORD_BITS] |= 1 << (row % WORD_BITS);
+                }
+            } else {
+                let bits = self.take(CONTAINER_BITS / 8)?.as_chunks().0;
+                words.iter_mut().zip(bits).for_each(|(word, bits)| *word = u64::from_le_bytes(*bits));
+            }
+        }
+        Some(())
+    }
+}
+
+impl Rows {
+    /// Their bits.
+    pub(crate) fn bits(&self) -> &Bits {
+        self.bits.get_or_init(|| Bits::of(&self.bitmap))
+    }
+
+    /// The same rows without bits, to change.
+    pub(crate) fn change(&mut self) -> &mut RoaringBitmap {
+        self.bits = OnceLock::new();
+        &mut self.bitmap
+    }
+
+    /// The rows alone.
+    pub(crate) fn into_bitmap(self) -> RoaringBitmap {
+        self.bitmap
+    }
+}
+
+impl From<RoaringBitmap> for Rows {
+    fn from(bitmap: RoaringBitmap) -> Self {
+        Self { bitmap, bits: OnceLock::new() }
+    }
+}
+
+impl Deref for Rows {
+    type Target = RoaringBitmap;
+
+    fn deref(&self) -> &RoaringBitmap {
+        &self.bitmap
+    }
+}
+
+/// Whoever clones rows changes them.
+impl Clone for Rows {
+    fn clone(&self) -> Self {
+        self.bitmap.clone().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
+
+        #[test]
+        fn bits_are_those_of_the_bitmap(
+            ranges in prop::collection::vec((0u32..400_000, 1u32..400), 0..30),
+            whole in prop::option::of(0u32..3),
+            one_in in prop_oneof![Just(2u32), Just(15), Just(17), Just(1_000)],
+            holes in prop::collection::vec(0u32..200_000, 0..20),
+            is_in_runs in any::<bool>(),
+            (start, rows) in (0u32..500_000, 0u32..200_000),
+        ) {
+            let mut bitmap = RoaringBitmap::new();
+            bitmap.extend(ranges.iter().flat_map(|(start, rows)| *start..start + rows));
+            // Arrays and bits, as one row of 16 is where a container becomes the other.
+            bitmap.extend((0..70_000 / one_in).map(|row| 131_072 + row * one_in));
+            // Whole containers, as a run each.
+            if let Some(containers) = whole {
+                bitmap.insert_range(0..containers << 16);
+            }
+            bitmap -= holes.iter().collect::<RoaringBitmap>();
+            if is_in_runs { bitmap.optimize() } else { bitmap.remove_run_compression() };
+            let bits = Bits::of(&bitmap);
+            let has: Vec<u32> = (0..500_000).filter(|row| bits.has(*row)).collect();
+            prop_assert_eq!(has, bitmap.iter().collect::<Vec<_>>());
+            let words = (0..2_000).flat_map(|at| bits.words::<4>(at * 4));
+            prop_assert_eq!(words.map(|word| u64::from(word.count_ones())).sum::<u64>(), bitmap.len());
+            let range = start..=start + rows;
+            prop_assert_eq!(bits.count(range.clone()), bitmap.range_cardinality(range));
+        }
+    }
+
+    #[test]
+    fn rows_that_change_have_other_bits() {
+        let mut rows = Rows::from(RoaringBitmap::from([3]));
+        assert!(rows.bits().has(3) && !rows.bits().has(70_000));
+        rows.change().insert(70_000);
+        assert!(rows.bits().has(3) && rows.bits().has(70_000));
+        assert_eq!(rows.bits().words(1_092), [0, 1 << (70_000 % 64), 0, 0]);
+        assert_eq!(Rows::default().bits().words(0), [0; 4]);
+    }
+}
