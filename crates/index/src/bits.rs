@@ -125,10 +125,17 @@ impl<'a> Serialised<'a> {
                     words_of(first..=first + others).for_each(|(at, word)| words[at] |= word);
                 }
             } else if others < ARRAY_ROWS_MAX {
+                // Rows of one word follow each other: it is written once, for whoever reads what was just written waits.
+                let (mut at, mut word) = (0, 0);
                 for row in self.pairs(others + 1)? {
                     let row = usize::from(u16::from_le_bytes(*row));
-                    words[row / WORD_BITS] |= 1 << (row % WORD_BITS);
+                    if row / WORD_BITS != at {
+                        words[at] = word;
+                        (at, word) = (row / WORD_BITS, 0);
+                    }
+                    word |= 1 << (row % WORD_BITS);
                 }
+                words[at] = word;
             } else {
                 let bits = self.take(CONTAINER_BITS / 8)?.as_chunks().0;
                 words.iter_mut().zip(bits).for_each(|(word, bits)| *word = u64::from_le_bytes(*bits));

@@ -11,15 +11,17 @@ use turret_retrieval::topk::TopK;
 use turret_retrieval::vector::dot;
 
 use crate::bits::Bits;
-use crate::vectors::{BLOCK_ROWS, Block, CodesOfRow, Limits, Line, ROW_LINE, TILE_ROWS, Vectors, WORD, quantise};
+use crate::vectors::{BLOCK_ROWS, Block, CodesOfRow, Line, TILE_ROWS, Vectors};
 
 use self::masks::{Mask, NONE, blocks, mask};
-use self::products::{Answer, Ask, Processor, TOGETHER, Tiles};
-use self::sieve::{Between, Sieve};
+use self::products::{Answer, Processor, TOGETHER, Tiles};
+use self::sieve::Between;
+use self::wanted::{Wanted, above};
 
 mod masks;
 mod products;
 mod sieve;
+mod wanted;
 
 /// A row with its score; best first, and of one score the lowest row first. That says nothing of the ads' ids: a row is taken by one
 /// ad after the other.
@@ -310,6 +312,15 @@ pub(crate) fn at_most(vectors: &Vectors, query: &[f32]) -> Vec<f32> {
     scores
 }
 
+/// What some rows score for `query`, by their codes, about.
+pub(crate) fn about(vectors: &Vectors, query: &[f32], rows: &[u32]) -> Vec<f32> {
+    let wanted = Wanted::new(query, 1);
+    let codes: Vec<_> = rows.iter().map(|row| vectors.codes_soon(*row)).collect();
+    let mut products = vec![0; rows.len()];
+    Processor::detect().rows(&wanted.codes, wanted.sum, &codes, &mut products);
+    products.iter().zip(&codes).map(|(product, codes)| *product as f32 * wanted.scale * codes.scale).collect()
+}
+
 /// Rows of a tile from which on all of its codes are read; fewer are compared one by one.
 const CODES_FROM: u32 = 24;
 
@@ -328,94 +339,8 @@ struct Span<'a> {
     ahead: &'a [Line],
 }
 
-/// A query that is scanned for.
-struct Wanted<'a> {
-    query: &'a [f32],
-    words: Vec<u32>,
-    /// The same codes, as rows have theirs by themselves.
-    codes: Vec<[i8; ROW_LINE]>,
-    sum: i32,
-    scale: f32,
-    /// Upper bounds of the length of the query, and of what its codes leave.
-    length: f64,
-    rest: f64,
-    /// What roundings come to, for rows of length 1.
-    rounding: f64,
-    sieve: Sieve,
-}
-
-/// Half the distance between 1 and the next `f32`.
-const UNIT: f64 = f32::EPSILON as f64 / 2.0;
-
-impl<'a> Wanted<'a> {
-    fn new(query: &'a [f32], k: usize) -> Self {
-        let quantised = quantise(query);
-        let word = |codes: &[i8]| {
-            let mut word = [0; WORD];
-            word.iter_mut().zip(codes).for_each(|(byte, code)| *byte = code.cast_unsigned());
-            u32::from_le_bytes(word)
-        };
-        // A product passes through so many roundings in `dot`: its lane, the sum of the lanes, and that of what is over.
-        let (roundings, length) = ((query.len() / 16 + 2 * 16 + 2) as f64, quantised.length + quantised.rest);
-        let line = |codes: &[i8]| {
-            let mut line = [0; ROW_LINE];
-            line[..codes.len()].copy_from_slice(codes);
-            line
-        };
-        Self {
-            query,
-            words: quantised.codes.chunks(WORD).map(word).collect(),
-            codes: quantised.codes.chunks(ROW_LINE).map(line).collect(),
-            sum: quantised.codes.iter().map(|code| i32::from(*code)).sum(),
-            scale: quantised.scale,
-            rounding: 2.0 * (roundings + 16.0) * UNIT * length,
-            length,
-            rest: quantised.rest,
-            sieve: Sieve::new(k),
-        }
-    }
-
-    /// What a score may differ by from `scale * (product * slope ± rise)` in a block: the rest of the query, the rounding of
-    /// `dot`, and that of the formula itself.
-    fn slack(&self, limits: &Limits) -> f64 {
-        let lengths = (limits.length + limits.rest) * (1.0 + limits.rest_in_scales);
-        self.rest * limits.length + self.rounding * lengths + f64::from(f32::MIN_POSITIVE)
-    }
-
-    /// Between which numbers the score of a row lies, by the product of its codes.
-    fn between(&self, row: u32, codes: &CodesOfRow<'_>, product: i32) -> Between {
-        let (rise, slack) = (self.rise(codes.limits), above(self.slack(codes.limits)));
-        let upper = codes.scale * (product as f32 * self.scale + rise);
-        Between { row, lower: upper - 2.0 * codes.scale * rise - slack, upper: upper + slack }
-    }
-
-    /// What the rest of a row of a block may add to its score, in units of the row's scale.
-    fn rise(&self, limits: &Limits) -> f32 {
-        above(self.length * limits.rest_in_scales)
-    }
-
-    fn ask(&self, limits: &Limits) -> Ask<'_> {
-        Ask {
-            words: &self.words,
-            sum: self.sum,
-            slope: self.scale,
-            rise: self.rise(limits),
-            least: below(f64::from(self.sieve.floor()) - self.slack(limits)),
-        }
-    }
-}
-
 fn rows_of(mask: &Mask) -> u64 {
     mask.iter().map(|rows| u64::from(rows.count_ones())).sum()
-}
-
-/// A number above `x`, which is not negative, by more than a rounding: what is lost of the least numbers is in the slack.
-fn above(x: f64) -> f32 {
-    (x * (1.0 + 4.0 * UNIT)) as f32
-}
-
-fn below(x: f64) -> f32 {
-    (x as f32).next_down()
 }
 
 fn compare_to<const N: usize>(

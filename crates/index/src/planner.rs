@@ -74,11 +74,14 @@ pub(crate) struct Costs {
     pub(crate) look: f64,
     /// To know of a cell how near it is.
     pub(crate) cell: f64,
+    /// To count what passes in one.
+    pub(crate) near: f64,
 }
 
 impl Costs {
     /// By `just bench-filters`, of 200,000 ads of 64 values.
-    pub(crate) const MEASURED: Self = Self { distance: 40.0, posting: 10.0, masked: 2.0, look: 60.0, cell: 3.0 };
+    pub(crate) const MEASURED: Self =
+        Self { distance: 40.0, posting: 8.0, masked: 0.2, look: 40.0, cell: 1.5, near: 10.0 };
 }
 
 /// A walk for a filter that is expected to cost more than so much of the scan is not begun: another may have to follow it.
@@ -181,8 +184,10 @@ impl Planner {
         }
     }
 
-    /// How to find the best `k` ads, at the least cost. `near` is asked only where the answer depends on it, and by a filter.
-    pub(crate) fn plan(&self, extent: &Extent<'_>, near: impl FnOnce() -> Near) -> Step {
+    /// How to find the best `k` ads, at the least cost. `near` is asked only where the answer depends on it, and by a filter; before that
+    /// `leans`, which costs little, where a filter that has nothing to do with the query would be scanned for: whether what passes scores
+    /// more than other ads.
+    pub(crate) fn plan(&self, extent: &Extent<'_>, leans: impl FnOnce() -> bool, near: impl FnOnce() -> Near) -> Step {
         let Some(graph) = extent.graph else { return Step::Scan };
         let shown = self.shown(extent, graph);
         let Some(passing) = extent.passing else {
@@ -192,10 +197,14 @@ impl Planner {
             return Self::cheapest(walk.into_iter().chain(look));
         };
         let scan = self.scan(extent);
-        // Were all near the query to pass.
-        let least = [self.walk(extent, graph, shown), self.look(extent, graph, 1.0)];
-        let looking = NEAR_CELLS as f64 * self.costs.look;
-        if least.iter().flatten().all(|(cost, _)| cost + looking > WORTH * scan) {
+        let looking = NEAR_CELLS as f64 * self.costs.near;
+        let pays = |rate: f64| {
+            let walk = self.walk(extent, graph, rate * shown).filter(|(cost, _)| cost + looking <= WORTH * scan);
+            let look = self.look(extent, graph, rate).filter(|(cost, _)| cost + looking <= scan);
+            walk.or(look).is_some()
+        };
+        // Were all near the query to pass, and were as many to pass there as elsewhere.
+        if !pays(1.0) || !(pays(passing as f64 / extent.ads.max(1) as f64) || leans()) {
             return Step::Scan;
         }
         let near = near();

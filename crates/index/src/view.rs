@@ -24,6 +24,7 @@ use crate::vectors::Vectors;
 
 mod crowded;
 mod forced;
+mod leaning;
 mod round;
 mod walked;
 

@@ -4,7 +4,7 @@ use turret_retrieval::calibration::{ListPoint, Reach, ReachPoint};
 
 fn planner(backend: Backend) -> Planner {
     Planner {
-        costs: Costs { distance: 20.0, posting: 8.0, masked: 0.0, look: 30.0, cell: 1.0 },
+        costs: Costs { distance: 20.0, posting: 8.0, masked: 0.0, look: 30.0, cell: 1.0, near: 5.0 },
         ..Planner::new(&settings(backend))
     }
 }
@@ -22,6 +22,7 @@ fn extent(calibration: &Calibration, ads: usize, passing: Option<usize>, k: usiz
     Extent { ads, passing, k, nearer: 0, graph }
 }
 
+const ALWAYS: fn() -> bool = || true;
 const NOBODY: fn() -> Near = || panic!("nobody has to ask");
 
 #[test]
@@ -40,15 +41,18 @@ fn whether_there_is_a_graph_follows_the_size_of_the_shard() {
 #[test]
 fn without_a_measured_graph_nothing_is_walked() {
     let extent = Extent { ads: 1_000_000, passing: None, k: 10, nearer: 0, graph: None };
-    assert_eq!(planner(Backend::DiskAnn).plan(&extent, NOBODY), Step::Scan);
+    assert_eq!(planner(Backend::DiskAnn).plan(&extent, ALWAYS, NOBODY), Step::Scan);
     let bare = Calibration { points: vec![], ..calibration() };
-    assert_eq!(planner(Backend::DiskAnn).plan(&super::tests::extent(&bare, 1_000_000, None, 10), NOBODY), Step::Scan);
+    assert_eq!(
+        planner(Backend::DiskAnn).plan(&super::tests::extent(&bare, 1_000_000, None, 10), ALWAYS, NOBODY),
+        Step::Scan
+    );
 }
 
 #[test]
 fn without_a_filter_the_graph_is_walked_while_it_costs_less_than_a_scan() {
     let calibration = calibration();
-    let plan = |backend, ads, k| planner(backend).plan(&extent(&calibration, ads, None, k), NOBODY);
+    let plan = |backend, ads, k| planner(backend).plan(&extent(&calibration, ads, None, k), ALWAYS, NOBODY);
     assert_eq!(plan(Backend::Auto, 100_000, 10), Step::Walk { list: 20 });
     assert_eq!(plan(Backend::Auto, 100_000, 100), Step::Walk { list: 110 });
     assert_eq!(plan(Backend::Auto, 100_000, 1_000), Step::Scan);
@@ -61,7 +65,7 @@ fn without_a_filter_the_graph_is_walked_while_it_costs_less_than_a_scan() {
 #[test]
 fn no_walk_takes_a_list_longer_than_any_that_is_measured() {
     let calibration = calibration();
-    let plan = |k| planner(Backend::DiskAnn).plan(&extent(&calibration, 1_000_000, None, k), NOBODY);
+    let plan = |k| planner(Backend::DiskAnn).plan(&extent(&calibration, 1_000_000, None, k), ALWAYS, NOBODY);
     assert_eq!((plan(14_894), plan(14_895)), (Step::Walk { list: 16_384 }, Step::Scan));
     let after = |list| {
         let met = Met { list, distances: 1, wanted: 1_000, passing: 1, rank: None };
@@ -74,7 +78,7 @@ fn no_walk_takes_a_list_longer_than_any_that_is_measured() {
 fn what_the_graph_cannot_reach_is_scanned() {
     let mut short = calibration();
     short.points[1].recall_low = 0.9;
-    let plan = |k| planner(Backend::DiskAnn).plan(&extent(&short, 100_000, None, k), NOBODY);
+    let plan = |k| planner(Backend::DiskAnn).plan(&extent(&short, 100_000, None, k), ALWAYS, NOBODY);
     assert_eq!((plan(10), plan(11), plan(100)), (Step::Walk { list: 20 }, Step::Scan, Step::Scan));
 }
 
@@ -82,7 +86,8 @@ fn what_the_graph_cannot_reach_is_scanned() {
 fn a_filter_is_walked_for_where_enough_passes_near_the_query() {
     let calibration = calibration();
     let plan = |ads, passing, near: u32| {
-        planner(Backend::Auto).plan(&extent(&calibration, ads, Some(passing), 100), || Near { rows: 32, passing: near })
+        planner(Backend::Auto)
+            .plan(&extent(&calibration, ads, Some(passing), 100), ALWAYS, || Near { rows: 32, passing: near })
     };
     // As overall, so near the query: twice the rank, and what that may vary by.
     assert_eq!(plan(1_000_000, 500_000, 16), Step::Walk { list: 245 });
@@ -107,7 +112,7 @@ fn cells_are_looked_into_where_that_costs_less_than_a_walk_and_a_scan() {
     let plan = |passing, near| {
         let extent = extent(&calibration, 100_000, Some(passing), 100);
         let of_200 = Near { rows: 200, passing: near };
-        (planner(Backend::Auto).plan(&extent, || of_200), planner(Backend::Auto).instead(&extent, of_200))
+        (planner(Backend::Auto).plan(&extent, ALWAYS, || of_200), planner(Backend::Auto).instead(&extent, of_200))
     };
     // All that is near passes: 2,000 for the cells, 30 for each looked into, 50 for its rows. A walk costs 44,000.
     let (Step::Look(all), instead) = plan(10_000, 200) else { panic!("it is worth it") };
@@ -122,11 +127,40 @@ fn cells_are_looked_into_where_that_costs_less_than_a_walk_and_a_scan() {
     assert_eq!(plan(10_000, 4), (Step::Scan, Step::Scan));
     // Less than elsewhere passes, but not much less: they are sought further away.
     let few = Near { rows: 2_000, passing: 150 };
-    let Step::Look(less) = planner(Backend::Auto).plan(&extent(&calibration, 100_000, Some(10_000), 100), || few)
+    let Step::Look(less) =
+        planner(Backend::Auto).plan(&extent(&calibration, 100_000, Some(10_000), 100), ALWAYS, || few)
     else {
         panic!("it is worth it")
     };
     assert!(less.expected > ten.expected * 1.3, "{less:?}");
+}
+
+#[test]
+fn a_filter_of_few_is_looked_at_near_the_query_only_where_it_leans_that_way() {
+    let point = |k, cells| ReachPoint { k, share: 0.2, recall: 0.97, recall_low: 0.96, cells, rows: cells * 50 };
+    let reach = Reach { cells: 2_000, points: vec![point(10, 2), point(1_000, 100)] };
+    let calibration = Calibration { reach: Some(reach), ..calibration() };
+    let plan = |passing, leans| {
+        let extent = extent(&calibration, 100_000, Some(passing), 10);
+        let mut has_asked = [false; 2];
+        let [of_lean, of_near] = &mut has_asked;
+        let lean = || {
+            *of_lean = true;
+            leans
+        };
+        let near = || {
+            *of_near = true;
+            Near { rows: 200, passing: 200 }
+        };
+        let step = planner(Backend::Auto).plan(&extent, lean, near);
+        (matches!(step, Step::Look(_)), has_asked)
+    };
+    // Of 500 that pass the ten best are among 3,000 or so, which is dearer than the 4,000 of a scan, but for what leans towards the query.
+    assert_eq!(plan(500, true), (true, [true, true]));
+    assert_eq!(plan(500, false), (false, [true, false]));
+    // Of a tenth they are found in any case, and a scan of few costs less than the cells.
+    assert_eq!(plan(10_000, false), (true, [false, true]));
+    assert_eq!(plan(200, true), (false, [false, false]));
 }
 
 #[test]
@@ -136,7 +170,7 @@ fn without_a_filter_too_cells_are_looked_into_where_that_costs_less() {
         let reach = Reach { cells, points: vec![point(10, 2), point(1_000, 100)] };
         Calibration { reach: Some(reach), ..calibration() }
     };
-    let plan = |backend, cells, k| planner(backend).plan(&extent(&of(cells), 100_000, None, k), NOBODY);
+    let plan = |backend, cells, k| planner(backend).plan(&extent(&of(cells), 100_000, None, k), ALWAYS, NOBODY);
     // A walk costs 8,000, a look what there are and some hundred.
     let Step::Look(look) = plan(Backend::Auto, 2_000, 10) else { panic!("it is worth it") };
     assert!((2.0..5.0).contains(&look.expected) && look.most == 64, "{look:?}");
@@ -156,7 +190,8 @@ fn without_a_filter_too_cells_are_looked_into_where_that_costs_less() {
 #[test]
 fn a_filter_that_leaves_few_is_scanned_without_looking() {
     let calibration = calibration();
-    let plan = |passing| planner(Backend::DiskAnn).plan(&extent(&calibration, 1_000_000, Some(passing), 100), NOBODY);
+    let plan =
+        |passing| planner(Backend::DiskAnn).plan(&extent(&calibration, 1_000_000, Some(passing), 100), ALWAYS, NOBODY);
     assert_eq!((plan(0), plan(1), plan(6_000)), (Step::Scan, Step::Scan, Step::Scan));
 }
 
@@ -166,7 +201,7 @@ fn the_list_grows_with_what_is_met_and_may_not_be_found() {
     let plan = |walked, nearer| {
         let graph = Some(Walked { rows: walked, unlinked: 0, calibration: &calibration });
         let extent = Extent { ads: 100_000, passing: None, k: 100, nearer, graph };
-        planner(Backend::DiskAnn).plan(&extent, NOBODY)
+        planner(Backend::DiskAnn).plan(&extent, ALWAYS, NOBODY)
     };
     assert_eq!(plan(90_000, 0), Step::Walk { list: 110 });
     assert_eq!(plan(200_000, 0), Step::Walk { list: 245 });
@@ -178,7 +213,7 @@ fn ads_that_the_graph_does_not_have_make_a_walk_dear() {
     let calibration = calibration();
     let plan = |unlinked| {
         let graph = Some(Walked { rows: 60_000, unlinked, calibration: &calibration });
-        planner(Backend::Auto).plan(&Extent { ads: 60_000, passing: None, k: 100, nearer: 0, graph }, NOBODY)
+        planner(Backend::Auto).plan(&Extent { ads: 60_000, passing: None, k: 100, nearer: 0, graph }, ALWAYS, NOBODY)
     };
     assert_eq!((plan(0), plan(2_100)), (Step::Walk { list: 110 }, Step::Scan));
 }

@@ -48,7 +48,7 @@ fn index(ads: Vec<ShardAd>, settings: &IndexSettings) -> ShardIndex {
 
 /// As if a walk cost next to nothing: what the filter leaves of so few ads would be scanned.
 fn walking(mut index: ShardIndex) -> ShardIndex {
-    index.planner.costs = Costs { distance: 0.1, posting: 1.0, masked: 0.0, look: 0.0, cell: 1e9 };
+    index.planner.costs = Costs { distance: 0.1, posting: 1.0, masked: 0.0, look: 0.0, cell: 1e9, near: 0.0 };
     index
 }
 

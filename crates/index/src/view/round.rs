@@ -66,7 +66,8 @@ impl View {
         let rows = passing.unwrap_or(&self.live);
         let extent = self.extent(search, passing, nearer);
         let (mut near, mut around) = (None, None);
-        let mut step = way.planner.plan(&extent, || {
+        let leans = || self.leans(query, rows);
+        let mut step = way.planner.plan(&extent, leans, || {
             let Some(cells) = &self.cells else { return Near::default() };
             let around = around.insert(cells.around(query));
             *near.insert(around.near(rows.bits(), self.unless_all(&self.live)))

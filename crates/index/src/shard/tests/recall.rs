@@ -98,7 +98,7 @@ fn a_list_too_short_for_the_filter_is_lengthened() {
     assert!(answers[..10].iter().all(|found| found.plan == Plan::AdaptiveList && found.list > 4 * shortest));
     assert!(answers[10..].iter().filter(|found| found.plan == Plan::PostFilter).count() >= 25);
     // Where walks are dear, the ads that pass are compared instead, and what was walked in vain is counted.
-    index.planner.costs = Costs { distance: 6.0, posting: 1.0, masked: 0.0, look: 0.0, cell: 1e9 };
+    index.planner.costs = Costs { distance: 6.0, posting: 1.0, masked: 0.0, look: 0.0, cell: 1e9, near: 0.0 };
     let dear: Vec<Found> = queries(10).iter().map(|query| find(&index, query)).collect();
     let scanned = dear.iter().filter(|found| found.plan == Plan::ExactPostings);
     assert!(scanned.clone().count() >= 2, "{dear:?}");

@@ -1,0 +1,33 @@
+//! Whether a filter has to do with the query, told by a few rows: what passes such a one is sought near the query, and what passes another is
+//! not worth a look there where it is little.
+
+use super::View;
+use crate::bits::Rows;
+use crate::exact::about;
+
+/// Rows that are looked at, of those that pass and of all.
+const SAMPLE: u64 = 32;
+/// By so many standard errors of the mean of all those that pass must score more. Of filters that have nothing to do with the query one in
+/// twenty-five does.
+const ERRORS: f32 = 2.5;
+
+impl View {
+    /// Whether rows that pass score more for the query than others do.
+    pub(super) fn leans(&self, query: &[f32], passing: &Rows) -> bool {
+        let places = |of: u64| (0..SAMPLE).map(move |at| ((2 * at + 1) * of / (2 * SAMPLE)) as u32);
+        let those: Vec<u32> = places(passing.len()).filter_map(|place| passing.select(place)).collect();
+        // What is dead lies where something was alive.
+        let all: Vec<u32> = places(self.vectors.len() as u64).collect();
+        let [those, all] = [those, all].map(|rows| about(&self.vectors, query, &rows));
+        let (mean, error) = mean_and_error(&all);
+        !those.is_empty() && mean_and_error(&those).0 > mean + ERRORS * error
+    }
+}
+
+/// The mean of some numbers, and its standard error.
+fn mean_and_error(numbers: &[f32]) -> (f32, f32) {
+    let count = numbers.len().max(1) as f32;
+    let mean = numbers.iter().sum::<f32>() / count;
+    let squares = numbers.iter().map(|number| (number - mean).powi(2)).sum::<f32>();
+    (mean, (squares / count / (count - 1.0).max(1.0)).sqrt())
+}
