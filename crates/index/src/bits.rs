@@ -20,7 +20,7 @@ pub(crate) struct Bits {
 
 /// Rows, and their bits once somebody has asked for them.
 #[derive(Default)]
-pub(crate) struct Rows {
+pub(crate) struct RowSet {
     bitmap: RoaringBitmap,
     bits: OnceLock<Bits>,
 }
@@ -48,8 +48,10 @@ impl Bits {
         self.word(row / WORD_BITS) >> (row % WORD_BITS) & 1 == 1
     }
 
-    /// `N` words from the `at`-th on, of 64 rows each; where they go beyond the last, none of them is there.
+    /// `N` words from the `at`-th on, a multiple of `N`, of 64 rows each.
     pub(crate) fn words<const N: usize>(&self, at: usize) -> [u64; N] {
+        const { assert!(CONTAINER_WORDS.is_multiple_of(N)) }
+        debug_assert!(at.is_multiple_of(N));
         self.words.get(at..).and_then(<[u64]>::first_chunk).copied().unwrap_or([0; N])
     }
 
@@ -101,7 +103,7 @@ impl<'a> Serialised<'a> {
         self.take(4)?.try_into().ok().map(u32::from_le_bytes)
     }
 
-    /// Sets the bit of each row; absent where it ends too early.
+    /// Sets the bit of each row; absent where it ends too early or too late.
     fn set(mut self, words: &mut [u64]) -> Option<()> {
         let cookie = self.number()?;
         let (count, runs) = if cookie & 0xffff == WITH_RUNS {
@@ -141,11 +143,11 @@ impl<'a> Serialised<'a> {
                 words.iter_mut().zip(bits).for_each(|(word, bits)| *word = u64::from_le_bytes(*bits));
             }
         }
-        Some(())
+        self.bytes.is_empty().then_some(())
     }
 }
 
-impl Rows {
+impl RowSet {
     /// Their bits.
     pub(crate) fn bits(&self) -> &Bits {
         self.bits.get_or_init(|| Bits::of(&self.bitmap))
@@ -163,13 +165,13 @@ impl Rows {
     }
 }
 
-impl From<RoaringBitmap> for Rows {
+impl From<RoaringBitmap> for RowSet {
     fn from(bitmap: RoaringBitmap) -> Self {
         Self { bitmap, bits: OnceLock::new() }
     }
 }
 
-impl Deref for Rows {
+impl Deref for RowSet {
     type Target = RoaringBitmap;
 
     fn deref(&self) -> &RoaringBitmap {
@@ -178,7 +180,7 @@ impl Deref for Rows {
 }
 
 /// Whoever clones rows changes them.
-impl Clone for Rows {
+impl Clone for RowSet {
     fn clone(&self) -> Self {
         self.bitmap.clone().into()
     }
@@ -223,12 +225,38 @@ mod tests {
     }
 
     #[test]
+    fn containers_of_every_kind_are_read() {
+        // As many rows as an array has at most, and one more; all but one, and all.
+        for rows in [1, 4_095, 4_096, 4_097, 65_535, 65_536] {
+            for containers in 1..=6 {
+                for is_in_runs in [false, true] {
+                    let mut bitmap = RoaringBitmap::new();
+                    // Every other one as far as there is room, and some that are not there between containers.
+                    let step = if rows <= 32_768 { 2 } else { 1 };
+                    (0..containers).for_each(|at| bitmap.extend((0..rows).map(|row| (at * 2) << 16 | row * step)));
+                    // So that there are runs at all.
+                    bitmap.insert_range(20 << 16..(20 << 16) + 1_000);
+                    if is_in_runs {
+                        bitmap.optimize()
+                    } else {
+                        bitmap.remove_run_compression()
+                    };
+                    let bits = Bits::of(&bitmap);
+                    let case = format!("{rows} rows, {containers} containers, runs {is_in_runs}");
+                    assert!(bitmap.iter().all(|row| bits.has(row)), "{case}");
+                    assert_eq!(bits.count(0..=u32::MAX >> 4), bitmap.len(), "{case}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn rows_that_change_have_other_bits() {
-        let mut rows = Rows::from(RoaringBitmap::from([3]));
+        let mut rows = RowSet::from(RoaringBitmap::from([3]));
         assert!(rows.bits().has(3) && !rows.bits().has(70_000));
         rows.change().insert(70_000);
         assert!(rows.bits().has(3) && rows.bits().has(70_000));
         assert_eq!(rows.bits().words(1_092), [0, 1 << (70_000 % 64), 0, 0]);
-        assert_eq!(Rows::default().bits().words(0), [0; 4]);
+        assert_eq!(RowSet::default().bits().words(0), [0; 4]);
     }
 }

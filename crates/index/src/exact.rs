@@ -3,7 +3,6 @@
 //! Rows are compared by their codes first, four bytes for sixteen; what may be among the best by that, however the rests of
 //! row and query lie, is scored in `f32`. So the answer is that of scoring every row, to the bit.
 
-use std::cmp::Ordering;
 use std::ops::RangeInclusive;
 
 #[cfg(test)]
@@ -13,60 +12,18 @@ use turret_retrieval::vector::dot;
 use crate::bits::Bits;
 use crate::vectors::{BLOCK_ROWS, Block, CodesOfRow, Line, TILE_ROWS, Vectors};
 
-use self::masks::{Mask, NONE, blocks, mask};
+use self::masks::{Mask, NONE, blocks, mask_of};
 use self::products::{Answer, Processor, TOGETHER, Tiles};
 use self::sieve::Between;
 use self::wanted::{Wanted, above};
 
 mod masks;
 mod products;
+mod scored;
 mod sieve;
 mod wanted;
 
-/// A row with its score; best first, and of one score the lowest row first. That says nothing of the ads' ids: a row is taken by one
-/// ad after the other.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ScoredRow {
-    pub(crate) score: f32,
-    pub(crate) row: u32,
-}
-
-/// A number for a row, the smaller the better it is: what numbers are sorted by is compared faster than two of them.
-pub(crate) fn key(score: f32, row: u32) -> u64 {
-    let bits = score.to_bits();
-    let rising = if score.is_sign_negative() { !bits } else { bits | SIGN };
-    u64::from(!rising) << 32 | u64::from(row)
-}
-
-/// The row of a [`key`].
-fn of_key(key: u64) -> ScoredRow {
-    let rising = !((key >> 32) as u32);
-    let bits = if rising & SIGN == 0 { !rising } else { rising & !SIGN };
-    ScoredRow { score: f32::from_bits(bits), row: key as u32 }
-}
-
-/// Of an `f32`.
-const SIGN: u32 = 1 << 31;
-
-impl Ord for ScoredRow {
-    fn cmp(&self, other: &Self) -> Ordering {
-        other.score.total_cmp(&self.score).then(self.row.cmp(&other.row))
-    }
-}
-
-impl PartialOrd for ScoredRow {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for ScoredRow {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for ScoredRow {}
+pub(crate) use self::scored::{ScoredRow, key};
 
 /// The best `k` of `rows`, best first, each scored in `f32`.
 ///
@@ -118,6 +75,27 @@ pub(crate) fn scan_until(
     scan_by(Processor::detect(), vectors, queries, rows, k, stop)
 }
 
+/// Rows of a list between two looks at whether to go on.
+const ROWS_BETWEEN_STOPS: usize = 1_024;
+
+/// The same of the rows of a list, which is ascending: of few beside all, it takes less than to go through the bits of all.
+pub(crate) fn scan_list_until(
+    vectors: &Vectors,
+    queries: &[&[f32]],
+    list: &[u32],
+    k: usize,
+    stop: &dyn Fn() -> bool,
+) -> Scanned {
+    let (mut scan, mut compared) = (Scan::new(vectors, queries, k), 0);
+    for rows in list.chunks(ROWS_BETWEEN_STOPS) {
+        if compared > 0 && stop() {
+            return Scanned { best: scan.finish(), stopped_at: Some(compared) };
+        }
+        compared += scan.over_list(None, rows);
+    }
+    Scanned { best: scan.finish(), stopped_at: None }
+}
+
 fn scan_by(
     processor: Processor,
     vectors: &Vectors,
@@ -131,8 +109,8 @@ fn scan_by(
     Scanned { best: scan.finish(), stopped_at }
 }
 
-/// Rows that are compared one by one are fetched so many at a time.
-const FETCHED: usize = 32;
+/// Rows that are compared one by one are fetched so many at a time: as many as a `u32` has bits.
+const FETCHED: usize = u32::BITS as usize;
 
 /// A scan of one part of the rows after the other, no row twice.
 pub(crate) struct Scan<'a> {
@@ -174,14 +152,17 @@ impl<'a> Scan<'a> {
         blocks(&range).filter_map(|at| self.compare_block(at, rows, &range, || false)).sum()
     }
 
-    /// Compares those of `rows`, or all, that are in `list`, at the latest as it is finished; how many these are.
+    /// Compares those of `rows`, or all, that are in `list`, which is ascending, at the latest as it is finished; how many these are.
     pub(crate) fn over_list(&mut self, rows: Option<&Bits>, list: &[u32]) -> u64 {
-        let mut compared = 0;
-        for row in list.iter().filter(|row| rows.is_none_or(|rows| rows.has(**row))) {
-            compared += 1;
-            self.compare_soon(*row);
-        }
-        compared
+        let of_tile = |row: u32| row as usize / TILE_ROWS;
+        let compare = |list: &[u32]| {
+            let tile = list.first().map_or(0, |row| of_tile(*row));
+            let mask = list.iter().fold(0, |mask, row| mask | 1 << (*row as usize % TILE_ROWS));
+            let mask = rows.map_or(mask, |rows| rows.words::<1>(tile)[0] & mask);
+            self.compare_tile(tile, mask);
+            u64::from(mask.count_ones())
+        };
+        list.chunk_by(|a, b| of_tile(*a) == of_tile(*b)).map(compare).sum()
     }
 
     /// Compares those of `rows`, or all, that lie in a block and in `range`, unless `stop`, which is asked where there are some, says not
@@ -193,34 +174,41 @@ impl<'a> Scan<'a> {
         range: &RangeInclusive<u32>,
         stop: impl FnOnce() -> bool,
     ) -> Option<u64> {
-        let mask = mask(rows, range, at);
+        let mask = mask_of(rows, range, at);
         if mask == NONE {
             return Some(0);
         }
         if stop() {
             return None;
         }
-        let (block, first) = (self.vectors.block(at), (at * BLOCK_ROWS) as u32);
+        let block = self.vectors.block(at);
         if is_read_whole(block, &mask) {
             let next = blocks(range).contains(&(at + 1)).then(|| self.vectors.block(at + 1));
-            let next = next.filter(|next| is_read_whole(next, &self::mask(rows, range, at + 1)));
+            let next = next.filter(|next| is_read_whole(next, &mask_of(rows, range, at + 1)));
             let ahead = next.map_or(&[][..], |next| next.codes().lines());
-            let tiles = 0..block.codes().tiles();
+            let (tiles, first) = (0..block.codes().tiles(), (at * BLOCK_ROWS) as u32);
             self.compare(Span { block, first, tiles, ahead }, &mask);
             return Some(rows_of(&mask));
         }
-        for (tile, rows) in mask.iter().enumerate().filter(|(_, rows)| **rows != 0) {
-            if rows.count_ones() < CODES_FROM {
-                let (first, mut rows) = (first + (tile * TILE_ROWS) as u32, *rows);
-                while rows != 0 {
-                    self.compare_soon(first + rows.trailing_zeros());
-                    rows &= rows - 1;
-                }
-            } else {
-                self.compare(Span { block, first, tiles: tile..tile + 1, ahead: &[] }, &mask);
-            }
-        }
+        (at * BLOCK_ROWS / TILE_ROWS..).zip(mask).for_each(|(tile, rows)| self.compare_tile(tile, rows));
         Some(rows_of(&mask))
+    }
+
+    /// Compares the rows of a tile that `rows` has a bit for: together by all of its codes, or where they are few each by its own.
+    fn compare_tile(&mut self, tile: usize, mut rows: u64) {
+        if rows.count_ones() >= CODES_FROM {
+            let (at, tile) = (tile * TILE_ROWS / BLOCK_ROWS, tile % TILES);
+            let mut mask = NONE;
+            mask[tile] = rows;
+            let (block, first) = (self.vectors.block(at), (at * BLOCK_ROWS) as u32);
+            self.compare(Span { block, first, tiles: tile..tile + 1, ahead: &[] }, &mask);
+            return;
+        }
+        let first = (tile * TILE_ROWS) as u32;
+        while rows != 0 {
+            self.compare_soon(first + rows.trailing_zeros());
+            rows &= rows - 1;
+        }
     }
 
     /// What a row must score to be among the best `k` for the first query, of those that are kept and always as many, by what is compared
@@ -251,8 +239,7 @@ impl<'a> Scan<'a> {
     #[inline]
     fn compare_soon(&mut self, row: u32) {
         if !self.is_filling {
-            let CodesOfRow { lines, scale, limits } = self.vectors.codes_soon(row);
-            self.codes.push(CodesOfRow { lines, scale, limits });
+            self.codes.push(self.vectors.codes_soon(row));
         }
         self.single.push(row);
         if self.single.len() == FETCHED {
@@ -302,7 +289,7 @@ pub(crate) fn at_most(vectors: &Vectors, query: &[f32]) -> Vec<f32> {
     for at in 0..vectors.len().div_ceil(BLOCK_ROWS) {
         let codes = vectors.block(at).codes();
         let (lines, scales) = codes.tiles_at(0..codes.tiles());
-        let mut answers = [[Answer::NONE; 1]; BLOCK_ROWS / TILE_ROWS];
+        let mut answers = [[Answer::NONE; 1]; TILES];
         let answers = &mut answers[..codes.tiles()];
         processor.ask(Tiles { lines, scales, ahead: &[] }, &[wanted.ask(codes.limits())], answers);
         let slack = above(wanted.slack(codes.limits()));
@@ -312,8 +299,8 @@ pub(crate) fn at_most(vectors: &Vectors, query: &[f32]) -> Vec<f32> {
     scores
 }
 
-/// What some rows score for `query`, by their codes, about.
-pub(crate) fn about(vectors: &Vectors, query: &[f32], rows: &[u32]) -> Vec<f32> {
+/// What some rows score for `query` by their codes alone.
+pub(crate) fn scores_by_codes(vectors: &Vectors, query: &[f32], rows: &[u32]) -> Vec<f32> {
     let wanted = Wanted::new(query, 1);
     let codes: Vec<_> = rows.iter().map(|row| vectors.codes_soon(*row)).collect();
     let mut products = vec![0; rows.len()];
@@ -321,6 +308,8 @@ pub(crate) fn about(vectors: &Vectors, query: &[f32], rows: &[u32]) -> Vec<f32> 
     products.iter().zip(&codes).map(|(product, codes)| *product as f32 * wanted.scale * codes.scale).collect()
 }
 
+/// Tiles of a block.
+const TILES: usize = BLOCK_ROWS / TILE_ROWS;
 /// Rows of a tile from which on all of its codes are read; fewer are compared one by one.
 const CODES_FROM: u32 = 24;
 
@@ -351,7 +340,7 @@ fn compare_to<const N: usize>(
     wanted: &mut [Wanted<'_>; N],
 ) {
     let codes = span.block.codes();
-    let mut answers = [[Answer::NONE; N]; BLOCK_ROWS / TILE_ROWS];
+    let mut answers = [[Answer::NONE; N]; TILES];
     let asks = wanted.each_ref().map(|wanted| wanted.ask(codes.limits()));
     let answers = &mut answers[..span.tiles.len()];
     let (lines, scales) = codes.tiles_at(span.tiles.clone());

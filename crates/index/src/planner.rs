@@ -66,8 +66,10 @@ pub(crate) enum Next {
 pub(crate) struct Costs {
     /// An ad that a walk compares: it waits for memory each time.
     pub(crate) distance: f64,
-    /// A row of a filter where few pass: it is fetched by itself, and whole.
+    /// A row of a filter where few pass: its codes are fetched by themselves.
     pub(crate) posting: f64,
+    /// A row that the graph does not have: it is fetched by itself, and whole.
+    pub(crate) unlinked: f64,
     /// To find a row of a filter where many pass, and all rows are read.
     pub(crate) masked: f64,
     /// To look into a cell, without its rows.
@@ -81,7 +83,7 @@ pub(crate) struct Costs {
 impl Costs {
     /// By `just bench-filters`, of 200,000 ads of 64 values.
     pub(crate) const MEASURED: Self =
-        Self { distance: 40.0, posting: 8.0, masked: 0.2, look: 40.0, cell: 1.5, near: 10.0 };
+        Self { distance: 40.0, posting: 8.0, unlinked: 10.0, masked: 0.2, look: 40.0, cell: 1.5, near: 10.0 };
 }
 
 /// A walk for a filter that is expected to cost more than so much of the scan is not begun: another may have to follow it.
@@ -185,9 +187,14 @@ impl Planner {
     }
 
     /// How to find the best `k` ads, at the least cost. `near` is asked only where the answer depends on it, and by a filter; before that
-    /// `leans`, which costs little, where a filter that has nothing to do with the query would be scanned for: whether what passes scores
+    /// `correlates`, which costs little, where a filter that has nothing to do with the query would be scanned for: whether what passes scores
     /// more than other ads.
-    pub(crate) fn plan(&self, extent: &Extent<'_>, leans: impl FnOnce() -> bool, near: impl FnOnce() -> Near) -> Step {
+    pub(crate) fn plan(
+        &self,
+        extent: &Extent<'_>,
+        correlates: impl FnOnce() -> bool,
+        near: impl FnOnce() -> Near,
+    ) -> Step {
         let Some(graph) = extent.graph else { return Step::Scan };
         let shown = self.shown(extent, graph);
         let Some(passing) = extent.passing else {
@@ -197,14 +204,16 @@ impl Planner {
             return Self::cheapest(walk.into_iter().chain(look));
         };
         let scan = self.scan(extent);
-        let looking = NEAR_CELLS as f64 * self.costs.near;
+        let counting = NEAR_CELLS as f64 * self.costs.near;
         let pays = |rate: f64| {
-            let walk = self.walk(extent, graph, rate * shown).filter(|(cost, _)| cost + looking <= WORTH * scan);
-            let look = self.look(extent, graph, rate).filter(|(cost, _)| cost + looking <= scan);
-            walk.or(look).is_some()
+            let (walk, look) = (self.walk(extent, graph, rate * shown), self.look(extent, graph, rate));
+            // A look has to know how near cells are anyway.
+            let near = counting + self.cells(graph);
+            walk.is_some_and(|(cost, _)| cost + near <= WORTH * scan)
+                || look.is_some_and(|(cost, _)| cost + counting <= scan)
         };
         // Were all near the query to pass, and were as many to pass there as elsewhere.
-        if !pays(1.0) || !(pays(passing as f64 / extent.ads.max(1) as f64) || leans()) {
+        if !pays(1.0) || !(pays(passing as f64 / extent.ads.max(1) as f64) || correlates()) {
             return Step::Scan;
         }
         let near = near();
@@ -257,10 +266,15 @@ impl Planner {
             return None;
         }
         let rows = (looks.rows * rate * costs.posting).min(looks.rows);
-        let (whole, each) = (reach.cells as f64 * costs.cell, costs.look + rows / looks.cells);
+        let (whole, each) = (self.cells(graph), costs.look + rows / looks.cells);
         // Where less passes than was thought, more cells come into question: as many as a scan costs, and not much further away.
         let most = ((self.scan(extent) - whole) / each).min((looks.cells * MORE_CELLS).max(CELLS_MIN)).max(1.0);
         Some((whole + looks.cells * each, Step::Look(Look { share, expected: looks.cells, most: most as usize })))
+    }
+
+    /// What it costs to know of all cells how near they are.
+    fn cells(&self, graph: Walked<'_>) -> f64 {
+        graph.calibration.reach.as_ref().map_or(0.0, |reach| reach.cells as f64 * self.costs.cell)
     }
 
     /// A look, where what passes near the query is not much less than elsewhere. Where it is, all hits lie where it begins to be more,
@@ -317,7 +331,7 @@ impl Planner {
 
     /// What a walk costs.
     fn cost(&self, graph: Walked<'_>, list: usize) -> f64 {
-        graph.calibration.distances(list) as f64 * self.costs.distance + graph.unlinked as f64 * self.costs.posting
+        graph.calibration.distances(list) as f64 * self.costs.distance + graph.unlinked as f64 * self.costs.unlinked
     }
 
     /// What all walks together may cost. Whoever asks for the graph gets it, up to the longest list.

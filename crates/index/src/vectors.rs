@@ -28,6 +28,8 @@ pub(crate) struct Vectors {
 /// Has a line of memory brought near, without waiting for it.
 #[inline(always)]
 pub(crate) fn prefetch<T>(line: &T) {
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = line;
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
@@ -77,7 +79,7 @@ impl Vectors {
     /// The codes of `row`, with its scale and the limits of its block. They are asked for from memory, and not waited for.
     ///
     /// # Panics
-    /// Where there is no such row.
+    /// Where there is no such row, and none of its tile.
     #[inline]
     pub(crate) fn codes_soon(&self, row: u32) -> CodesOfRow<'_> {
         let row = row as usize;

@@ -13,18 +13,18 @@ use turret_retrieval::topk::Hit;
 use turret_retrieval::vector::dot;
 
 use crate::attributes::Postings;
-use crate::bits::{Bits, Rows};
+use crate::bits::{Bits, RowSet};
 use crate::cells::Cells;
-use crate::exact::{Scanned, ScoredRow, scan_until};
+use crate::exact::{Scanned, ScoredRow, scan_list_until, scan_until};
 use crate::graph::Graph;
 use crate::names::Names;
 use crate::planner::Planner;
 use crate::search::{Found, FoundAd, Search, SearchError};
 use crate::vectors::Vectors;
 
+mod correlation;
 mod crowded;
 mod forced;
-mod leaning;
 mod round;
 mod walked;
 
@@ -38,7 +38,7 @@ pub(crate) struct View {
     pub(crate) vectors: Arc<Vectors>,
     pub(crate) names: Arc<Names>,
     /// Rows that may be found.
-    pub(crate) live: Arc<Rows>,
+    pub(crate) live: Arc<RowSet>,
     /// Rows, live or paused, that the graph does not have, where there is one.
     pub(crate) unlinked: Arc<RoaringBitmap>,
     pub(crate) postings: Arc<Postings>,
@@ -75,6 +75,8 @@ pub(crate) struct Counts {
 
 /// Hits beyond those wanted that are gathered, so that ads of one score can be put in the order of their ids at the edge.
 pub(crate) const TIES: usize = 16;
+/// Of one of so many rows and fewer no bits are made to scan them.
+const FEW_ONE_IN: usize = 512;
 /// How many more are gathered where so many were of one score.
 const MORE_TIES: usize = 8;
 
@@ -93,7 +95,7 @@ impl View {
             return Err(error.into());
         }
         let visible = self.live.len() as usize;
-        let passing = search.filter.map(|filter| Rows::from(self.postings.rows(filter, &self.live)));
+        let passing = search.filter.map(|filter| RowSet::from(self.postings.rows(filter, &self.live)));
         let count = passing.as_ref().map(|rows| rows.len() as usize);
         // A filter that everything passes is none.
         let passing = passing.filter(|rows| (rows.len() as usize) < visible);
@@ -129,16 +131,20 @@ impl View {
     pub(crate) fn scan(
         &self,
         queries: &[&[f32]],
-        passing: Option<&Rows>,
+        passing: Option<&RowSet>,
         k: usize,
         stop: &dyn Fn() -> bool,
     ) -> Scanned {
-        scan_until(&self.vectors, queries, self.unless_all(passing.unwrap_or(&self.live)), k, stop)
+        let rows = passing.unwrap_or(&self.live);
+        if rows.len() as usize * FEW_ONE_IN < self.vectors.len() {
+            return scan_list_until(&self.vectors, queries, &rows.iter().collect::<Vec<_>>(), k, stop);
+        }
+        scan_until(&self.vectors, queries, self.unless_all(rows), k, stop)
     }
 
     /// `rows`, unless they are all that there are: nobody has to look for those.
-    fn unless_all<'a>(&self, rows: &'a Rows) -> Option<&'a Bits> {
-        Some(rows).filter(|rows| rows.len() as usize != self.vectors.len()).map(Rows::bits)
+    fn unless_all<'a>(&self, rows: &'a RowSet) -> Option<&'a Bits> {
+        Some(rows).filter(|rows| rows.len() as usize != self.vectors.len()).map(RowSet::bits)
     }
 
     /// The best `k` rows in the order of hits: of one score, those of the smallest ids, wherever their rows are. `rows` are the

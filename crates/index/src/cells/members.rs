@@ -18,6 +18,7 @@ impl FromIterator<u32> for Members {
     fn from_iter<I: IntoIterator<Item = u32>>(rows: I) -> Self {
         let mut rows: Vec<u32> = rows.into_iter().collect();
         rows.sort_unstable();
+        rows.dedup();
         Self::of(rows)
     }
 }

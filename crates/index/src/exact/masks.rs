@@ -13,7 +13,7 @@ pub(super) const NONE: Mask = [0; BLOCK_ROWS / TILE_ROWS];
 
 /// Those of `rows`, or of all, that lie in `block` and in `range`.
 #[inline]
-pub(super) fn mask(rows: Option<&Bits>, range: &RangeInclusive<u32>, block: usize) -> Mask {
+pub(super) fn mask_of(rows: Option<&Bits>, range: &RangeInclusive<u32>, block: usize) -> Mask {
     let (start, end) = (block * BLOCK_ROWS, (block + 1) * BLOCK_ROWS - 1);
     let mask: Mask = rows.map_or([u64::MAX; _], |rows| rows.words(start / TILE_ROWS));
     let (first, last) = (*range.start() as usize, *range.end() as usize);
@@ -52,7 +52,7 @@ mod tests {
             let bitmap: RoaringBitmap = ranges.iter().flat_map(|(start, rows)| *start..start + rows).collect();
             for (bits, expected) in [(None, (0..10_240).collect()), (Some(&Bits::of(&bitmap)), bitmap.clone())] {
                 let found = |blocks: RangeInclusive<usize>| {
-                    let has = |block, at: usize| mask(bits, &range, block)[at / TILE_ROWS] >> (at % TILE_ROWS) & 1 == 1;
+                    let has = |block, at: usize| mask_of(bits, &range, block)[at / TILE_ROWS] >> (at % TILE_ROWS) & 1 == 1;
                     let of_block = |block| (0..BLOCK_ROWS).filter(move |at| has(block, *at)).map(move |at| block * BLOCK_ROWS + at);
                     blocks.flat_map(of_block).map(|row| row as u32).collect::<Vec<_>>()
                 };

@@ -2,7 +2,7 @@
 
 use turret_retrieval::topk::TopK;
 
-use super::{ScoredRow, key, of_key};
+use super::scored::{ScoredRow, key, of_key};
 
 /// Rows that are held before the hopeless among them are thrown out: so many for each row wanted, or of few wanted more.
 const HELD_PER_ROW: usize = 4;
@@ -36,7 +36,7 @@ pub(super) struct Sieve {
     k: usize,
     /// No row of a lower score is among the best.
     floor: f32,
-    held: Vec<Between>,
+    pub(super) held: Vec<Between>,
     held_max: usize,
     top: TopK<ScoredRow>,
     /// How many were held after the hopeless were last thrown out.

@@ -107,6 +107,11 @@ fn check(vectors: &Vectors, queries: &[Vec<f32>], rows: Option<&RoaringBitmap>, 
     let all = (0..vectors.len() as u32).collect();
     let expected: Vec<_> =
         queries.iter().map(|query| bits(&best(vectors, query, rows.unwrap_or(&all).iter(), k))).collect();
+    if let Some(rows) = rows {
+        let found = scan_list_until(vectors, &queries, &rows.iter().collect::<Vec<_>>(), k, &|| false);
+        assert_eq!(found.stopped_at, None);
+        assert_eq!(found.best.iter().map(|found| bits(found)).collect::<Vec<_>>(), expected, "of a list");
+    }
     let rows = rows.map(Bits::of);
     for processor in Processor::all() {
         let found: Vec<_> = scan_by(processor, vectors, &queries, rows.as_ref(), k, &|| false)
@@ -148,8 +153,10 @@ proptest! {
             let row = random.random_range(0..=vectors.len());
             vectors.set(row as u32, if at % 2 == 0 { &rows[random.random_range(0..count)] } else { &queries[0] });
         }
-        check(&vectors, &queries, None, k);
-        check(&searched, &queries, None, k);
+        for rows in [None, Some(&some)] {
+            check(&vectors, &queries, rows, k);
+            check(&searched, &queries, rows, k);
+        }
     }
 }
 
@@ -160,6 +167,52 @@ fn the_longest_embeddings_are_scanned_too() {
         let vectors = Vectors::from_rows(4_096, &rows.concat());
         check(&vectors, &queries, None, 10);
     }
+}
+
+#[test]
+fn a_scan_of_a_list_stops_between_its_rows() {
+    let vectors = Vectors::from_rows(2, &[0.6, 0.8].repeat(5_000));
+    let list: Vec<u32> = (0..5_000).step_by(2).collect();
+    let asked = std::cell::Cell::new(0);
+    let stop = |after: usize| {
+        asked.set(0);
+        let stop = || {
+            asked.set(asked.get() + 1);
+            asked.get() == after
+        };
+        let scanned = scan_list_until(&vectors, &[&[1.0, 0.0]], &list, 3_000, &stop);
+        (scanned.best[0].len(), scanned.stopped_at)
+    };
+    assert_eq!((stop(1), stop(2)), ((1_024, Some(1_024)), (2_048, Some(2_048))));
+    assert_eq!(stop(3), (2_500, None), "there is nobody left to ask");
+}
+
+#[test]
+fn codes_by_themselves_tell_scores_about() {
+    for dimension in [3, 64, 100] {
+        let rows = clustered(1, 300, dimension, 7);
+        let flat: Vec<f32> = rows.iter().flat_map(|row| row.as_slice().to_vec()).collect();
+        let (vectors, query) = (Vectors::from_rows(dimension, &flat), &clustered(2, 1, dimension, 7)[0]);
+        let some = [299, 0, 64, 255, 256];
+        for (row, score) in some.into_iter().zip(scores_by_codes(&vectors, query.as_slice(), &some)) {
+            let exact = dot(query.as_slice(), vectors.row(row));
+            assert!((score - exact).abs() < 0.02, "{row}: {score}, not {exact}");
+        }
+    }
+}
+
+#[test]
+fn rows_that_are_few_are_compared_by_their_codes_once_enough_are_held() {
+    let flat: Vec<f32> = clustered(1, 6_000, 64, 200).iter().flat_map(|vector| vector.as_slice().to_vec()).collect();
+    let vectors = Vectors::from_rows(64, &flat);
+    let query = &clustered(2, 1, 64, 200)[0];
+    let some: Vec<u32> = (0..6_000).step_by(30).collect();
+    let mut scan = Scan::new(&vectors, &[query.as_slice()], 10);
+    assert_eq!((scan.over_list(None, &some), scan.is_filling), (200, false));
+    let held = &scan.wanted[0].sieve.held;
+    let is_scored = |between: &Between| between.lower.to_bits() == between.upper.to_bits();
+    assert!(held.iter().all(|between| is_scored(between) == (between.row < 30 * FETCHED as u32)), "{held:?}");
+    assert!(held.iter().any(is_scored) && !held.iter().all(is_scored), "{held:?}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use turret_retrieval::calibration::{ListPoint, Reach, ReachPoint};
 
 fn planner(backend: Backend) -> Planner {
     Planner {
-        costs: Costs { distance: 20.0, posting: 8.0, masked: 0.0, look: 30.0, cell: 1.0, near: 5.0 },
+        costs: Costs { distance: 20.0, posting: 8.0, unlinked: 8.0, masked: 0.0, look: 30.0, cell: 1.0, near: 5.0 },
         ..Planner::new(&settings(backend))
     }
 }
@@ -136,31 +136,34 @@ fn cells_are_looked_into_where_that_costs_less_than_a_walk_and_a_scan() {
 }
 
 #[test]
-fn a_filter_of_few_is_looked_at_near_the_query_only_where_it_leans_that_way() {
+fn a_filter_of_few_is_looked_at_near_the_query_only_where_it_correlates() {
     let point = |k, cells| ReachPoint { k, share: 0.2, recall: 0.97, recall_low: 0.96, cells, rows: cells * 50 };
     let reach = Reach { cells: 2_000, points: vec![point(10, 2), point(1_000, 100)] };
     let calibration = Calibration { reach: Some(reach), ..calibration() };
-    let plan = |passing, leans| {
+    let plan = |passing, correlates| {
         let extent = extent(&calibration, 100_000, Some(passing), 10);
         let mut has_asked = [false; 2];
-        let [of_lean, of_near] = &mut has_asked;
-        let lean = || {
-            *of_lean = true;
-            leans
+        let [of_rows, of_near] = &mut has_asked;
+        let rows = || {
+            *of_rows = true;
+            correlates
         };
         let near = || {
             *of_near = true;
             Near { rows: 200, passing: 200 }
         };
-        let step = planner(Backend::Auto).plan(&extent, lean, near);
+        let step = planner(Backend::Auto).plan(&extent, rows, near);
         (matches!(step, Step::Look(_)), has_asked)
     };
-    // Of 500 that pass the ten best are among 3,000 or so, which is dearer than the 4,000 of a scan, but for what leans towards the query.
+    // Of 500 that pass the ten best are among 3,000 or so, which is dearer than the 4,000 of a scan, but for what correlates with the query.
     assert_eq!(plan(500, true), (true, [true, true]));
     assert_eq!(plan(500, false), (false, [true, false]));
     // Of a tenth they are found in any case, and a scan of few costs less than the cells.
     assert_eq!(plan(10_000, false), (true, [false, true]));
     assert_eq!(plan(200, true), (false, [false, false]));
+    // What passes near the query is counted in eight cells, 5 for each, beside 2,000 for all and 2 that are looked into, 30 and 500 for each.
+    let border = (2_000 + 8 * 5 + 2 * 80) / 8;
+    assert_eq!((plan(border, true), plan(border - 1, true)), ((true, [true, true]), (false, [false, false])));
 }
 
 #[test]

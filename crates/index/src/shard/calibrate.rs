@@ -8,7 +8,7 @@ use turret_retrieval::hashing::stable_hash;
 use turret_retrieval::vector::{UnitVector, dot};
 
 use super::ShardIndex;
-use crate::bits::Rows;
+use crate::bits::RowSet;
 use crate::cells::{self, Cells};
 use crate::exact::ScoredRow;
 use crate::format::calibration::Known;
@@ -34,6 +34,8 @@ const QUERIES_MIN: usize = 16;
 const QUERIES_MAX: usize = 256;
 const OF_LISTS_MAX: usize = 128;
 const OF_LISTS_BY_ADS: usize = 64;
+/// After so many queries, and twice as many and so on, it is told whether a list can do at all: long ones take milliseconds a query.
+const HOPELESS_AFTER: usize = 16;
 /// Of the ads that are taken for queries.
 const QUERY_SEED: u64 = 11;
 /// How far such a query leans from its ad to another one.
@@ -111,10 +113,10 @@ pub(super) fn measured(
     settings: &IndexSettings,
     queries: &[Vec<f32>],
     before: Option<&Measured>,
-    live: &dyn Fn() -> Arc<Rows>,
+    live: &dyn Fn() -> Arc<RowSet>,
 ) -> Result<Option<Measured>, GraphError> {
     let Some(graph) = &view.graph else { return Ok(None) };
-    let linked = Rows::from(&**view.live - &*view.unlinked);
+    let linked = RowSet::from(&**view.live - &*view.unlinked);
     let every = queries.len().div_ceil(QUERIES_MAX).max(1);
     let mut asked: Vec<&[f32]> = queries.iter().step_by(every).map(Vec::as_slice).collect();
     let own = if asked.is_empty() { leaning(view, &linked) } else { Vec::new() };
@@ -189,7 +191,7 @@ fn leaning(view: &View, linked: &RoaringBitmap) -> Vec<Vec<f32>> {
 /// The shortest list for each `k` that the shard has ads enough for.
 fn points(
     (view, graph): (&View, &Graph),
-    (linked, live): (&RoaringBitmap, &dyn Fn() -> Arc<Rows>),
+    (linked, live): (&RoaringBitmap, &dyn Fn() -> Arc<RowSet>),
     settings: &IndexSettings,
     (queries, exact, ks): (&[&[f32]], &[&[ScoredRow]], &[usize]),
 ) -> Result<Vec<ListPoint>, GraphError> {
@@ -199,7 +201,7 @@ fn points(
         let lists = (0..LISTS).map(|at| (from as f64 * LONGER_BY.powi(at as i32)).ceil() as usize);
         let lists: Vec<usize> = lists.filter(|list| *list <= LIST_MAX as usize).collect();
         let try_list = |list: usize| -> Result<ListPoint, GraphError> {
-            let found = queries.iter().zip(exact).map(|(query, exact)| {
+            let share = |query: &[f32], exact: &[ScoredRow]| {
                 let met = graph.search(query, list)?;
                 // A row that died meanwhile may have been met or not: it is neither wanted nor found.
                 let live = live();
@@ -213,8 +215,15 @@ fn points(
                 };
                 let best = met.rows.iter().filter(is_best).count().min(wanted.len());
                 Ok((best as f64 / wanted.len() as f64, met.distances))
-            });
-            Ok(point(k, list, &found.collect::<Result<Vec<_>, GraphError>>()?))
+            };
+            let mut found = Vec::with_capacity(queries.len());
+            for (query, exact) in queries.iter().zip(exact) {
+                found.push(share(query, exact)?);
+                if found.len().is_multiple_of(HOPELESS_AFTER) && is_hopeless(&found, settings.target_recall) {
+                    break;
+                }
+            }
+            Ok(point(k, list, &found))
         };
         // Of ascending lists the first that does, by halving: recall does not fall with the list, but for noise.
         let (mut low, mut high, mut best) = (0, lists.len() - 1, None);
@@ -235,6 +244,12 @@ fn points(
         points.push(best);
     }
     Ok(points)
+}
+
+/// Whether what so many queries found is so far from the target that others will not make up for it.
+fn is_hopeless(found: &[(f64, u64)], target: f64) -> bool {
+    let (mean, low) = mean_and_low(&found.iter().map(|(recall, _)| *recall).collect::<Vec<_>>());
+    mean + (mean - low) < target
 }
 
 fn point(k: usize, list: usize, found: &[(f64, u64)]) -> ListPoint {

@@ -11,6 +11,7 @@ use crate::planner::Costs;
 use crate::{FoundAd, Plan, UnitError};
 
 mod churn;
+mod correlation;
 mod crowding;
 mod globo;
 mod large;
@@ -48,7 +49,8 @@ fn index(ads: Vec<ShardAd>, settings: &IndexSettings) -> ShardIndex {
 
 /// As if a walk cost next to nothing: what the filter leaves of so few ads would be scanned.
 fn walking(mut index: ShardIndex) -> ShardIndex {
-    index.planner.costs = Costs { distance: 0.1, posting: 1.0, masked: 0.0, look: 0.0, cell: 1e9, near: 0.0 };
+    index.planner.costs =
+        Costs { distance: 0.1, posting: 1.0, unlinked: 1.0, masked: 0.0, look: 1e9, cell: 0.0, near: 0.0 };
     index
 }
 

@@ -9,7 +9,7 @@ use turret_retrieval::vector::dot;
 
 use super::View;
 use super::round::{Round, Way};
-use crate::bits::Rows;
+use crate::bits::RowSet;
 use crate::exact::ScoredRow;
 use crate::graph::GraphError;
 use crate::search::{FoundAd, Search};
@@ -36,7 +36,7 @@ impl View {
         search: &Search<'_>,
         crowding: &Crowding,
         (mut rows, all): (Vec<ScoredRow>, &mut Round),
-        passing: Option<Rows>,
+        passing: Option<RowSet>,
     ) -> Result<(Vec<FoundAd>, bool), GraphError> {
         let words = (&*crowding.field != ADVERTISER).then(|| self.postings.words(&crowding.field));
         let crowd = |row: u32| match &words {
@@ -85,7 +85,7 @@ impl View {
                 break;
             }
             asked = asked.saturating_mul(2).max(ROUND_MIN);
-            let others = Rows::from(others);
+            let others = RowSet::from(others);
             let round = self.best(way, &Search { k: asked, ..*search }, Some(&others), looked)?;
             rows = round.rows;
             all.distances += round.distances;

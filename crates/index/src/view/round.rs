@@ -1,7 +1,7 @@
 //! One round of a search: the best rows of those that pass, by the plan that is cheapest.
 
 use super::{TIES, View};
-use crate::bits::Rows;
+use crate::bits::RowSet;
 use crate::cells::{Around, Look, LookEnd, Looked};
 use crate::exact::ScoredRow;
 use crate::graph::{Candidate, Graph, GraphError};
@@ -59,15 +59,15 @@ impl View {
         &self,
         way: Way<'_>,
         search: &Search<'_>,
-        passing: Option<&Rows>,
+        passing: Option<&RowSet>,
         nearer: usize,
     ) -> Result<Round, GraphError> {
         let query = search.vector.as_slice();
         let rows = passing.unwrap_or(&self.live);
         let extent = self.extent(search, passing, nearer);
         let (mut near, mut around) = (None, None);
-        let leans = || self.leans(query, rows);
-        let mut step = way.planner.plan(&extent, leans, || {
+        let correlates = || self.correlates(query, rows);
+        let mut step = way.planner.plan(&extent, correlates, || {
             let Some(cells) = &self.cells else { return Near::default() };
             let around = around.insert(cells.around(query));
             *near.insert(around.near(rows.bits(), self.unless_all(&self.live)))
@@ -117,7 +117,7 @@ impl View {
         Ok(Round { rows, plan, list: walk.list, near: share_near, distances: spent, stopped })
     }
 
-    fn extent(&self, search: &Search<'_>, passing: Option<&Rows>, nearer: usize) -> Extent<'_> {
+    fn extent(&self, search: &Search<'_>, passing: Option<&RowSet>, nearer: usize) -> Extent<'_> {
         let measured = self.measured.as_ref().filter(|_| !search.exact && self.graph.is_some());
         let walked = |calibration| {
             let (rows, unlinked) = (self.counts.linked, self.unlinked.len() as usize);
@@ -135,7 +135,7 @@ impl View {
         look: Look,
         stop: &dyn Fn() -> bool,
         search: &Search<'_>,
-        passing: Option<&Rows>,
+        passing: Option<&RowSet>,
     ) -> Result<Round, u64> {
         let (query, k) = (search.vector.as_slice(), search.k);
         let Some(cells) = &self.cells else { return Err(0) };
@@ -162,7 +162,7 @@ impl View {
         &self,
         way: Way<'_>,
         search: &Search<'_>,
-        passing: Option<&Rows>,
+        passing: Option<&RowSet>,
         (met, list, near, distances): (Vec<Candidate>, usize, Option<f64>, u64),
     ) -> Round {
         let (query, k) = (search.vector.as_slice(), search.k);
@@ -196,7 +196,7 @@ impl View {
         extent: &Extent<'_>,
         list: usize,
         search: &Search<'_>,
-        passing: &Rows,
+        passing: &RowSet,
     ) -> Result<Walk, GraphError> {
         let unlinked = &**passing & &*self.unlinked;
         let wanted = search.k.min((passing.len() - unlinked.len()) as usize);

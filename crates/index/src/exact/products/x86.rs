@@ -91,20 +91,20 @@ fn fetch(ahead: &[Line], word: usize) {
 }
 
 /// What is nothing but bits, all of which are values.
-trait Bits: Copy {}
-impl Bits for [u8; 64] {}
-impl Bits for [i8; 64] {}
-impl Bits for [i32; 16] {}
-impl Bits for [f32; 64] {}
-impl Bits for [__m256; 8] {}
-impl Bits for [__m512; 4] {}
-impl Bits for [i32; 64] {}
-impl Bits for __m512i {}
-impl Bits for [__m512i; 4] {}
-impl Bits for [__m256i; 2] {}
+trait AnyBits: Copy {}
+impl AnyBits for [u8; 64] {}
+impl AnyBits for [i8; 64] {}
+impl AnyBits for [i32; 16] {}
+impl AnyBits for [f32; 64] {}
+impl AnyBits for [__m256; 8] {}
+impl AnyBits for [__m512; 4] {}
+impl AnyBits for [i32; 64] {}
+impl AnyBits for __m512i {}
+impl AnyBits for [__m512i; 4] {}
+impl AnyBits for [__m256i; 2] {}
 
 #[inline(always)]
-fn cast<A: Bits, B: Bits>(bits: A) -> B {
+fn cast<A: AnyBits, B: AnyBits>(bits: A) -> B {
     const { assert!(size_of::<A>() == size_of::<B>()) }
     // SAFETY: both are as long, and any bits are a value of either.
     #[expect(unsafe_code, reason = "registers have no other safe way from and to memory")]

@@ -12,7 +12,8 @@ const QUERIES: usize = 50;
 fn looking() -> ShardIndex {
     let settings = IndexSettings { exact_below_ads: 500, ..settings(Backend::Auto) };
     let mut index = index(ADS.clone(), &settings);
-    index.planner.costs = Costs { distance: 40.0, posting: 10.0, masked: 2.0, look: 1.0, cell: 0.1, near: 1.0 };
+    index.planner.costs =
+        Costs { distance: 40.0, posting: 10.0, unlinked: 10.0, masked: 2.0, look: 1.0, cell: 0.1, near: 1.0 };
     index
 }
 

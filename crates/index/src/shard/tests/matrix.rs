@@ -15,7 +15,8 @@ const SHARES: [f64; 8] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.2, 0.5, 0.9];
 
 /// Ads compared are what a search costs.
 fn counting(mut index: ShardIndex) -> ShardIndex {
-    index.planner.costs = Costs { distance: 1.0, posting: 1.0, masked: 0.0, look: 0.0, cell: 0.0, near: 0.0 };
+    index.planner.costs =
+        Costs { distance: 1.0, posting: 1.0, unlinked: 1.0, masked: 0.0, look: 0.0, cell: 0.0, near: 0.0 };
     index
 }
 

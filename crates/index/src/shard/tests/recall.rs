@@ -7,7 +7,7 @@ use turret_retrieval::revision::Revision;
 
 use super::*;
 use crate::Origin;
-use crate::bits::Rows;
+use crate::bits::RowSet;
 use crate::cells::Cells;
 use crate::change::ShardContent;
 
@@ -98,7 +98,8 @@ fn a_list_too_short_for_the_filter_is_lengthened() {
     assert!(answers[..10].iter().all(|found| found.plan == Plan::AdaptiveList && found.list > 4 * shortest));
     assert!(answers[10..].iter().filter(|found| found.plan == Plan::PostFilter).count() >= 25);
     // Where walks are dear, the ads that pass are compared instead, and what was walked in vain is counted.
-    index.planner.costs = Costs { distance: 6.0, posting: 1.0, masked: 0.0, look: 0.0, cell: 1e9, near: 0.0 };
+    index.planner.costs =
+        Costs { distance: 6.0, posting: 1.0, unlinked: 1.0, masked: 0.0, look: 1e9, cell: 0.0, near: 0.0 };
     let dear: Vec<Found> = queries(10).iter().map(|query| find(&index, query)).collect();
     let scanned = dear.iter().filter(|found| found.plan == Plan::ExactPostings);
     assert!(scanned.clone().count() >= 2, "{dear:?}");
@@ -222,7 +223,7 @@ fn rows_that_die_while_lists_are_measured_are_no_misses() {
     let died = (0..2_000).step_by(5).map(|row| live::change(&format!("{row:07}"), ShardContent::Nothing, 1));
     index.apply(died.collect()).unwrap();
     while index.maintain().unwrap().step {}
-    let of = |live: &dyn Fn() -> Arc<Rows>| {
+    let of = |live: &dyn Fn() -> Arc<RowSet>| {
         let measured = calibrate::measured(&before, &settings, &[], None, live).unwrap().unwrap();
         measured.calibration.points.iter().all(|point| point.recall_low >= settings.target_recall)
     };

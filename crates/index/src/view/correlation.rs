@@ -2,23 +2,23 @@
 //! not worth a look there where it is little.
 
 use super::View;
-use crate::bits::Rows;
-use crate::exact::about;
+use crate::bits::RowSet;
+use crate::exact::scores_by_codes;
 
 /// Rows that are looked at, of those that pass and of all.
-const SAMPLE: u64 = 32;
+const SAMPLE: u64 = 16;
 /// By so many standard errors of the mean of all those that pass must score more. Of filters that have nothing to do with the query one in
 /// twenty-five does.
 const ERRORS: f32 = 2.5;
 
 impl View {
     /// Whether rows that pass score more for the query than others do.
-    pub(super) fn leans(&self, query: &[f32], passing: &Rows) -> bool {
+    pub(crate) fn correlates(&self, query: &[f32], passing: &RowSet) -> bool {
         let places = |of: u64| (0..SAMPLE).map(move |at| ((2 * at + 1) * of / (2 * SAMPLE)) as u32);
         let those: Vec<u32> = places(passing.len()).filter_map(|place| passing.select(place)).collect();
         // What is dead lies where something was alive.
         let all: Vec<u32> = places(self.vectors.len() as u64).collect();
-        let [those, all] = [those, all].map(|rows| about(&self.vectors, query, &rows));
+        let [those, all] = [those, all].map(|rows| scores_by_codes(&self.vectors, query, &rows));
         let (mean, error) = mean_and_error(&all);
         !those.is_empty() && mean_and_error(&those).0 > mean + ERRORS * error
     }
