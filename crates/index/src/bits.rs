@@ -233,7 +233,7 @@ mod tests {
                     let mut bitmap = RoaringBitmap::new();
                     // Every other one as far as there is room, and some that are not there between containers.
                     let step = if rows <= 32_768 { 2 } else { 1 };
-                    (0..containers).for_each(|at| bitmap.extend((0..rows).map(|row| (at * 2) << 16 | row * step)));
+                    (0..containers).for_each(|at| bitmap.extend((0..rows).map(|row| ((at * 2) << 16) + row * step)));
                     // So that there are runs at all.
                     bitmap.insert_range(20 << 16..(20 << 16) + 1_000);
                     if is_in_runs {
