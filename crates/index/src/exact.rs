@@ -299,13 +299,15 @@ pub(crate) fn at_most(vectors: &Vectors, query: &[f32]) -> Vec<f32> {
     scores
 }
 
-/// What some rows score for `query` by their codes alone.
-pub(crate) fn scores_by_codes(vectors: &Vectors, query: &[f32], rows: &[u32]) -> Vec<f32> {
-    let wanted = Wanted::new(query, 1);
-    let codes: Vec<_> = rows.iter().map(|row| vectors.codes_soon(*row)).collect();
-    let mut products = vec![0; rows.len()];
-    Processor::detect().rows(&wanted.codes, wanted.sum, &codes, &mut products);
-    products.iter().zip(&codes).map(|(product, codes)| *product as f32 * wanted.scale * codes.scale).collect()
+/// What some rows of each of `of` score for `query` by their codes alone.
+pub(crate) fn scores_by_codes<const N: usize>(query: &[f32], of: [(&Vectors, &[u32]); N]) -> [Vec<f32>; N] {
+    let (wanted, processor) = (Wanted::new(query, 0), Processor::detect());
+    of.map(|(vectors, rows)| {
+        let codes: Vec<_> = rows.iter().map(|row| vectors.codes_soon(*row)).collect();
+        let mut products = vec![0; rows.len()];
+        processor.rows(&wanted.codes, wanted.sum, &codes, &mut products);
+        products.iter().zip(&codes).map(|(product, codes)| *product as f32 * wanted.scale * codes.scale).collect()
+    })
 }
 
 /// Tiles of a block.

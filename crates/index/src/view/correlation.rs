@@ -5,23 +5,28 @@ use super::View;
 use crate::bits::RowSet;
 use crate::exact::scores_by_codes;
 
-/// Rows that are looked at, of those that pass and of all.
-const SAMPLE: u64 = 16;
-/// By so many standard errors of the mean of all those that pass must score more. Of filters that have nothing to do with the query one in
-/// twenty-five does.
-const ERRORS: f32 = 2.5;
+/// Rows that are looked at of those that pass, and cells in place of all rows: these are compared with every query, and at hand.
+const ROWS: u64 = 8;
+const CELLS: u64 = 16;
+/// By so many standard errors of the mean of the cells those that pass must score more. Few filters do that have nothing to do with the query,
+/// one in twenty or so.
+const ERRORS: f32 = 3.0;
 
 impl View {
     /// Whether rows that pass score more for the query than others do.
     pub(crate) fn correlates(&self, query: &[f32], passing: &RowSet) -> bool {
-        let places = |of: u64| (0..SAMPLE).map(move |at| ((2 * at + 1) * of / (2 * SAMPLE)) as u32);
-        let those: Vec<u32> = places(passing.len()).filter_map(|place| passing.select(place)).collect();
-        // What is dead lies where something was alive.
-        let all: Vec<u32> = places(self.vectors.len() as u64).collect();
-        let [those, all] = [those, all].map(|rows| scores_by_codes(&self.vectors, query, &rows));
+        let Some(cells) = &self.cells else { return false };
+        let those: Vec<u32> = places(ROWS, passing.len()).filter_map(|place| passing.select(place)).collect();
+        let all: Vec<u32> = places(CELLS, cells.len() as u64).collect();
+        let [those, all] = scores_by_codes(query, [(&self.vectors, &those), (cells.centroids(), &all)]);
         let (mean, error) = mean_and_error(&all);
         !those.is_empty() && mean_and_error(&those).0 > mean + ERRORS * error
     }
+}
+
+/// So many places, in the middle of as many parts of `of`.
+fn places(count: u64, of: u64) -> impl Iterator<Item = u32> {
+    (0..count).map(move |at| ((2 * at + 1) * of / (2 * count)) as u32)
 }
 
 /// The mean of some numbers, and its standard error.

@@ -8,7 +8,7 @@ use super::*;
 
 #[test]
 fn a_few_rows_tell_what_passes_near_the_query_from_what_passes_elsewhere_and_anywhere() {
-    let (view, random) = (EXACT.view(), &mut ChaCha8Rng::seed_from_u64(3));
+    let (view, random) = (GRAPH.view(), &mut ChaCha8Rng::seed_from_u64(3));
     let mut by_chance = 0;
     for query in &queries(40) {
         let query = query.as_slice();
@@ -25,6 +25,6 @@ fn a_few_rows_tell_what_passes_near_the_query_from_what_passes_elsewhere_and_any
             by_chance += u32::from(correlates(&any));
         }
     }
-    // Of 400, 1 in 26 if scores are normal.
+    // Of 400.
     assert!((1..40).contains(&by_chance), "{by_chance}");
 }
