@@ -122,11 +122,6 @@ impl Cells {
         self.members.len()
     }
 
-    /// Their directions, by cell.
-    pub(crate) fn centroids(&self) -> &Vectors {
-        &self.centroids
-    }
-
     /// The cell of a row that was settled.
     fn of_row(&self, row: u32) -> u32 {
         *self.cell_of.get(row)

@@ -12,7 +12,7 @@ use turret_retrieval::vector::dot;
 use crate::bits::Bits;
 use crate::vectors::{BLOCK_ROWS, Block, CodesOfRow, Line, TILE_ROWS, Vectors};
 
-use self::masks::{Mask, NONE, blocks, mask_of};
+use self::masks::{Mask, NONE, TILES, blocks, mask_of};
 use self::products::{Answer, Processor, TOGETHER, Tiles};
 use self::sieve::Between;
 use self::wanted::{Wanted, above};
@@ -154,6 +154,7 @@ impl<'a> Scan<'a> {
 
     /// Compares those of `rows`, or all, that are in `list`, which is ascending, at the latest as it is finished; how many these are.
     pub(crate) fn over_list(&mut self, rows: Option<&Bits>, list: &[u32]) -> u64 {
+        debug_assert!(list.is_sorted());
         let of_tile = |row: u32| row as usize / TILE_ROWS;
         let compare = |list: &[u32]| {
             let tile = list.first().map_or(0, |row| of_tile(*row));
@@ -197,11 +198,11 @@ impl<'a> Scan<'a> {
     /// Compares the rows of a tile that `rows` has a bit for: together by all of its codes, or where they are few each by its own.
     fn compare_tile(&mut self, tile: usize, mut rows: u64) {
         if rows.count_ones() >= CODES_FROM {
-            let (at, tile) = (tile * TILE_ROWS / BLOCK_ROWS, tile % TILES);
+            let (at, of_block) = (tile / TILES, tile % TILES);
             let mut mask = NONE;
-            mask[tile] = rows;
+            mask[of_block] = rows;
             let (block, first) = (self.vectors.block(at), (at * BLOCK_ROWS) as u32);
-            self.compare(Span { block, first, tiles: tile..tile + 1, ahead: &[] }, &mask);
+            self.compare(Span { block, first, tiles: of_block..of_block + 1, ahead: &[] }, &mask);
             return;
         }
         let first = (tile * TILE_ROWS) as u32;
@@ -299,10 +300,10 @@ pub(crate) fn at_most(vectors: &Vectors, query: &[f32]) -> Vec<f32> {
     scores
 }
 
-/// What some rows of each of `of` score for `query` by their codes alone.
-pub(crate) fn scores_by_codes<const N: usize>(query: &[f32], of: [(&Vectors, &[u32]); N]) -> [Vec<f32>; N] {
+/// What the rows of each list score for `query` by their codes alone.
+pub(crate) fn scores_by_codes<const N: usize>(vectors: &Vectors, query: &[f32], lists: [&[u32]; N]) -> [Vec<f32>; N] {
     let (wanted, processor) = (Wanted::new(query, 0), Processor::detect());
-    of.map(|(vectors, rows)| {
+    lists.map(|rows| {
         let codes: Vec<_> = rows.iter().map(|row| vectors.codes_soon(*row)).collect();
         let mut products = vec![0; rows.len()];
         processor.rows(&wanted.codes, wanted.sum, &codes, &mut products);
@@ -310,8 +311,6 @@ pub(crate) fn scores_by_codes<const N: usize>(query: &[f32], of: [(&Vectors, &[u
     })
 }
 
-/// Tiles of a block.
-const TILES: usize = BLOCK_ROWS / TILE_ROWS;
 /// Rows of a tile from which on all of its codes are read; fewer are compared one by one.
 const CODES_FROM: u32 = 24;
 

@@ -88,6 +88,8 @@ impl Costs {
 
 /// A walk for a filter that is expected to cost more than so much of the scan is not begun: another may have to follow it.
 const WORTH: f64 = 0.5;
+/// Nor is a look that is expected to cost more than so much of it: it may turn out to come to more cells.
+const WORTH_A_LOOK: f64 = 0.8;
 /// Cells are not looked into for a rank beyond so many times the largest that was measured.
 const MEASURED_TIMES: f64 = 8.0;
 /// Of what passes overall, what must pass near a query for a look.
@@ -208,9 +210,8 @@ impl Planner {
         let pays = |rate: f64| {
             let (walk, look) = (self.walk(extent, graph, rate * shown), self.look(extent, graph, rate));
             // A look has to know how near cells are anyway.
-            let near = counting + self.cells(graph);
-            walk.is_some_and(|(cost, _)| cost + near <= WORTH * scan)
-                || look.is_some_and(|(cost, _)| cost + counting <= scan)
+            walk.is_some_and(|(cost, _)| cost + counting + self.cost_of_cells(graph) <= WORTH * scan)
+                || look.is_some_and(|(cost, _)| cost + counting <= WORTH_A_LOOK * scan)
         };
         // Were all near the query to pass, and were as many to pass there as elsewhere.
         if !pays(1.0) || !(pays(passing as f64 / extent.ads.max(1) as f64) || correlates()) {
@@ -218,7 +219,7 @@ impl Planner {
         }
         let near = near();
         let walk = self.walk_near(extent, graph, passing, near);
-        let look = self.look_near(extent, graph, near).filter(|(cost, _)| *cost <= scan);
+        let look = self.look_near(extent, graph, near).filter(|(cost, _)| *cost <= WORTH_A_LOOK * scan);
         Self::cheapest(walk.into_iter().chain(look))
     }
 
@@ -266,14 +267,14 @@ impl Planner {
             return None;
         }
         let rows = (looks.rows * rate * costs.posting).min(looks.rows);
-        let (whole, each) = (self.cells(graph), costs.look + rows / looks.cells);
+        let (whole, each) = (self.cost_of_cells(graph), costs.look + rows / looks.cells);
         // Where less passes than was thought, more cells come into question: as many as a scan costs, and not much further away.
         let most = ((self.scan(extent) - whole) / each).min((looks.cells * MORE_CELLS).max(CELLS_MIN)).max(1.0);
         Some((whole + looks.cells * each, Step::Look(Look { share, expected: looks.cells, most: most as usize })))
     }
 
     /// What it costs to know of all cells how near they are.
-    fn cells(&self, graph: Walked<'_>) -> f64 {
+    fn cost_of_cells(&self, graph: Walked<'_>) -> f64 {
         graph.calibration.reach.as_ref().map_or(0.0, |reach| reach.cells as f64 * self.costs.cell)
     }
 
@@ -288,7 +289,7 @@ impl Planner {
     /// What to do instead of walks that did not do.
     pub(crate) fn instead(&self, extent: &Extent<'_>, near: Near) -> Step {
         let look = extent.graph.and_then(|graph| self.look_near(extent, graph, near));
-        look.filter(|(cost, _)| *cost <= self.scan(extent)).map_or(Step::Scan, |(_, step)| step)
+        look.filter(|(cost, _)| *cost <= WORTH_A_LOOK * self.scan(extent)).map_or(Step::Scan, |(_, step)| step)
     }
 
     /// What to do after a walk. The last hit wanted must lie at a rank that the list is calibrated for: then rows as near as

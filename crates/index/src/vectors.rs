@@ -79,7 +79,7 @@ impl Vectors {
     /// The codes of `row`, with its scale and the limits of its block. They are asked for from memory, and not waited for.
     ///
     /// # Panics
-    /// Where there is no such row, and none of its tile.
+    /// Where there is no row of its tile; of others that are not there the scale is NaN.
     #[inline]
     pub(crate) fn codes_soon(&self, row: u32) -> CodesOfRow<'_> {
         let row = row as usize;

@@ -75,10 +75,10 @@ pub(crate) struct Counts {
 
 /// Hits beyond those wanted that are gathered, so that ads of one score can be put in the order of their ids at the edge.
 pub(crate) const TIES: usize = 16;
-/// Of one of so many rows and fewer no bits are made to scan them.
-const FEW_ONE_IN: usize = 512;
 /// How many more are gathered where so many were of one score.
 const MORE_TIES: usize = 8;
+/// Where fewer than one row of so many is to be compared, they are compared as a list, and no bits are made of them.
+const FEW_ONE_IN: usize = 512;
 
 impl View {
     /// The best `k` ads that pass the filter, or the best so far when `stop` says so.

@@ -140,7 +140,8 @@ pub struct ListPoint {
     pub k: u32,
     /// The length of the list.
     pub list: u32,
-    /// The share of an exact scan's ads that were found with it, in [0, 1], mean over the queries.
+    /// The share of an exact scan's ads that were found with it, in [0, 1], mean over the queries; of a list that was given up, over those
+    /// that were asked until then.
     pub recall: f64,
     /// `recall` less two standard errors of that mean.
     pub recall_low: f64,

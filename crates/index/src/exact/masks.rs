@@ -5,11 +5,14 @@ use std::ops::RangeInclusive;
 use crate::bits::{Bits, words_of};
 use crate::vectors::{BLOCK_ROWS, TILE_ROWS};
 
+/// Tiles of a block.
+pub(super) const TILES: usize = BLOCK_ROWS / TILE_ROWS;
+
 /// The rows of a block, a bit each.
-pub(super) type Mask = [u64; BLOCK_ROWS / TILE_ROWS];
+pub(super) type Mask = [u64; TILES];
 
 /// A mask of nothing.
-pub(super) const NONE: Mask = [0; BLOCK_ROWS / TILE_ROWS];
+pub(super) const NONE: Mask = [0; TILES];
 
 /// Those of `rows`, or of all, that lie in `block` and in `range`.
 #[inline]

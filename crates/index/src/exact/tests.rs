@@ -194,7 +194,7 @@ fn codes_by_themselves_tell_scores_about() {
         let flat: Vec<f32> = rows.iter().flat_map(|row| row.as_slice().to_vec()).collect();
         let (vectors, query) = (Vectors::from_rows(dimension, &flat), &clustered(2, 1, dimension, 7)[0]);
         let some = [299, 0, 64, 255, 256];
-        let [scores, none] = scores_by_codes(query.as_slice(), [(&vectors, &some), (&vectors, &[])]);
+        let [scores, none] = scores_by_codes(&vectors, query.as_slice(), [&some, &[]]);
         assert_eq!((scores.len(), none.len()), (5, 0));
         for (row, score) in some.into_iter().zip(scores) {
             let exact = dot(query.as_slice(), vectors.row(row));

@@ -4,7 +4,7 @@ use turret_retrieval::calibration::{ListPoint, Reach, ReachPoint};
 
 fn planner(backend: Backend) -> Planner {
     Planner {
-        costs: Costs { distance: 20.0, posting: 8.0, unlinked: 8.0, masked: 0.0, look: 30.0, cell: 1.0, near: 5.0 },
+        costs: Costs { distance: 20.0, posting: 8.0, unlinked: 10.0, masked: 0.0, look: 30.0, cell: 1.0, near: 5.0 },
         ..Planner::new(&settings(backend))
     }
 }
@@ -125,6 +125,13 @@ fn cells_are_looked_into_where_that_costs_less_than_a_walk_and_a_scan() {
     // Nothing near passes, or less than anything was measured for.
     assert_eq!(plan(10_000, 0), (Step::Scan, Step::Scan));
     assert_eq!(plan(10_000, 4), (Step::Scan, Step::Scan));
+    // To count what passes near the query, all cells are gone through: where that costs half of the scan, nobody is asked.
+    let many = Calibration {
+        reach: Some(Reach { cells: 500_000, points: vec![point(100, 0.25, 10)] }),
+        ..calibration.clone()
+    };
+    let plan_of_many = |ads| planner(Backend::Auto).plan(&self::extent(&many, ads, Some(ads / 2), 100), ALWAYS, NOBODY);
+    assert_eq!(plan_of_many(600_000), Step::Scan);
     // Less than elsewhere passes, but not much less: they are sought further away.
     let few = Near { rows: 2_000, passing: 150 };
     let Step::Look(less) =
@@ -161,8 +168,9 @@ fn a_filter_of_few_is_looked_at_near_the_query_only_where_it_correlates() {
     // Of a tenth they are found in any case, and a scan of few costs less than the cells.
     assert_eq!(plan(10_000, false), (true, [false, true]));
     assert_eq!(plan(200, true), (false, [false, false]));
-    // What passes near the query is counted in eight cells, 5 for each, beside 2,000 for all and 2 that are looked into, 30 and 500 for each.
-    let border = (2_000 + 8 * 5 + 2 * 80) / 8;
+    // What passes near the query is counted in eight cells, 5 for each, beside 2,000 for all and 2 that are looked into, 30 and 50 for each;
+    // four fifths of the scan may be spent.
+    let border = ((2_000 + 8 * 5 + 2 * 80_usize) * 5).div_ceil(8 * 4);
     assert_eq!((plan(border, true), plan(border - 1, true)), ((true, [true, true]), (false, [false, false])));
 }
 
@@ -218,7 +226,7 @@ fn ads_that_the_graph_does_not_have_make_a_walk_dear() {
         let graph = Some(Walked { rows: 60_000, unlinked, calibration: &calibration });
         planner(Backend::Auto).plan(&Extent { ads: 60_000, passing: None, k: 100, nearer: 0, graph }, ALWAYS, NOBODY)
     };
-    assert_eq!((plan(0), plan(2_100)), (Step::Walk { list: 110 }, Step::Scan));
+    assert_eq!((plan(0), plan(1_599), plan(1_601)), (Step::Walk { list: 110 }, Step::Walk { list: 110 }, Step::Scan));
 }
 
 #[test]

@@ -34,8 +34,8 @@ const QUERIES_MIN: usize = 16;
 const QUERIES_MAX: usize = 256;
 const OF_LISTS_MAX: usize = 128;
 const OF_LISTS_BY_ADS: usize = 64;
-/// After so many queries, and twice as many and so on, it is told whether a list can do at all: long ones take milliseconds a query.
-const HOPELESS_AFTER: usize = 16;
+/// After each so many queries it is told whether a list can do at all: long ones take milliseconds a query.
+const HOPELESS_AFTER: usize = 32;
 /// Of the ads that are taken for queries.
 const QUERY_SEED: u64 = 11;
 /// How far such a query leans from its ad to another one.
@@ -195,6 +195,9 @@ fn points(
     settings: &IndexSettings,
     (queries, exact, ks): (&[&[f32]], &[&[ScoredRow]], &[usize]),
 ) -> Result<Vec<ListPoint>, GraphError> {
+    // Those who ask first may be of one kind.
+    let mut order: Vec<usize> = (0..queries.len()).collect();
+    order.sort_by_cached_key(|at| stable_hash(QUERY_SEED, &at.to_le_bytes()));
     let mut points: Vec<ListPoint> = Vec::new();
     for &k in ks {
         let from = points.last().map_or(LIST_MIN, |point| point.list as usize).max(k);
@@ -217,8 +220,8 @@ fn points(
                 Ok((best as f64 / wanted.len() as f64, met.distances))
             };
             let mut found = Vec::with_capacity(queries.len());
-            for (query, exact) in queries.iter().zip(exact) {
-                found.push(share(query, exact)?);
+            for at in &order {
+                found.push(share(queries[*at], exact[*at])?);
                 if found.len().is_multiple_of(HOPELESS_AFTER) && is_hopeless(&found, settings.target_recall) {
                     break;
                 }
@@ -246,14 +249,35 @@ fn points(
     Ok(points)
 }
 
-/// Whether what so many queries found is so far from the target that others will not make up for it.
+/// Whether what so many queries found is so far from the target that others will not make up for it: by two standard errors, and by what
+/// one query makes.
 fn is_hopeless(found: &[(f64, u64)], target: f64) -> bool {
     let (mean, low) = mean_and_low(&found.iter().map(|(recall, _)| *recall).collect::<Vec<_>>());
-    mean + (mean - low) < target
+    mean + (mean - low).max(1.0 / found.len() as f64) < target
 }
 
 fn point(k: usize, list: usize, found: &[(f64, u64)]) -> ListPoint {
     let (recall, recall_low) = mean_and_low(&found.iter().map(|(recall, _)| *recall).collect::<Vec<_>>());
     let distances = found.iter().map(|(_, distances)| distances).sum::<u64>() / found.len() as u64;
     ListPoint { k: k as u32, list: list as u32, recall, recall_low, distances }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_hopeless_where_no_others_can_make_up_for_what_it_missed() {
+        let check = |found: &[f64], expected| {
+            let found: Vec<(f64, u64)> = found.iter().map(|recall| (*recall, 1)).collect();
+            assert_eq!(is_hopeless(&found, 0.95), expected, "{found:?}");
+        };
+        check(&[1.0; 32], false);
+        check(&[0.93; 32], false);
+        check(&[0.9; 32], true);
+        // One that found nothing, and as many as make it likely.
+        check(&[&[1.0; 31][..], &[0.0]].concat(), false);
+        check(&[&[1.0; 29][..], &[0.0; 3]].concat(), false);
+        check(&[&[1.0; 24][..], &[0.0; 8]].concat(), true);
+    }
 }

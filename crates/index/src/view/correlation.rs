@@ -5,20 +5,20 @@ use super::View;
 use crate::bits::RowSet;
 use crate::exact::scores_by_codes;
 
-/// Rows that are looked at of those that pass, and cells in place of all rows: these are compared with every query, and at hand.
-const ROWS: u64 = 8;
-const CELLS: u64 = 16;
-/// By so many standard errors of the mean of the cells those that pass must score more. Few filters do that have nothing to do with the query,
+/// Rows that are looked at of those that pass, and of all; of all they are the same each time, and so at hand.
+const OF_THOSE: u64 = 8;
+const OF_ALL: u64 = 16;
+/// By so many standard errors of the mean of all those that pass must score more. Few filters do that have nothing to do with the query,
 /// one in twenty or so.
 const ERRORS: f32 = 3.0;
 
 impl View {
-    /// Whether rows that pass score more for the query than others do.
+    /// Whether rows that pass score clearly more for the query than others do.
     pub(crate) fn correlates(&self, query: &[f32], passing: &RowSet) -> bool {
-        let Some(cells) = &self.cells else { return false };
-        let those: Vec<u32> = places(ROWS, passing.len()).filter_map(|place| passing.select(place)).collect();
-        let all: Vec<u32> = places(CELLS, cells.len() as u64).collect();
-        let [those, all] = scores_by_codes(query, [(&self.vectors, &those), (cells.centroids(), &all)]);
+        let those: Vec<u32> = places(OF_THOSE, passing.len()).filter_map(|place| passing.select(place)).collect();
+        // What is dead lies where something was alive.
+        let all: Vec<u32> = places(OF_ALL, self.vectors.len() as u64).collect();
+        let [those, all] = scores_by_codes(&self.vectors, query, [&those, &all]);
         let (mean, error) = mean_and_error(&all);
         !those.is_empty() && mean_and_error(&those).0 > mean + ERRORS * error
     }

@@ -26,5 +26,5 @@ fn a_few_rows_tell_what_passes_near_the_query_from_what_passes_elsewhere_and_any
         }
     }
     // Of 400.
-    assert!((1..40).contains(&by_chance), "{by_chance}");
+    assert!((8..40).contains(&by_chance), "{by_chance}");
 }
