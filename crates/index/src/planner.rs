@@ -86,7 +86,8 @@ impl Costs {
         Self { distance: 40.0, posting: 8.0, unlinked: 10.0, masked: 0.2, look: 60.0, cell: 1.5, near: 10.0 };
 }
 
-/// A walk for a filter that is expected to cost more than so much of the scan is not begun: another may have to follow it.
+/// A walk for a filter that is expected to cost more than so much of the scan is not begun: another may have to follow it. Nor is it asked
+/// whether a filter correlates with the query where a look could save less than that.
 const WORTH: f64 = 0.5;
 /// Nor is a look that is expected to cost more than so much of it: it may turn out to come to more cells.
 const WORTH_A_LOOK: f64 = 0.8;
@@ -207,14 +208,15 @@ impl Planner {
         };
         let scan = self.scan(extent);
         let counting = NEAR_CELLS as f64 * self.costs.near;
-        let pays = |rate: f64| {
+        let pays = |rate: f64, worth_a_look: f64| {
             let (walk, look) = (self.walk(extent, graph, rate * shown), self.look(extent, graph, rate));
             // A look has to know how near cells are anyway.
             walk.is_some_and(|(cost, _)| cost + counting + self.cost_of_cells(graph) <= WORTH * scan)
-                || look.is_some_and(|(cost, _)| cost + counting <= WORTH_A_LOOK * scan)
+                || look.is_some_and(|(cost, _)| cost + counting <= worth_a_look * scan)
         };
-        // Were all near the query to pass, and were as many to pass there as elsewhere.
-        if !pays(1.0) || !(pays(passing as f64 / extent.ads.max(1) as f64) || correlates()) {
+        // Were as many to pass near the query as elsewhere; or were all to pass there, where that would save so much that it is worth asking.
+        let overall = passing as f64 / extent.ads.max(1) as f64;
+        if !(pays(overall, WORTH_A_LOOK) || pays(1.0, WORTH) && correlates()) {
             return Step::Scan;
         }
         let near = near();
