@@ -76,7 +76,7 @@ pub(crate) fn scan_until(
 }
 
 /// Rows of a list between two looks at whether to go on.
-const ROWS_BETWEEN_STOPS: usize = 1_024;
+pub(crate) const ROWS_BETWEEN_STOPS: usize = 1_024;
 
 /// The same of the rows of a list, which is ascending: of few beside all, it takes less than to go through the bits of all.
 pub(crate) fn scan_list_until(
@@ -137,19 +137,29 @@ impl<'a> Scan<'a> {
         let range = 0..=self.vectors.len().checked_sub(1)? as u32;
         let (mut read, mut compared) = (0, 0);
         for at in blocks(&range) {
-            let rows_here = self.compare_block(at, rows, &range, || {
-                read += 1;
-                read % BLOCKS_BETWEEN_STOPS == 0 && stop()
-            });
-            let Some(rows_here) = rows_here else { return Some(compared) };
-            compared += rows_here;
+            let mask = mask_of(rows, &range, at);
+            if mask == NONE {
+                continue;
+            }
+            read += 1;
+            if read % BLOCKS_BETWEEN_STOPS == 0 && stop() {
+                return Some(compared);
+            }
+            compared += rows_of(&mask);
+            self.compare_block(at, &mask, |next| mask_of(rows, &range, next));
         }
         None
     }
 
     /// Compares those of `rows`, or all, that lie in `range`, at the latest as it is finished; how many these are.
     pub(crate) fn over_range(&mut self, rows: Option<&Bits>, range: RangeInclusive<u32>) -> u64 {
-        blocks(&range).filter_map(|at| self.compare_block(at, rows, &range, || false)).sum()
+        let mut compared = 0;
+        for at in blocks(&range) {
+            let mask = mask_of(rows, &range, at);
+            compared += rows_of(&mask);
+            self.compare_block(at, &mask, |next| mask_of(rows, &range, next));
+        }
+        compared
     }
 
     /// Compares those of `rows`, or all, that are in `list`, which is ascending, at the latest as it is finished; how many these are.
@@ -166,33 +176,17 @@ impl<'a> Scan<'a> {
         list.chunk_by(|a, b| of_tile(*a) == of_tile(*b)).map(compare).sum()
     }
 
-    /// Compares those of `rows`, or all, that lie in a block and in `range`, unless `stop`, which is asked where there are some, says not
-    /// to; how many these are.
-    fn compare_block(
-        &mut self,
-        at: usize,
-        rows: Option<&Bits>,
-        range: &RangeInclusive<u32>,
-        stop: impl FnOnce() -> bool,
-    ) -> Option<u64> {
-        let mask = mask_of(rows, range, at);
-        if mask == NONE {
-            return Some(0);
-        }
-        if stop() {
-            return None;
-        }
+    /// Compares the rows of a block that `mask` has; `mask_at` tells the mask of the block that comes then.
+    fn compare_block(&mut self, at: usize, mask: &Mask, mask_at: impl FnOnce(usize) -> Mask) {
         let block = self.vectors.block(at);
-        if is_read_whole(block, &mask) {
-            let next = blocks(range).contains(&(at + 1)).then(|| self.vectors.block(at + 1));
-            let next = next.filter(|next| is_read_whole(next, &mask_of(rows, range, at + 1)));
+        if is_read_whole(block, mask) {
+            let next = self.vectors.get_block(at + 1).filter(|next| is_read_whole(next, &mask_at(at + 1)));
             let ahead = next.map_or(&[][..], |next| next.codes().lines());
             let (tiles, first) = (0..block.codes().tiles(), (at * BLOCK_ROWS) as u32);
-            self.compare(Span { block, first, tiles, ahead }, &mask);
-            return Some(rows_of(&mask));
+            self.compare(Span { block, first, tiles, ahead }, mask);
+            return;
         }
-        (at * BLOCK_ROWS / TILE_ROWS..).zip(mask).for_each(|(tile, rows)| self.compare_tile(tile, rows));
-        Some(rows_of(&mask))
+        (at * TILES..).zip(*mask).for_each(|(tile, rows)| self.compare_tile(tile, rows));
     }
 
     /// Compares the rows of a tile that `rows` has a bit for: together by all of its codes, or where they are few each by its own.

@@ -119,6 +119,11 @@ impl Vectors {
         self.blocks.iter().map(|block| block.bytes()).sum()
     }
 
+    /// The block at `at`, where there is one.
+    pub(crate) fn get_block(&self, at: usize) -> Option<&Block> {
+        self.blocks.get(at).map(|block| &**block)
+    }
+
     /// The block at `at`, counted from the first.
     ///
     /// # Panics

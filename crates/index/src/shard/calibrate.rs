@@ -252,12 +252,17 @@ fn points(
 /// Whether what so many queries found is so far from the target that others will not make up for it: by two standard errors, and by what
 /// one query makes.
 fn is_hopeless(found: &[(f64, u64)], target: f64) -> bool {
-    let (mean, low) = mean_and_low(&found.iter().map(|(recall, _)| *recall).collect::<Vec<_>>());
+    let (mean, low) = recall_of(found);
     mean + (mean - low).max(1.0 / found.len() as f64) < target
 }
 
+/// The mean recall of some queries, and that less two standard errors.
+fn recall_of(found: &[(f64, u64)]) -> (f64, f64) {
+    mean_and_low(&found.iter().map(|(recall, _)| *recall).collect::<Vec<_>>())
+}
+
 fn point(k: usize, list: usize, found: &[(f64, u64)]) -> ListPoint {
-    let (recall, recall_low) = mean_and_low(&found.iter().map(|(recall, _)| *recall).collect::<Vec<_>>());
+    let (recall, recall_low) = recall_of(found);
     let distances = found.iter().map(|(_, distances)| distances).sum::<u64>() / found.len() as u64;
     ListPoint { k: k as u32, list: list as u32, recall, recall_low, distances }
 }

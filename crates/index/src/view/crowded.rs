@@ -10,7 +10,7 @@ use turret_retrieval::vector::dot;
 use super::View;
 use super::round::{Round, Way};
 use crate::bits::RowSet;
-use crate::exact::ScoredRow;
+use crate::exact::{ROWS_BETWEEN_STOPS, ScoredRow};
 use crate::graph::GraphError;
 use crate::search::{FoundAd, Search};
 
@@ -20,8 +20,6 @@ const ADVERTISER: &str = "advertiser_id";
 const ROUND_MIN: usize = 16;
 /// Rounds before all that is left is compared and walked over.
 const ROUNDS_MAX: usize = 4;
-/// Rows that are compared between two looks at whether time is up.
-const ROWS_BETWEEN_STOPS: usize = 1_024;
 
 impl View {
     /// Of `rows`, the best of `passing`, those that the crowding admits, and the next best in place of the others; whether there
