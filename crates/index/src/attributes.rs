@@ -16,6 +16,8 @@ mod segment;
 pub(crate) use segment::Segment;
 use segment::WordsOfRows;
 
+use crate::row_set::RowSet;
+
 /// A segment has so many times the rows of the next, or they are merged: a filter looks into few, and a row is merged
 /// seldom.
 const RATIO: u64 = 4;
@@ -46,36 +48,38 @@ impl Postings {
     }
 
     /// The rows of `all` that pass `filter`: exactly those for which [`Filter::matches`] holds.
-    pub(crate) fn rows(&self, filter: &Filter, all: &RoaringBitmap) -> RoaringBitmap {
+    pub(crate) fn rows(&self, filter: &Filter, all: &RowSet) -> RowSet {
         let passing = self.passing(filter, all);
         // Each is of a segment: where so many are there, no segment has another.
         let (first, others) = self.sizes();
-        if all.len() == first + others { passing } else { passing & all }
+        if all.len() == first + others { passing } else { passing.and(all) }
     }
 
     /// The same, and perhaps rows that are not of `all`.
-    fn passing(&self, filter: &Filter, all: &RoaringBitmap) -> RoaringBitmap {
+    fn passing(&self, filter: &Filter, all: &RowSet) -> RowSet {
+        let either = |a: RowSet, b: RowSet| a.or(&b);
         match filter {
             Filter::And(parts) => self.intersection(parts, all),
-            Filter::Or(parts) => parts.iter().map(|part| self.passing(part, all)).union(),
-            Filter::Not(part) => all - self.passing(part, all),
+            Filter::Or(parts) => parts.iter().map(|part| self.passing(part, all)).reduce(either).unwrap_or_default(),
+            Filter::Not(part) => all.and_not(&self.passing(part, all)),
             Filter::AnyOf { field, values } => {
-                self.segments.iter().flat_map(|segment| segment.any_of(field, values)).union()
+                self.segments.iter().flat_map(|segment| segment.any_of(field, values)).union().into()
             }
             Filter::Between { field, range } => {
-                self.segments.iter().filter_map(|segment| segment.between(field, range)).union()
+                let of_segments = self.segments.iter().filter_map(|segment| segment.between(field, range));
+                of_segments.reduce(either).unwrap_or_default()
             }
         }
     }
 
-    fn intersection(&self, parts: &[Filter], all: &RoaringBitmap) -> RoaringBitmap {
+    fn intersection(&self, parts: &[Filter], all: &RowSet) -> RowSet {
         let Some((first, rest)) = parts.split_first() else { return all.clone() };
         let mut rows = self.passing(first, all);
         for part in rest {
             if rows.is_empty() {
                 break;
             }
-            rows &= self.passing(part, all);
+            rows = rows.and(&self.passing(part, all));
         }
         rows
     }

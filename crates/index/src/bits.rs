@@ -2,8 +2,7 @@
 //!
 //! A roaring bitmap tells its rows one by one, which takes longer than comparing them.
 
-use std::ops::{Deref, RangeInclusive};
-use std::sync::OnceLock;
+use std::ops::RangeInclusive;
 
 use roaring::RoaringBitmap;
 
@@ -12,26 +11,28 @@ const WORD_BITS: usize = u64::BITS as usize;
 const CONTAINER_BITS: usize = 1 << 16;
 const CONTAINER_WORDS: usize = CONTAINER_BITS / WORD_BITS;
 
+/// Words whose rows are counted together on the way to one of them.
+const COUNTED_TOGETHER: usize = 64;
+
 /// A bit for each row, up to the last one that is there.
+#[derive(Clone)]
 pub(crate) struct Bits {
     /// Of whole containers.
     words: Vec<u64>,
 }
 
-/// Rows, and their bits once somebody has asked for them.
-#[derive(Default)]
-pub(crate) struct RowSet {
-    bitmap: RoaringBitmap,
-    bits: OnceLock<Bits>,
-}
-
 impl Bits {
+    /// None is set; there is room for `rows`.
+    pub(crate) fn none(rows: usize) -> Self {
+        Self { words: vec![0; rows.div_ceil(CONTAINER_BITS) * CONTAINER_WORDS] }
+    }
+
     /// Of the rows of a bitmap.
     ///
     /// Whole containers are to be had in one way only: as bytes of the [format](https://github.com/RoaringBitmap/RoaringFormatSpec) that
     /// all implementations share.
     pub(crate) fn of(rows: &RoaringBitmap) -> Self {
-        let mut words = vec![0; rows.max().map_or(0, |last| last as usize / CONTAINER_BITS + 1) * CONTAINER_WORDS];
+        let Self { mut words } = Self::none(rows.max().map_or(0, |last| last as usize + 1));
         let mut bytes = Vec::with_capacity(rows.serialized_size());
         let is_read = rows.serialize_into(&mut bytes).is_ok() && Serialised { bytes: &bytes }.set(&mut words).is_some();
         debug_assert!(is_read, "the format is as it is specified");
@@ -48,6 +49,22 @@ impl Bits {
         self.word(row / WORD_BITS) >> (row % WORD_BITS) & 1 == 1
     }
 
+    /// Has `row`, for which there is room.
+    ///
+    /// # Panics
+    /// Where there is none.
+    pub(crate) fn set(&mut self, row: u32) {
+        self.words[row as usize / WORD_BITS] |= 1 << (row as usize % WORD_BITS);
+    }
+
+    /// No longer has `row`, for which there is room.
+    ///
+    /// # Panics
+    /// Where there is none.
+    pub(crate) fn unset(&mut self, row: u32) {
+        self.words[row as usize / WORD_BITS] &= !(1 << (row as usize % WORD_BITS));
+    }
+
     /// `N` words from the `at`-th on, a multiple of `N`, of 64 rows each; nothing is there beyond the last.
     pub(crate) fn words<const N: usize>(&self, at: usize) -> [u64; N] {
         const { assert!(CONTAINER_WORDS.is_multiple_of(N)) }
@@ -57,6 +74,82 @@ impl Bits {
 
     fn word(&self, at: usize) -> u64 {
         self.words.get(at).copied().unwrap_or(0)
+    }
+
+    /// The rows of both.
+    pub(crate) fn and(&self, other: &Self) -> Self {
+        Self { words: self.words.iter().zip(&other.words).map(|(a, b)| a & b).collect() }
+    }
+
+    /// The rows of either.
+    pub(crate) fn or(&self, other: &Self) -> Self {
+        let (short, long) = if self.words.len() <= other.words.len() { (self, other) } else { (other, self) };
+        let mut words = long.words.clone();
+        words.iter_mut().zip(&short.words).for_each(|(word, other)| *word |= other);
+        Self { words }
+    }
+
+    /// The rows that `other` does not have.
+    pub(crate) fn and_not(&self, other: &Self) -> Self {
+        let mut words = self.words.clone();
+        words.iter_mut().zip(&other.words).for_each(|(word, other)| *word &= !other);
+        Self { words }
+    }
+
+    /// The memory that they take.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of_val(&*self.words)
+    }
+
+    /// How many rows are there.
+    pub(crate) fn len(&self) -> u64 {
+        self.words.iter().map(|word| u64::from(word.count_ones())).sum()
+    }
+
+    /// Every row, ascending.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = u32> {
+        let rows_of = |(at, word): (usize, &u64)| {
+            let first = at * WORD_BITS;
+            let mut left = *word;
+            std::iter::from_fn(move || {
+                let row = (left != 0).then_some(first as u32 + left.trailing_zeros())?;
+                left &= left - 1;
+                Some(row)
+            })
+        };
+        self.words.iter().enumerate().filter(|(_, word)| **word != 0).flat_map(rows_of)
+    }
+
+    /// The rows before which so many are, for `places` that ascend; of those beyond the last, none.
+    pub(crate) fn select(&self, places: impl Iterator<Item = u64>) -> Vec<u32> {
+        let mut places = places.peekable();
+        let count = |words: &[u64]| words.iter().map(|word| u64::from(word.count_ones())).sum::<u64>();
+        let (mut rows, mut before) = (Vec::new(), 0);
+        for (words, first) in self.words.chunks(COUNTED_TOGETHER).zip((0..).step_by(COUNTED_TOGETHER)) {
+            let until = before + count(words);
+            while let Some(place) = places.next_if(|place| *place < until) {
+                let (mut at, mut left) = (0, place - before);
+                while let Some(more) = left.checked_sub(count(&words[at..=at])) {
+                    (at, left) = (at + 1, more);
+                }
+                let word = (0..left).fold(words[at], |word, _| word & (word - 1));
+                rows.push(((first + at) * WORD_BITS) as u32 + word.trailing_zeros());
+            }
+            before = until;
+        }
+        rows
+    }
+
+    /// As a bitmap.
+    pub(crate) fn to_bitmap(&self) -> RoaringBitmap {
+        self.words.chunks(CONTAINER_WORDS).zip((0..).step_by(CONTAINER_BITS)).fold(
+            RoaringBitmap::new(),
+            |mut rows, (words, first)| {
+                let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+                rows |= RoaringBitmap::from_lsb0_bytes(first, &bytes);
+                rows
+            },
+        )
     }
 
     /// How many rows of `range` are there.
@@ -147,45 +240,6 @@ impl<'a> Serialised<'a> {
     }
 }
 
-impl RowSet {
-    /// Their bits.
-    pub(crate) fn bits(&self) -> &Bits {
-        self.bits.get_or_init(|| Bits::of(&self.bitmap))
-    }
-
-    /// The same rows without bits, to change.
-    pub(crate) fn change(&mut self) -> &mut RoaringBitmap {
-        self.bits = OnceLock::new();
-        &mut self.bitmap
-    }
-
-    /// The rows alone.
-    pub(crate) fn into_bitmap(self) -> RoaringBitmap {
-        self.bitmap
-    }
-}
-
-impl From<RoaringBitmap> for RowSet {
-    fn from(bitmap: RoaringBitmap) -> Self {
-        Self { bitmap, bits: OnceLock::new() }
-    }
-}
-
-impl Deref for RowSet {
-    type Target = RoaringBitmap;
-
-    fn deref(&self) -> &RoaringBitmap {
-        &self.bitmap
-    }
-}
-
-/// Whoever clones rows changes them.
-impl Clone for RowSet {
-    fn clone(&self) -> Self {
-        self.bitmap.clone().into()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -221,6 +275,12 @@ mod tests {
             prop_assert_eq!(words.map(|word| u64::from(word.count_ones())).sum::<u64>(), bitmap.len());
             let range = start..=start + rows;
             prop_assert_eq!(bits.count(range.clone()), bitmap.range_cardinality(range));
+            prop_assert_eq!(bits.len(), bitmap.len());
+            prop_assert_eq!(bits.iter().collect::<Vec<_>>(), bitmap.iter().collect::<Vec<_>>());
+            prop_assert_eq!(&bits.to_bitmap(), &bitmap);
+            let places = || (0..10).map(|at| at * bitmap.len() / 9);
+            let selected: Vec<u32> = places().filter_map(|place| bitmap.select(place as u32)).collect();
+            prop_assert_eq!(bits.select(places()), selected);
         }
     }
 
@@ -248,15 +308,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn rows_that_change_have_other_bits() {
-        let mut rows = RowSet::from(RoaringBitmap::from([3]));
-        assert!(rows.bits().has(3) && !rows.bits().has(70_000));
-        rows.change().insert(70_000);
-        assert!(rows.bits().has(3) && rows.bits().has(70_000));
-        assert_eq!(rows.bits().words(1_092), [0, 1 << (70_000 % 64), 0, 0]);
-        assert_eq!(RowSet::default().bits().words(0), [0; 4]);
     }
 }

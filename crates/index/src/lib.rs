@@ -18,6 +18,7 @@ mod format;
 mod graph;
 mod names;
 mod planner;
+mod row_set;
 mod rows;
 mod search;
 mod settings;

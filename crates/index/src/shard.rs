@@ -258,7 +258,7 @@ impl ShardIndex {
     /// The embeddings of all ads that may be found, `[ads, dimension]`, row-major, in no order: for measuring.
     pub fn embeddings(&self) -> Vec<f32> {
         let view = self.view();
-        view.live.iter().flat_map(|row| view.vectors.row(row)).copied().collect()
+        view.live.bitmap().iter().flat_map(|row| view.vectors.row(row)).copied().collect()
     }
 
     /// What searches; never [`Backend::Auto`].

@@ -13,12 +13,13 @@ use turret_retrieval::topk::Hit;
 use turret_retrieval::vector::dot;
 
 use crate::attributes::Postings;
-use crate::bits::{Bits, RowSet};
+use crate::bits::Bits;
 use crate::cells::Cells;
 use crate::exact::{Scanned, ScoredRow, scan_list_until, scan_until};
 use crate::graph::Graph;
 use crate::names::Names;
 use crate::planner::Planner;
+use crate::row_set::RowSet;
 use crate::search::{Found, FoundAd, Search, SearchError};
 use crate::vectors::Vectors;
 
@@ -95,7 +96,7 @@ impl View {
             return Err(error.into());
         }
         let visible = self.live.len() as usize;
-        let passing = search.filter.map(|filter| RowSet::from(self.postings.rows(filter, &self.live)));
+        let passing = search.filter.map(|filter| self.postings.rows(filter, &self.live));
         let count = passing.as_ref().map(|rows| rows.len() as usize);
         // A filter that everything passes is none.
         let passing = passing.filter(|rows| (rows.len() as usize) < visible);
@@ -137,7 +138,7 @@ impl View {
     ) -> Scanned {
         let rows = passing.unwrap_or(&self.live);
         if rows.len() as usize * FEW_ONE_IN < self.vectors.len() {
-            return scan_list_until(&self.vectors, queries, &rows.iter().collect::<Vec<_>>(), k, stop);
+            return scan_list_until(&self.vectors, queries, &rows.to_vec(), k, stop);
         }
         scan_until(&self.vectors, queries, self.unless_all(rows), k, stop)
     }
@@ -185,9 +186,10 @@ impl View {
     }
 
     pub(crate) fn found(&self, row: &ScoredRow, search: &Search<'_>, crowd: Option<Box<str>>) -> FoundAd {
+        let name = self.names.get(row.row);
         FoundAd {
-            hit: self.hit(row),
-            advertiser: self.names.get(row.row).advertiser.map(Into::into),
+            hit: Hit { ad: AdId::known(name.id), score: row.score },
+            advertiser: name.advertiser.map(Into::into),
             baseline_score: search.baseline.map(|baseline| dot(baseline.as_slice(), self.vectors.row(row.row))),
             crowd,
         }

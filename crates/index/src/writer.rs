@@ -317,10 +317,10 @@ impl Writer {
 }
 
 fn show(next: &mut View, row: u32, is_live: bool) {
-    if next.live.contains(row) == is_live {
+    if next.live.has(row) == is_live {
         return;
     }
-    let live = Arc::make_mut(&mut next.live).change();
+    let live = Arc::make_mut(&mut next.live);
     if is_live {
         live.insert(row)
     } else {

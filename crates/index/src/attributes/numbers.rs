@@ -3,20 +3,29 @@
 use roaring::RoaringBitmap;
 use turret_retrieval::filter::NumberRange;
 
-/// How many bitmaps a number column keeps, at most: with 64, a range costs two of them and at most a 64th of the rows between.
+use crate::bits::Bits;
+use crate::row_set::RowSet;
+
+/// How many sets of bits a number column keeps, at most: with 64, a range costs two of them and at most a 64th of the rows between.
 const PREFIXES_MAX: usize = 64;
 /// Fewer rows than this are gathered one by one anyway.
 const PREFIX_ROWS_MIN: usize = 1_024;
+/// What they take, in bytes for each number: a column of a few rows, which lie anywhere, keeps fewer.
+const PREFIX_BYTES_MAX: usize = 16;
+/// Where fewer than one row of so many has a number that is asked for, they are no bits.
+const FEW_ONE_IN: usize = 1_024;
 
-/// The numbers of one attribute, ascending, with the rows of every `step`-th prefix as a bitmap.
+/// The numbers of one attribute, ascending, with the rows of every `step`-th prefix as bits.
 ///
 /// Targeting by age or price passes a large part of a shard; gathering such a range row by row would cost more than
 /// the search.
 pub(super) struct Numbers {
     ascending: Vec<(f64, u32)>,
+    /// Rows up to the last one that has a number.
+    rows: usize,
     step: usize,
     /// `prefixes[i]` holds the rows of the first `i * step` numbers.
-    prefixes: Vec<RoaringBitmap>,
+    prefixes: Vec<Bits>,
 }
 
 impl Numbers {
@@ -25,14 +34,16 @@ impl Numbers {
         let mut ascending: Vec<(f64, u32)> = numbers.collect();
         // Stable, because it takes what is in order already as it is: columns that are merged are.
         ascending.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        let step = ascending.len().div_ceil(PREFIXES_MAX).max(PREFIX_ROWS_MIN);
-        let mut prefixes = vec![RoaringBitmap::new()];
-        let mut prefix = RoaringBitmap::new();
+        let rows = ascending.iter().map(|(_, row)| *row as usize + 1).max().unwrap_or(0);
+        let mut prefix = Bits::none(rows);
+        let affordable = ascending.len() * PREFIX_BYTES_MAX / prefix.bytes().max(1);
+        let step = ascending.len().div_ceil(affordable.clamp(1, PREFIXES_MAX)).max(PREFIX_ROWS_MIN);
+        let mut prefixes = vec![prefix.clone()];
         for block in ascending.chunks_exact(step) {
-            prefix.extend(block.iter().map(|(_, row)| *row));
+            block.iter().for_each(|(_, row)| prefix.set(*row));
             prefixes.push(prefix.clone());
         }
-        Self { ascending, step, prefixes }
+        Self { ascending, rows, step, prefixes }
     }
 
     /// The numbers of all `parts`, but those of the rows of `gone`.
@@ -53,50 +64,49 @@ impl Numbers {
 
     /// The memory that they take, in bytes, about.
     pub(super) fn bytes(&self) -> usize {
-        size_of_val(&*self.ascending) + self.prefixes.iter().map(RoaringBitmap::serialized_size).sum::<usize>()
+        size_of_val(&*self.ascending) + self.prefixes.iter().map(Bits::bytes).sum::<usize>()
     }
 
     /// The rows whose number is in `range`.
-    pub(super) fn rows(&self, range: &NumberRange) -> RoaringBitmap {
+    pub(super) fn rows(&self, range: &NumberRange) -> RowSet {
         // Each end alone is monotone over the ascending numbers, also where it is NaN and nothing passes.
         let (low, high) = (NumberRange { high: None, ..*range }, NumberRange { low: None, ..*range });
         let start = self.ascending.partition_point(|(number, _)| !low.contains(*number));
         let end = self.ascending.partition_point(|(number, _)| high.contains(*number));
         if start >= end {
-            return RoaringBitmap::new();
+            return RowSet::default();
         }
-        if end - start <= self.step {
-            return gathered(&self.ascending[start..end]);
+        let within = &self.ascending[start..end];
+        if within.len() * FEW_ONE_IN < self.rows {
+            return within.iter().map(|(_, row)| *row).collect::<RoaringBitmap>().into();
         }
-        let rows = self.first(end);
-        if start == 0 { rows } else { rows - self.first(start) }
+        // Every row has one number.
+        RowSet::of_bits(self.between(start, end), within.len() as u64)
     }
 
-    /// The rows of the first `count` numbers: those of the nearest prefix, and what lies between.
-    fn first(&self, count: usize) -> RoaringBitmap {
-        let nearest = ((count + self.step / 2) / self.step).min(self.prefixes.len() - 1);
-        let (prefix, until) = (&self.prefixes[nearest], nearest * self.step);
-        if until <= count {
-            prefix | gathered(&self.ascending[until..count])
-        } else {
-            prefix - gathered(&self.ascending[count..until])
+    /// The rows of the numbers from the `start`-th to before the `end`-th: what the nearest prefixes say, and what lies between.
+    fn between(&self, start: usize, end: usize) -> Bits {
+        let (from, to) = (self.nearest(start), self.nearest(end));
+        let mut bits = match from {
+            _ if from == to => Bits::none(self.rows),
+            0 => self.prefixes[to].clone(),
+            _ => self.prefixes[to].and_not(&self.prefixes[from]),
+        };
+        let rows = |numbers: std::ops::Range<usize>| self.ascending[numbers].iter().map(|(_, row)| *row);
+        if from == to {
+            rows(start..end).for_each(|row| bits.set(row));
+            return bits;
         }
+        let (from, to) = (from * self.step, to * self.step);
+        rows(start.min(from)..from).for_each(|row| bits.set(row));
+        rows(from..start.max(from)).for_each(|row| bits.unset(row));
+        rows(to..end.max(to)).for_each(|row| bits.set(row));
+        rows(end.min(to)..to).for_each(|row| bits.unset(row));
+        bits
     }
-}
 
-/// Bits for each row sought, up to which rows are gathered as bits.
-const BITS_PER_ROW: usize = 1_024;
-
-/// The rows of some numbers. One by one each would have to find its place: they are set in bits or sorted, whichever is less.
-fn gathered(numbers: &[(f64, u32)]) -> RoaringBitmap {
-    let Some(last) = numbers.iter().map(|(_, row)| *row as usize).max() else { return RoaringBitmap::new() };
-    if last < numbers.len() * BITS_PER_ROW {
-        let mut bits = vec![0u8; last / 8 + 1];
-        numbers.iter().for_each(|(_, row)| bits[*row as usize / 8] |= 1 << (row % 8));
-        return RoaringBitmap::from_lsb0_bytes(0, &bits);
+    /// The prefix of about so many numbers.
+    fn nearest(&self, count: usize) -> usize {
+        ((count + self.step / 2) / self.step).min(self.prefixes.len() - 1)
     }
-    let mut rows: Vec<u32> = numbers.iter().map(|(_, row)| *row).collect();
-    rows.sort_unstable();
-    rows.dedup();
-    RoaringBitmap::from_sorted_iter(rows).expect("each row follows a lower one")
 }

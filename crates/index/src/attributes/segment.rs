@@ -8,6 +8,7 @@ use turret_retrieval::filter::NumberRange;
 use turret_retrieval::item::{Attribute, Attributes};
 
 use super::numbers::Numbers;
+use crate::row_set::RowSet;
 use crate::rows::first_rows;
 
 /// See the module above. Never changes.
@@ -132,7 +133,7 @@ impl Segment {
     }
 
     /// The rows whose number is in `range`; absent where no row has the attribute.
-    pub(super) fn between(&self, field: &str, range: &NumberRange) -> Option<RoaringBitmap> {
+    pub(super) fn between(&self, field: &str, range: &NumberRange) -> Option<RowSet> {
         self.numbers.get(field).map(|numbers| numbers.rows(range))
     }
 

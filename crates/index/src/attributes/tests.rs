@@ -6,6 +6,7 @@ use turret_retrieval::item::{Ad, Attribute, Attributes};
 
 use super::*;
 use crate::fixtures::{ad, any_of, keyword};
+use crate::rows::first_rows;
 
 fn words_of(words: &[&str]) -> Attribute {
     Attribute::Keywords(words.iter().map(|word| (*word).into()).collect())
@@ -19,14 +20,14 @@ fn postings(ads: &[Ad]) -> Postings {
     Postings::new([segment((0..).zip(ads))])
 }
 
-fn all(ads: &[Ad]) -> RoaringBitmap {
-    (0..ads.len() as u32).collect()
+fn all(ads: &[Ad]) -> RowSet {
+    first_rows(ads.len() as u32).into()
 }
 
 fn check(ads: &[Ad], filter: &Filter) {
     let expected: Vec<u32> =
         (0u32..).zip(ads).filter(|(_, ad)| filter.matches(&ad.attributes)).map(|(row, _)| row).collect();
-    let found: Vec<u32> = postings(ads).rows(filter, &all(ads)).iter().collect();
+    let found = postings(ads).rows(filter, &all(ads)).to_vec();
     assert_eq!(found, expected, "{filter:?}");
 }
 
@@ -34,7 +35,7 @@ fn check(ads: &[Ad], filter: &Filter) {
 fn an_ad_without_the_attribute_passes_only_its_negation() {
     let ads = [ad("a", &[("status", keyword("active"))]), ad("b", &[]), ad("c", &[("age", Attribute::Number(1.0))])];
     let active = any_of("status", &["active"]);
-    let rows: Vec<u32> = postings(&ads).rows(&Filter::Not(Box::new(active.clone())), &all(&ads)).iter().collect();
+    let rows = postings(&ads).rows(&Filter::Not(Box::new(active.clone())), &all(&ads)).to_vec();
     assert_eq!(rows, [1, 2]);
     check(&ads, &active);
     check(&ads, &any_of("nothing", &["active"]));
@@ -56,7 +57,7 @@ fn long_number_columns_answer_every_range() {
                 NumberRange { low: Some((low, end)), high: None },
             ] {
                 let between = Filter::Between { field: "x".into(), range };
-                let rows: Vec<u32> = attributes.rows(&between, &all).iter().collect();
+                let rows = attributes.rows(&between, &all).to_vec();
                 let expected: Vec<u32> = (0..9_000).filter(|row| range.contains(number(*row))).collect();
                 assert_eq!(rows, expected, "{range:?}");
             }
@@ -179,24 +180,24 @@ proptest! {
         for pair in cuts.windows(2) {
             parts.push(segment(numbered[pair[0]..pair[1]].iter().copied()));
         }
-        let rows = postings(&ads).rows(&filter, &all(&ads));
-        prop_assert_eq!(&parts.rows(&filter, &all(&ads)), &rows);
+        let rows = postings(&ads).rows(&filter, &all(&ads)).to_vec();
+        prop_assert_eq!(&parts.rows(&filter, &all(&ads)).to_vec(), &rows);
         let (kept, before) = (usize::from(rows_max.is_multiple_of(2)), parts.segments());
         parts.merge(kept, rows_max);
         prop_assert!(parts.segments() <= before);
-        prop_assert_eq!(&parts.rows(&filter, &all(&ads)), &rows);
+        prop_assert_eq!(&parts.rows(&filter, &all(&ads)).to_vec(), &rows);
         let gone: RoaringBitmap = gone.into_iter().collect();
-        let live = all(&ads) - &gone;
+        let live = RowSet::from(all(&ads).bitmap() - &gone);
         // Masked first, and then not there at all.
-        let left = parts.rows(&filter, &live);
+        let left = parts.rows(&filter, &live).to_vec();
         let whole = parts.merged(&gone);
         prop_assert_eq!(whole.rows(), live.len());
         parts.replace(parts.segments(), whole);
         prop_assert_eq!(parts.segments(), 1);
-        prop_assert_eq!(&parts.rows(&filter, &live), &left);
-        let others: Vec<_> = numbered.iter().copied().filter(|(row, _)| live.contains(*row)).collect();
-        prop_assert_eq!(&Postings::new([segment(others)]).rows(&filter, &live), &left);
-        let named = ads.iter().zip(0..).filter(|(_, row)| live.contains(*row)).flat_map(|(ad, _)| &ad.attributes);
+        prop_assert_eq!(&parts.rows(&filter, &live).to_vec(), &left);
+        let others: Vec<_> = numbered.iter().copied().filter(|(row, _)| live.has(*row)).collect();
+        prop_assert_eq!(&Postings::new([segment(others)]).rows(&filter, &live).to_vec(), &left);
+        let named = ads.iter().zip(0..).filter(|(_, row)| live.has(*row)).flat_map(|(ad, _)| &ad.attributes);
         // Keywords may be an empty list.
         let named = named.filter(|(_, value)| !matches!(value, Attribute::Keywords(words) if words.is_empty()));
         let names: std::collections::BTreeSet<&str> = named.map(|(name, _)| &**name).collect();
@@ -207,9 +208,9 @@ proptest! {
         if let Some(row) = gone.iter().find(|row| (*row as usize) < ads.len()) {
             let ad = ad("new", &[("one", keyword("new"))]);
             parts.push(segment([(row, &ad)]));
-            prop_assert_eq!(parts.rows(&any_of("one", &["new"]), &all(&ads)), RoaringBitmap::from([row]));
+            prop_assert_eq!(parts.rows(&any_of("one", &["new"]), &all(&ads)).to_vec(), [row]);
             let was = parts.rows(&Filter::Or(WORDS.iter().map(|word| any_of("many", &[word])).collect()), &all(&ads));
-            prop_assert!(!was.contains(row));
+            prop_assert!(!was.has(row));
         }
     }
 }
@@ -224,7 +225,7 @@ fn segments_are_few_whatever_comes() {
         postings.merge(0, u64::MAX);
         most = most.max(postings.segments());
     }
-    assert_eq!(postings.rows(&any_of("one", &["red"]), &(0..4_000).collect()).len(), 4_000);
+    assert_eq!(postings.rows(&any_of("one", &["red"]), &first_rows(4_000).into()).len(), 4_000);
     assert!(most <= 8, "{most}");
 }
 

@@ -2,17 +2,16 @@
 
 use std::sync::Arc;
 
-use roaring::RoaringBitmap;
 use turret_retrieval::calibration::{Calibration, LIST_MAX, ListPoint, mean_and_low};
 use turret_retrieval::hashing::stable_hash;
 use turret_retrieval::vector::{UnitVector, dot};
 
 use super::ShardIndex;
-use crate::bits::RowSet;
 use crate::cells::{self, Cells};
 use crate::exact::ScoredRow;
 use crate::format::calibration::Known;
 use crate::graph::{Candidate, Graph, GraphError};
+use crate::row_set::RowSet;
 use crate::rows::{UnitError, check_unit};
 use crate::settings::IndexSettings;
 use crate::view::{Measured, View};
@@ -116,7 +115,7 @@ pub(super) fn measured(
     live: &dyn Fn() -> Arc<RowSet>,
 ) -> Result<Option<Measured>, GraphError> {
     let Some(graph) = &view.graph else { return Ok(None) };
-    let linked = RowSet::from(&**view.live - &*view.unlinked);
+    let linked = RowSet::from(view.live.bitmap() - &*view.unlinked);
     let every = queries.len().div_ceil(QUERIES_MAX).max(1);
     let mut asked: Vec<&[f32]> = queries.iter().step_by(every).map(Vec::as_slice).collect();
     let own = if asked.is_empty() { leaning(view, &linked) } else { Vec::new() };
@@ -173,10 +172,10 @@ pub(super) fn keep_longer(points: &mut [ListPoint], before: &Calibration) {
 }
 
 /// Some ads, each leaned half-way to another.
-fn leaning(view: &View, linked: &RoaringBitmap) -> Vec<Vec<f32>> {
+fn leaning(view: &View, linked: &RowSet) -> Vec<Vec<f32>> {
     let at = |query: usize, which: u8| -> Option<&[f32]> {
         let hash = stable_hash(QUERY_SEED, &[query.to_le_bytes().as_slice(), &[which]].concat());
-        linked.select((hash % linked.len().max(1)) as u32).map(|row| view.vectors.row(row))
+        linked.bitmap().select((hash % linked.len().max(1)) as u32).map(|row| view.vectors.row(row))
     };
     let query = |query| {
         let (ad, other) = (at(query, 0)?, at(query, 1)?);
@@ -191,7 +190,7 @@ fn leaning(view: &View, linked: &RoaringBitmap) -> Vec<Vec<f32>> {
 /// The shortest list for each `k` that the shard has ads enough for.
 fn points(
     (view, graph): (&View, &Graph),
-    (linked, live): (&RoaringBitmap, &dyn Fn() -> Arc<RowSet>),
+    (linked, live): (&RowSet, &dyn Fn() -> Arc<RowSet>),
     settings: &IndexSettings,
     (queries, exact, ks): (&[&[f32]], &[&[ScoredRow]], &[usize]),
 ) -> Result<Vec<ListPoint>, GraphError> {
@@ -209,12 +208,10 @@ fn points(
                 // A row that died meanwhile may have been met or not: it is neither wanted nor found.
                 let live = live();
                 let wanted: Vec<f32> =
-                    exact.iter().filter(|row| live.contains(row.row)).take(k).map(|row| row.score).collect();
+                    exact.iter().filter(|row| live.has(row.row)).take(k).map(|row| row.score).collect();
                 let Some(floor) = wanted.last() else { return Ok((1.0, met.distances)) };
                 let is_best = |met: &&Candidate| {
-                    linked.contains(met.row)
-                        && live.contains(met.row)
-                        && dot(query, view.vectors.row(met.row)) >= *floor
+                    linked.has(met.row) && live.has(met.row) && dot(query, view.vectors.row(met.row)) >= *floor
                 };
                 let best = met.rows.iter().filter(is_best).count().min(wanted.len());
                 Ok((best as f64 / wanted.len() as f64, met.distances))

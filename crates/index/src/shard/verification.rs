@@ -27,7 +27,7 @@ impl Picture {
     pub(super) fn probes(&self) -> Result<Probes, GraphError> {
         let live = self.view.live.len();
         let every = (live / PROBES as u64).max(1) as usize;
-        let rows: Vec<u32> = self.view.live.iter().step_by(every).take(PROBES).collect();
+        let rows: Vec<u32> = self.view.live.bitmap().iter().step_by(every).take(PROBES).collect();
         let queries: Vec<&[f32]> = rows.iter().map(|row| self.view.vectors.row(*row)).collect();
         let best = self.view.scan_many(&queries, K);
         let met = match &self.view.graph {
@@ -90,11 +90,8 @@ fn met<'a>(
     for (query, best) in probes {
         let candidates = graph.search(query, LIST)?.rows;
         // The graph may be further than the view.
-        let rows = candidates
-            .into_iter()
-            .map(|met| met.row)
-            .filter(|row| view.live.contains(*row))
-            .chain(view.unlinked.iter());
+        let rows =
+            candidates.into_iter().map(|met| met.row).filter(|row| view.live.has(*row)).chain(view.unlinked.iter());
         let ids: HashSet<&str> = rows.map(|row| view.names.get(row).id).collect();
         met += best.iter().filter(|hit| ids.contains(hit.ad.as_str())).count() as u32;
     }

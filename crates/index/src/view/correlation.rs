@@ -2,8 +2,8 @@
 //! not worth a look there where it is little.
 
 use super::View;
-use crate::bits::RowSet;
 use crate::exact::scores_by_codes;
+use crate::row_set::RowSet;
 
 /// Rows that are looked at of those that pass, and of all; of all they are the same each time, and so at hand.
 const OF_THOSE: u64 = 8;
@@ -15,9 +15,9 @@ const ERRORS: f32 = 3.0;
 impl View {
     /// Whether rows that pass score clearly more for the query than others do.
     pub(crate) fn correlates(&self, query: &[f32], passing: &RowSet) -> bool {
-        let those: Vec<u32> = places(OF_THOSE, passing.len()).filter_map(|place| passing.select(place)).collect();
+        let those: Vec<u32> = passing.select(places(OF_THOSE, passing.len()));
         // What is dead lies where something was alive.
-        let all: Vec<u32> = places(OF_ALL, self.vectors.len() as u64).collect();
+        let all: Vec<u32> = places(OF_ALL, self.vectors.len() as u64).map(|row| row as u32).collect();
         let [those, all] = scores_by_codes(&self.vectors, query, [&those, &all]);
         let (mean, error) = mean_and_error(&all);
         !those.is_empty() && mean_and_error(&those).0 > mean + ERRORS * error
@@ -25,8 +25,8 @@ impl View {
 }
 
 /// So many places, in the middle of as many parts of `of`.
-fn places(count: u64, of: u64) -> impl Iterator<Item = u32> {
-    (0..count).map(move |at| ((2 * at + 1) * of / (2 * count)) as u32)
+fn places(count: u64, of: u64) -> impl Iterator<Item = u64> {
+    (0..count).map(move |at| (2 * at + 1) * of / (2 * count))
 }
 
 /// The mean of some numbers, and its standard error.

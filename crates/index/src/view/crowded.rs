@@ -9,9 +9,9 @@ use turret_retrieval::vector::dot;
 
 use super::View;
 use super::round::{Round, Way};
-use crate::bits::RowSet;
 use crate::exact::{ROWS_BETWEEN_STOPS, ScoredRow};
 use crate::graph::GraphError;
+use crate::row_set::RowSet;
 use crate::search::{FoundAd, Search};
 
 /// The attribute that every listed ad has at hand.
@@ -63,14 +63,14 @@ impl View {
                 break;
             }
             looked += rows.len();
-            let mut others = left.unwrap_or_else(|| (*self.live).clone()).into_bitmap();
-            others -= rows.iter().map(|row| row.row).collect::<RoaringBitmap>();
+            let seen = RowSet::from(rows.iter().map(|row| row.row).collect::<RoaringBitmap>());
             let full = values.into_iter().filter(|value| taken.is_full(value)).map(Into::into);
             let filter = Filter::AnyOf { field: crowding.field.clone(), values: full.collect() };
-            others -= self.postings.rows(&filter, &self.live);
+            let full = self.postings.rows(&filter, &self.live);
+            let others = left.as_ref().unwrap_or(&self.live).and_not(&seen).and_not(&full);
             if round == ROUNDS_MAX {
                 all.distances += others.len();
-                let is_whole = self.walk_over(way, search.vector.as_slice(), &others, asked, |row| {
+                let is_whole = self.walk_over(way, search.vector.as_slice(), others.bitmap(), asked, |row| {
                     let crowd = crowd(row.row);
                     if taken.admits(crowd) {
                         kept.push(self.found(row, search, crowd.map(Into::into)));
@@ -83,7 +83,6 @@ impl View {
                 break;
             }
             asked = asked.saturating_mul(2).max(ROUND_MIN);
-            let others = RowSet::from(others);
             let round = self.best(way, &Search { k: asked, ..*search }, Some(&others), looked)?;
             rows = round.rows;
             all.distances += round.distances;

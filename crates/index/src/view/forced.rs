@@ -14,8 +14,8 @@ impl View {
         search.check(self.vectors.dimension())?;
         let Some(graph) = &self.graph else { return Ok(None) };
         let mut met = graph.search(search.vector.as_slice(), list)?;
-        met.rows.retain(|met| self.live.contains(met.row) && !self.unlinked.contains(met.row));
-        let unlinked = &**self.live & &*self.unlinked;
+        met.rows.retain(|met| self.live.has(met.row) && !self.unlinked.contains(met.row));
+        let unlinked = self.live.bitmap() & &*self.unlinked;
         let distances = met.distances + unlinked.len();
         met.rows.extend(unlinked.iter().map(Candidate::unscored));
         let is_answer = met.rows.len() >= search.k.min(self.live.len() as usize);

@@ -138,7 +138,7 @@ fn check_rows(index: &ShardIndex, stats: &IndexStats) {
     assert_eq!(view.counts.free, free.len() as usize);
     assert_eq!(stats.ads + dead + view.counts.free, stats.rows);
     assert!(present.is_disjoint(free) && waiting.is_disjoint(present) && waiting.is_disjoint(free));
-    assert!(view.live.is_subset(present) && view.unlinked.is_subset(present));
+    assert!(view.live.bitmap().is_subset(present) && view.unlinked.is_subset(present));
     assert_eq!(view.cells.is_some(), view.graph.is_some());
     if let Some(cells) = &view.cells {
         let (query, k) = (&clustered(2, 1, DIMENSION, 10)[0], view.live.len() as usize + 1);

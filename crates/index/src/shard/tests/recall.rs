@@ -7,9 +7,9 @@ use turret_retrieval::revision::Revision;
 
 use super::*;
 use crate::Origin;
-use crate::bits::RowSet;
 use crate::cells::Cells;
 use crate::change::ShardContent;
+use crate::row_set::RowSet;
 
 const QUERIES: usize = 100;
 
@@ -83,7 +83,7 @@ fn a_list_too_short_for_the_filter_is_lengthened() {
     let filter = between("cluster", 10.0, 39.0);
     let view = index.view();
     let passing = view.postings.rows(&filter, &view.live);
-    let cells = Some(Arc::new(Cells::of(&view.vectors, &passing, 2)));
+    let cells = Some(Arc::new(Cells::of(&view.vectors, passing.bitmap(), 2)));
     index.publish(View { cells, ..(*view).clone() });
     // Queries 10 to 39 lie where ads pass, 0 to 9 where none do.
     let find = |index: &ShardIndex, query: &UnitVector| {
