@@ -16,6 +16,7 @@ use crate::vectors::Vectors;
 mod around;
 mod divide;
 mod members;
+mod promising;
 mod reach;
 
 pub(crate) use around::{Around, Look, LookEnd, Looked, NEAR_CELLS};

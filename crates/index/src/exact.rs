@@ -9,13 +9,13 @@ use std::ops::RangeInclusive;
 use turret_retrieval::topk::TopK;
 use turret_retrieval::vector::dot;
 
-use crate::bits::Bits;
+use crate::bits::{Bits, words_of};
 use crate::vectors::{BLOCK_ROWS, Block, CodesOfRow, Line, TILE_ROWS, Vectors};
 
 use self::masks::{Mask, NONE, TILES, blocks, mask_of};
 use self::products::{Answer, Processor, TOGETHER, Tiles};
 use self::sieve::Between;
-use self::wanted::{Wanted, above};
+use self::wanted::Wanted;
 
 mod masks;
 mod products;
@@ -23,7 +23,7 @@ mod scored;
 mod sieve;
 mod wanted;
 
-pub(crate) use self::scored::{ScoredRow, key};
+pub(crate) use self::scored::ScoredRow;
 
 /// The best `k` of `rows`, best first, each scored in `f32`.
 ///
@@ -109,8 +109,11 @@ fn scan_by(
     Scanned { best: scan.finish(), stopped_at }
 }
 
-/// Rows that are compared one by one are fetched so many at a time: as many as a `u32` has bits.
-const FETCHED: usize = u32::BITS as usize;
+/// Rows that are compared one by one are fetched so many at a time, or some more, for which there is room for as many as a `u64` has bits.
+const FETCHED: usize = 32;
+const FETCHED_MAX: usize = u64::BITS as usize;
+/// Rows of a tile that are written down without a look at whether there are as many: nobody foresees that, and most have few.
+const WRITTEN: usize = 4;
 
 /// A scan of one part of the rows after the other, no row twice.
 pub(crate) struct Scan<'a> {
@@ -118,7 +121,8 @@ pub(crate) struct Scan<'a> {
     vectors: &'a Vectors,
     wanted: Vec<Wanted<'a>>,
     /// Rows that are yet to be compared one by one.
-    single: Vec<u32>,
+    single: [u32; FETCHED_MAX],
+    singles: usize,
     /// Their codes, or nothing where all of them are scored.
     codes: Vec<CodesOfRow<'a>>,
     /// Whether some query takes any row still: then rows by themselves are scored.
@@ -127,9 +131,9 @@ pub(crate) struct Scan<'a> {
 
 impl<'a> Scan<'a> {
     pub(crate) fn new(vectors: &'a Vectors, queries: &[&'a [f32]], k: usize) -> Self {
-        let wanted = queries.iter().map(|query| Wanted::new(query, k)).collect();
-        let (single, codes) = (Vec::with_capacity(FETCHED), Vec::with_capacity(FETCHED));
-        Self { processor: Processor::detect(), vectors, wanted, single, codes, is_filling: true }
+        let wanted = queries.iter().map(|query| Wanted::new(query, vectors.limits(), k)).collect();
+        let (single, codes) = ([0; FETCHED_MAX], Vec::with_capacity(FETCHED_MAX));
+        Self { processor: Processor::detect(), vectors, wanted, single, singles: 0, codes, is_filling: true }
     }
 
     /// Compares `rows`, or all, at the latest as it is finished; how many were compared, where `stop` had it end before all were.
@@ -154,6 +158,15 @@ impl<'a> Scan<'a> {
     /// Compares those of `rows`, or all, that lie in `range`, at the latest as it is finished; how many these are.
     pub(crate) fn over_range(&mut self, rows: Option<&Bits>, range: RangeInclusive<u32>) -> u64 {
         let mut compared = 0;
+        // Of a few tiles it is known without asking that they are no whole block.
+        if range.end() - range.start() < BLOCK_ROWS as u32 {
+            for (tile, within) in words_of(range) {
+                let mask = rows.map_or(within, |rows| rows.words::<1>(tile)[0] & within);
+                compared += u64::from(mask.count_ones());
+                self.compare_tile(tile, mask);
+            }
+            return compared;
+        }
         for at in blocks(&range) {
             let mask = mask_of(rows, &range, at);
             compared += rows_of(&mask);
@@ -191,7 +204,11 @@ impl<'a> Scan<'a> {
 
     /// Compares the rows of a tile that `rows` has a bit for: together by all of its codes, or where they are few each by its own.
     fn compare_tile(&mut self, tile: usize, mut rows: u64) {
-        if rows.count_ones() >= CODES_FROM {
+        if rows == 0 {
+            return;
+        }
+        let count = rows.count_ones() as usize;
+        if count >= CODES_FROM {
             let (at, of_block) = (tile / TILES, tile % TILES);
             let mut mask = NONE;
             mask[of_block] = rows;
@@ -200,9 +217,15 @@ impl<'a> Scan<'a> {
             return;
         }
         let first = (tile * TILE_ROWS) as u32;
-        while rows != 0 {
-            self.compare_soon(first + rows.trailing_zeros());
-            rows &= rows - 1;
+        let mut write = |at: usize| {
+            self.single[self.singles + at] = first.wrapping_add(rows.trailing_zeros());
+            rows &= rows.wrapping_sub(1);
+        };
+        (0..WRITTEN).for_each(&mut write);
+        (WRITTEN..count).for_each(write);
+        self.singles += count;
+        if self.singles >= FETCHED {
+            self.compare_single();
         }
     }
 
@@ -230,48 +253,42 @@ impl<'a> Scan<'a> {
         rest.iter_mut().for_each(|wanted| compare_to(processor, vectors, &span, mask, std::array::from_mut(wanted)));
     }
 
-    /// Has a row compared, with others that come later.
-    #[inline]
-    fn compare_soon(&mut self, row: u32) {
-        if !self.is_filling {
-            self.codes.push(self.vectors.codes_soon(row));
-        }
-        self.single.push(row);
-        if self.single.len() == FETCHED {
-            self.compare_single();
-        }
-    }
-
     /// Offers rows to every query. They lie anywhere, and all are waited for at once: by their scores where all of them are kept, and
     /// else by their codes, which are a quarter as long.
     fn compare_single(&mut self) {
         let (vectors, processor) = (self.vectors, self.processor);
+        let single = &self.single[..self.singles];
         if self.is_filling {
-            vectors.fetch(&self.single);
+            vectors.fetch(single);
+        } else {
+            self.codes.extend(single.iter().map(|row| vectors.codes_soon(*row)));
         }
-        let mut products = [0; FETCHED];
+        let mut products = [0; FETCHED_MAX];
         for wanted in &mut self.wanted {
             let query = wanted.query;
             let score = |row: u32| dot(query, vectors.row(row));
             if self.is_filling {
-                for row in &self.single {
+                for row in single {
                     let known = score(*row);
                     wanted.sieve.offer(Between { row: *row, lower: known, upper: known }, score);
                 }
                 continue;
             }
             processor.rows(&wanted.codes, wanted.sum, &self.codes, &mut products);
-            let (mut between, mut reach) = ([Between::NONE; FETCHED], 0u32);
-            for (at, ((row, codes), product)) in self.single.iter().zip(&self.codes).zip(products).enumerate() {
-                between[at] = wanted.between(*row, codes, product);
-                reach |= u32::from(between[at].upper >= wanted.sieve.floor()) << at;
+            let (mut uppers, mut reach) = ([0.0; FETCHED_MAX], 0u64);
+            for ((codes, product), upper) in self.codes.iter().zip(products).zip(&mut uppers) {
+                *upper = wanted.upper(codes.scale, product);
+            }
+            for (at, upper) in uppers[..single.len()].iter().enumerate() {
+                reach |= u64::from(*upper >= wanted.sieve.floor()) << at;
             }
             while reach != 0 {
-                wanted.sieve.offer(between[reach.trailing_zeros() as usize], score);
+                let at = reach.trailing_zeros() as usize;
+                wanted.sieve.offer(wanted.between(single[at], self.codes[at].scale, uppers[at]), score);
                 reach &= reach - 1;
             }
         }
-        self.single.clear();
+        self.singles = 0;
         self.codes.clear();
         self.is_filling = self.wanted.iter().any(|wanted| wanted.sieve.is_filling());
     }
@@ -279,24 +296,39 @@ impl<'a> Scan<'a> {
 
 /// What each row scores for `query` at most, by its codes.
 pub(crate) fn at_most(vectors: &Vectors, query: &[f32]) -> Vec<f32> {
-    let (processor, wanted) = (Processor::detect(), Wanted::new(query, 1));
+    let (processor, wanted) = (Processor::detect(), Wanted::new(query, vectors.limits(), 1));
     let mut scores = Vec::with_capacity(vectors.len());
     for at in 0..vectors.len().div_ceil(BLOCK_ROWS) {
         let codes = vectors.block(at).codes();
         let (lines, scales) = codes.tiles_at(0..codes.tiles());
         let mut answers = [[Answer::NONE; 1]; TILES];
         let answers = &mut answers[..codes.tiles()];
-        processor.ask(Tiles { lines, scales, ahead: &[] }, &[wanted.ask(codes.limits())], answers);
-        let slack = above(wanted.slack(codes.limits()));
+        processor.ask(Tiles { lines, scales, ahead: &[] }, &[wanted.ask()], answers);
         let left = vectors.len() - at * BLOCK_ROWS;
-        scores.extend(answers.iter().flat_map(|[answer]| answer.upper).take(left).map(|upper| upper + slack));
+        scores.extend(answers.iter().flat_map(|[answer]| answer.upper).take(left).map(|upper| upper + wanted.slack));
     }
     scores
 }
 
+/// Of some scores those that are `least` at least, with their places; those that are no numbers are not.
+pub(crate) fn at_least(scores: &[f32], least: f32) -> impl Iterator<Item = (u32, f32)> {
+    let processor = Processor::detect();
+    scores.chunks(TILE_ROWS).zip((0..).step_by(TILE_ROWS)).flat_map(move |(scores, first)| {
+        let mut reach = match scores.as_array() {
+            Some(scores) => processor.reaching(scores, least),
+            None => scores.iter().enumerate().fold(0, |reach, (at, score)| reach | u64::from(*score >= least) << at),
+        };
+        std::iter::from_fn(move || {
+            let at = (reach != 0).then_some(reach.trailing_zeros())?;
+            reach &= reach - 1;
+            Some((first + at, scores[at as usize]))
+        })
+    })
+}
+
 /// What the rows of each list score for `query` by their codes alone.
 pub(crate) fn scores_by_codes<const N: usize>(vectors: &Vectors, query: &[f32], lists: [&[u32]; N]) -> [Vec<f32>; N] {
-    let (wanted, processor) = (Wanted::new(query, 0), Processor::detect());
+    let (wanted, processor) = (Wanted::new(query, vectors.limits(), 0), Processor::detect());
     lists.map(|rows| {
         let codes: Vec<_> = rows.iter().map(|row| vectors.codes_soon(*row)).collect();
         let mut products = vec![0; rows.len()];
@@ -306,11 +338,12 @@ pub(crate) fn scores_by_codes<const N: usize>(vectors: &Vectors, query: &[f32], 
 }
 
 /// Rows of a tile from which on all of its codes are read; fewer are compared one by one.
-const CODES_FROM: u32 = 24;
+const CODES_FROM: usize = 24;
+const _: () = assert!(FETCHED + CODES_FROM + WRITTEN <= FETCHED_MAX);
 
 /// Whether the codes of all tiles are read.
 fn is_read_whole(block: &Block, mask: &Mask) -> bool {
-    mask.iter().take(block.codes().tiles()).all(|rows| rows.count_ones() >= CODES_FROM)
+    mask.iter().take(block.codes().tiles()).all(|rows| rows.count_ones() as usize >= CODES_FROM)
 }
 
 /// Tiles of a block.
@@ -336,30 +369,19 @@ fn compare_to<const N: usize>(
 ) {
     let codes = span.block.codes();
     let mut answers = [[Answer::NONE; N]; TILES];
-    let asks = wanted.each_ref().map(|wanted| wanted.ask(codes.limits()));
+    let asks = wanted.each_ref().map(|wanted| wanted.ask());
     let answers = &mut answers[..span.tiles.len()];
     let (lines, scales) = codes.tiles_at(span.tiles.clone());
     processor.ask(Tiles { lines, scales, ahead: span.ahead }, &asks, answers);
-    let rises = asks.map(|ask| ask.rise);
     for (at, answers) in answers.iter().enumerate() {
         let tile = span.tiles.start + at;
-        for ((answer, wanted), rise) in answers.iter().zip(wanted.iter_mut()).zip(rises) {
-            let mut reach = answer.reach & mask[tile];
-            if reach == 0 {
-                continue;
-            }
-            let slack = above(wanted.slack(codes.limits()));
+        for (answer, wanted) in answers.iter().zip(wanted.iter_mut()) {
+            let (mut reach, query) = (answer.reach & mask[tile], wanted.query);
             while reach != 0 {
                 let lane = reach.trailing_zeros() as usize;
                 reach &= reach - 1;
-                let upper = answer.upper[lane];
-                let between = Between {
-                    row: span.first + (tile * TILE_ROWS + lane) as u32,
-                    lower: upper - 2.0 * scales[at][lane] * rise - slack,
-                    upper: upper + slack,
-                };
-                let query = wanted.query;
-                wanted.sieve.offer(between, |row| dot(query, vectors.row(row)));
+                let (row, upper) = (span.first + (tile * TILE_ROWS + lane) as u32, answer.upper[lane] + wanted.slack);
+                wanted.sieve.offer(wanted.between(row, scales[at][lane], upper), |row| dot(query, vectors.row(row)));
             }
         }
     }

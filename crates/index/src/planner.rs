@@ -98,6 +98,11 @@ const NEAR_MIN: f64 = 0.5;
 /// Cells that may be looked into, in place of those expected; of few, so many.
 const MORE_CELLS: f64 = 4.0;
 const CELLS_MIN: f64 = 64.0;
+/// By so many standard deviations fewer or more must pass near a query than elsewhere for a filter to have to do with it; and by so many fewer
+/// there is no doubt of it.
+const FEWER: f64 = 2.5;
+const MORE: f64 = 2.0;
+const MUCH_FEWER: f64 = 4.5;
 /// The rank of the last hit of a filter varies by the root of the hits; a list has room for so many times that.
 const SPREAD: f64 = 1.5;
 
@@ -163,13 +168,27 @@ impl Near {
         if self.passing == 0 {
             return 0.0;
         }
-        let rows = f64::from(self.rows);
-        let deviation = |rate: f64| (rate * (1.0 - rate).max(0.0) / rows).sqrt();
-        let near = f64::from(self.passing) / rows;
-        if near >= overall - 2.5 * deviation(overall) && near <= overall + 2.0 * deviation(overall) {
+        let near = f64::from(self.passing) / f64::from(self.rows);
+        if (-FEWER..=MORE).contains(&self.deviations(overall)) {
             return overall;
         }
-        (near - deviation(near)).max(0.0)
+        (near - self.deviation(near)).max(0.0)
+    }
+
+    /// Whether fewer pass than chance would have, if it were `overall` of all rows, and yet not clearly: some more should be asked.
+    pub(crate) fn is_doubtful(self, overall: f64) -> bool {
+        (-MUCH_FEWER..-FEWER).contains(&self.deviations(overall))
+    }
+
+    /// By how many standard deviations more pass than if it were `overall` of all rows.
+    fn deviations(self, overall: f64) -> f64 {
+        let more = f64::from(self.passing) / f64::from(self.rows.max(1)) - overall;
+        if more == 0.0 { 0.0 } else { more / self.deviation(overall) }
+    }
+
+    /// The standard deviation of the share of so many rows that pass.
+    fn deviation(self, rate: f64) -> f64 {
+        (rate * (1.0 - rate).max(0.0) / f64::from(self.rows.max(1))).sqrt()
     }
 }
 

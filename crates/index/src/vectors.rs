@@ -7,7 +7,9 @@ mod block;
 mod codes;
 
 pub(crate) use block::Block;
-pub(crate) use codes::{LINE_ROWS, Limits, Line, OFFSET, ROW_LINE, RowLine, TILE_LINES, TILE_ROWS, WORD, quantise};
+pub(crate) use codes::{
+    CodesOfRow, LINE_ROWS, Limits, Line, OFFSET, ROW_LINE, RowLine, TILE_LINES, TILE_ROWS, WORD, quantise,
+};
 
 /// Rows of a block; the last one may have fewer.
 pub(crate) const BLOCK_ROWS: usize = 256;
@@ -23,6 +25,7 @@ pub(crate) struct Vectors {
     dimension: usize,
     rows: usize,
     blocks: Vec<Arc<Block>>,
+    limits: Limits,
 }
 
 /// Has a line of memory brought near, without waiting for it.
@@ -41,19 +44,14 @@ pub(crate) fn prefetch<T>(line: &T) {
     }
 }
 
-/// A row by its codes.
-pub(crate) struct CodesOfRow<'a> {
-    pub(crate) lines: &'a [RowLine],
-    pub(crate) scale: f32,
-    pub(crate) limits: &'a Limits,
-}
-
 impl Vectors {
     /// The rows of `flat`, `[rows, dimension]`, row-major; `dimension` is at least 1.
     pub(crate) fn from_rows(dimension: usize, flat: &[f32]) -> Self {
         debug_assert_eq!(flat.len() % dimension, 0);
         let blocks = flat.chunks(BLOCK_ROWS * dimension).map(|rows| Arc::new(Block::new(dimension, rows)));
-        Self { dimension, rows: flat.len() / dimension, blocks: blocks.collect() }
+        let blocks: Vec<Arc<Block>> = blocks.collect();
+        let limits = blocks.iter().fold(Limits::default(), |limits, block| limits.and(block.codes().limits()));
+        Self { dimension, rows: flat.len() / dimension, blocks, limits }
     }
 
     /// The embedding of `row`.
@@ -76,17 +74,14 @@ impl Vectors {
         black_box(rows.iter().map(lines).fold(0, u32::wrapping_add));
     }
 
-    /// The codes of `row`, with its scale and the limits of its block. They are asked for from memory, and not waited for.
+    /// The codes of `row`, as [`Codes::row_soon`] tells them.
     ///
     /// # Panics
     /// Where there is no row of its tile; of others that are not there the scale is NaN.
     #[inline]
     pub(crate) fn codes_soon(&self, row: u32) -> CodesOfRow<'_> {
         let row = row as usize;
-        let codes = self.blocks[row / BLOCK_ROWS].codes();
-        let (lines, scale) = codes.row(row % BLOCK_ROWS);
-        lines.iter().for_each(prefetch);
-        CodesOfRow { lines, scale, limits: codes.limits() }
+        self.blocks[row / BLOCK_ROWS].codes().row_soon(row % BLOCK_ROWS)
     }
 
     /// Replaces the embedding of `row`, or adds it where it is the first that is not there.
@@ -101,7 +96,13 @@ impl Vectors {
             Some(block) => Arc::make_mut(block).set(row % BLOCK_ROWS, vector),
             None => self.blocks.push(Arc::new(Block::new(self.dimension, vector))),
         }
+        self.limits = self.limits.and(self.blocks[row / BLOCK_ROWS].codes().limits());
         self.rows = self.rows.max(row + 1);
+    }
+
+    /// What no row exceeds.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// How many rows there are.

@@ -2,23 +2,21 @@
 
 use super::Cells;
 use super::members::Members;
+use super::promising::Promising;
 use crate::bits::Bits;
-use crate::exact::{Scan, ScoredRow, key};
+use crate::exact::{Scan, ScoredRow};
 use crate::planner::Near;
 use crate::vectors::Vectors;
 
 /// Cells between two looks at whether to go on: some microseconds.
 const CELLS_BETWEEN_STOPS: usize = 32;
-/// Cells that are put in order at first: so many times those expected, and so many at least.
+/// Cells that are put in order at first: so many times those expected.
 const MORE_THAN_EXPECTED: f64 = 1.2;
-const FIRST_MIN: usize = 8;
-/// Cells of which it is told from what score on so many lie, about.
-const SAMPLE: usize = 256;
-/// Scores that are looked through together.
-const SCORES_TOGETHER: usize = 16;
 /// Rows near a query of which it is counted how many pass, about, and the cells that these are sought in, at most.
-const NEAR_ROWS: u64 = 512;
+const NEAR_ROWS: u32 = 512;
 pub(crate) const NEAR_CELLS: usize = 8;
+/// And so many times as many where these tell nothing for sure.
+const IF_DOUBTFUL: usize = 4;
 
 /// The cells of a shard as they lie around one query.
 pub(crate) struct Around<'a> {
@@ -57,83 +55,26 @@ pub(crate) enum LookEnd {
     TooMany,
 }
 
-/// Cells by what their rows may score, the most promising first. Most are never asked for, and not put in order.
-struct Promising<'a> {
-    scores: &'a [f32],
-    /// In order, those that score `down_to` at least: by [`key`].
-    ordered: Vec<u64>,
-    down_to: f32,
-    next: usize,
-}
-
-impl<'a> Promising<'a> {
-    /// Of which about `first` will be asked for.
-    fn new(scores: &'a [f32], first: usize) -> Self {
-        let mut promising = Self { scores, ordered: Vec::new(), down_to: f32::INFINITY, next: 0 };
-        promising.order(first);
-        promising
-    }
-
-    /// Puts about so many more in order, at least one where there is one: a sample tells down to which score.
-    fn order(&mut self, more: usize) {
-        let one_in = (self.scores.len() / SAMPLE).max(1);
-        let above = self.down_to;
-        let mut sample: Vec<f32> = self.scores.iter().step_by(one_in).copied().filter(|score| *score < above).collect();
-        let at = more.max(FIRST_MIN).div_ceil(one_in);
-        self.down_to = if at < sample.len() {
-            *sample.select_nth_unstable_by(at, |a, b| b.total_cmp(a)).1
-        } else {
-            f32::NEG_INFINITY
-        };
-        let (from, down_to) = (self.ordered.len(), self.down_to);
-        let is_next = |score: f32| (score >= down_to) & (score < above);
-        for (scores, first) in self.scores.chunks(SCORES_TOGETHER).zip((0..).step_by(SCORES_TOGETHER)) {
-            // Few have any, and that is told of all at once.
-            if scores.iter().fold(false, |has, score| has | is_next(*score)) {
-                // Each is written, and stays where it is one: nobody can foresee which are.
-                let (mut kept, mut count) = ([0; SCORES_TOGETHER], 0);
-                for (score, cell) in scores.iter().zip(first..) {
-                    kept[count] = key(*score, cell);
-                    count += usize::from(is_next(*score));
-                }
-                self.ordered.extend_from_slice(&kept[..count]);
-            }
-        }
-        self.ordered[from..].sort_unstable();
-    }
-
-    /// How many may hold a row that scores `floor`; at least one.
-    fn reaching(&self, floor: f32) -> usize {
-        self.scores.iter().filter(|score| **score >= floor).count().max(1)
-    }
-}
-
-impl Iterator for Promising<'_> {
-    type Item = (f32, u32);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.next == self.ordered.len() && self.down_to > f32::NEG_INFINITY {
-            self.order(self.ordered.len());
-        }
-        let cell = *self.ordered.get(self.next)? as u32;
-        self.next += 1;
-        Some((self.scores[cell as usize], cell))
-    }
-}
-
 impl Around<'_> {
-    /// Of the rows in the nearest cells that are `live`, or of all, how many pass.
-    pub(crate) fn near(&self, passing: &Bits, live: Option<&Bits>) -> Near {
-        let (mut rows, mut met) = (0, 0);
-        for (_, cell) in Promising::new(&self.scores, NEAR_CELLS).take(NEAR_CELLS) {
-            let members = self.cells.members.get(cell);
-            rows += live.map_or(members.len(), |live| members.among(live));
-            met += members.among(passing);
-            if rows >= NEAR_ROWS {
+    /// Of the rows in the nearest cells that are `live`, or of all, how many pass, which is `overall` of all rows.
+    pub(crate) fn near(&self, passing: &Bits, live: Option<&Bits>, overall: f64) -> Near {
+        let mut near = Near::default();
+        let mut promising = Promising::new(&self.scores, NEAR_CELLS);
+        for enough in [1, IF_DOUBTFUL] {
+            for _ in 0..NEAR_CELLS * enough {
+                if near.rows >= NEAR_ROWS * enough as u32 {
+                    break;
+                }
+                let Some(cell) = promising.next(f32::NEG_INFINITY) else { break };
+                let members = self.cells.members.get(cell);
+                near.rows += live.map_or(members.len(), |live| members.among(live)) as u32;
+                near.passing += members.among(passing) as u32;
+            }
+            if !near.is_doubtful(overall) {
                 break;
             }
         }
-        Near { rows: rows as u32, passing: met as u32 }
+        near
     }
 
     /// The best of `passing`, or of all rows, in the cells whose rows may be among the best `wanted` still; the most promising cells first.
@@ -152,11 +93,9 @@ impl Around<'_> {
         let bounds = self.bounds(look.share);
         let mut promising = Promising::new(&bounds, first);
         let (mut looks, mut compared, mut end) = (0, 0, LookEnd::Enough);
-        while let Some((bound, cell)) = promising.next() {
+        loop {
             let floor = scan.floor(wanted);
-            if bound < floor {
-                break;
-            }
+            let Some(cell) = promising.next(floor) else { break };
             if looks == look.most {
                 end = LookEnd::TooMany;
                 break;

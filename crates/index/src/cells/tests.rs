@@ -149,15 +149,25 @@ fn what_passes_near_a_query_is_counted() {
     let (vectors, _) = world(3, 8_000);
     let cells = Cells::of(&vectors, &all(8_000), 2);
     let query = clustered(4, 4, DIMENSION, 40).pop().unwrap();
-    let near = |passing: &RoaringBitmap, live: &RoaringBitmap| {
-        cells.around(query.as_slice()).near(&Bits::of(passing), Some(&Bits::of(live)))
+    let near_if = |passing: &RoaringBitmap, live: &RoaringBitmap, overall: f64| {
+        cells.around(query.as_slice()).near(&Bits::of(passing), Some(&Bits::of(live)), overall)
     };
+    let near = |passing: &RoaringBitmap, live: &RoaringBitmap| near_if(passing, live, 0.0);
     let of = |centres: &[u32]| all(8_000).iter().filter(|row| centres.contains(&(row % 40))).collect::<RoaringBitmap>();
     // The query is of centre 3, which has 200 rows.
     let (own, none) = (near(&of(&[3]), &all(8_000)), near(&of(&[]), &all(8_000)));
     assert!(own.passing >= 180 && (180..700).contains(&own.rows), "{own:?}");
     assert_eq!(none, crate::planner::Near { rows: own.rows, passing: 0 });
     assert_eq!(near(&of(&[3]), &of(&[])).rows, 0);
+    // Somewhat fewer than elsewhere may be chance: more rows are asked. Many fewer are not.
+    let thirds = all(8_000).iter().filter(|row| row % 3 == 0).collect();
+    let share = f64::from(near(&thirds, &all(8_000)).passing) / f64::from(own.rows);
+    let asked = |deviations: f64| {
+        let overall = share + deviations * (share * (1.0 - share) / f64::from(own.rows)).sqrt();
+        near_if(&thirds, &all(8_000), overall).rows
+    };
+    assert!(asked(3.0) > 2 * own.rows, "{} of {own:?}", asked(3.0));
+    assert_eq!((asked(-3.0), asked(1.0), asked(8.0)), (own.rows, own.rows, own.rows));
 }
 
 #[test]

@@ -91,6 +91,32 @@ impl Processor {
         }
     }
 
+    /// A bit for each of some scores that is `least` at least.
+    #[inline]
+    pub(crate) fn reaching(self, scores: &[f32; TILE_ROWS], least: f32) -> u64 {
+        match self {
+            Self::Any => plain_reach(scores, least),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => {
+                assert!(is_x86_feature_detected!("avx2"));
+                // SAFETY: the processor has just been asked.
+                #[expect(unsafe_code, reason = "a function for some processors only")]
+                unsafe {
+                    x86::reaching_in_256_bits(scores, least)
+                }
+            }
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni => {
+                assert!(has_vnni());
+                // SAFETY: the processor has just been asked.
+                #[expect(unsafe_code, reason = "a function for some processors only")]
+                unsafe {
+                    x86::reaching_in_512_bits(scores, least)
+                }
+            }
+        }
+    }
+
     /// Compares every query with every tile; there is an answer for each.
     pub(crate) fn ask<const N: usize>(self, tiles: Tiles<'_>, asks: &[Ask<'_>; N], answers: &mut [[Answer; N]]) {
         match self {

@@ -31,7 +31,7 @@ impl PartialEq for ScoredRow {
 impl Eq for ScoredRow {}
 
 /// A number for a row, the smaller the better it is: what numbers are sorted by is compared faster than two of them.
-pub(crate) fn key(score: f32, row: u32) -> u64 {
+pub(super) fn key(score: f32, row: u32) -> u64 {
     let bits = score.to_bits();
     let rising = if score.is_sign_negative() { !bits } else { bits | SIGN };
     u64::from(!rising) << 32 | u64::from(row)

@@ -20,7 +20,10 @@ pub(super) struct Between {
 }
 
 impl Between {
-    pub(super) const NONE: Self = Self { row: 0, lower: 0.0, upper: 0.0 };
+    /// What the score is likely to be.
+    fn middle(self) -> f32 {
+        (self.lower + self.upper) / 2.0
+    }
 
     /// The score, where it is known.
     fn score(self) -> Option<f32> {
@@ -67,12 +70,10 @@ impl Sieve {
     pub(super) fn tightened(&mut self, wanted: usize) -> f32 {
         if self.held.len() >= self.k.max(self.raised_at + self.k / 4 + 8) {
             self.raise();
-            // The best `k` stand first.
-            let best = self.k.min(self.held.len());
-            if (1..=best).contains(&wanted) {
+            if (1..=self.held.len()).contains(&wanted) {
                 let (_, least, _) =
-                    self.held[..best].select_nth_unstable_by(wanted - 1, |a, b| b.lower.total_cmp(&a.lower));
-                self.floor_of_wanted = self.floor_of_wanted.max(least.lower);
+                    self.held.select_nth_unstable_by(wanted - 1, |a, b| b.middle().total_cmp(&a.middle()));
+                self.floor_of_wanted = self.floor_of_wanted.max(least.middle());
             }
         }
         self.floor_of_wanted.max(self.floor)
@@ -136,8 +137,11 @@ impl Sieve {
         let held = self.held.iter().map(|row| key(row.score().unwrap_or_else(|| score(row.row)), row.row));
         let before = self.top.into_sorted();
         let mut keys: Vec<u64> = before.iter().map(|row| key(row.score, row.row)).chain(held).collect();
+        if keys.len() > self.k {
+            keys.select_nth_unstable(self.k);
+            keys.truncate(self.k);
+        }
         keys.sort_unstable();
-        keys.truncate(self.k);
         keys.into_iter().map(of_key).collect()
     }
 }

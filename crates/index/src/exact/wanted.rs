@@ -2,7 +2,7 @@
 
 use super::products::Ask;
 use super::sieve::{Between, Sieve};
-use crate::vectors::{CodesOfRow, Limits, ROW_LINE, WORD, quantise};
+use crate::vectors::{Limits, ROW_LINE, WORD, quantise};
 
 /// A query that is scanned for.
 pub(super) struct Wanted<'a> {
@@ -12,11 +12,11 @@ pub(super) struct Wanted<'a> {
     pub(super) codes: Vec<[i8; ROW_LINE]>,
     pub(super) sum: i32,
     pub(super) scale: f32,
-    /// Upper bounds of the length of the query, and of what its codes leave.
-    length: f64,
-    rest: f64,
-    /// What roundings come to, for rows of length 1.
-    rounding: f64,
+    /// What the rest of a row may add to its score, at most, in units of the row's scale.
+    rise: f32,
+    /// What a score may differ by from `scale * (product * slope ± rise)`, at most: the rest of the query, the rounding of `dot`, and that of
+    /// the formula itself.
+    pub(super) slack: f32,
     pub(super) sieve: Sieve,
 }
 
@@ -24,7 +24,8 @@ pub(super) struct Wanted<'a> {
 const UNIT: f64 = f32::EPSILON as f64 / 2.0;
 
 impl<'a> Wanted<'a> {
-    pub(super) fn new(query: &'a [f32], k: usize) -> Self {
+    /// To be compared with rows that do not exceed `limits`.
+    pub(super) fn new(query: &'a [f32], limits: &Limits, k: usize) -> Self {
         let quantised = quantise(query);
         let word = |codes: &[i8]| {
             let mut word = [0; WORD];
@@ -33,6 +34,8 @@ impl<'a> Wanted<'a> {
         };
         // A product passes through so many roundings in `dot`: its lane, the sum of the lanes, and that of what is over.
         let (roundings, length) = ((query.len() / 16 + 2 * 16 + 2) as f64, quantised.length + quantised.rest);
+        let rounding = 2.0 * (roundings + 16.0) * UNIT * length;
+        let lengths = (limits.length + limits.rest) * (1.0 + limits.rest_in_scales);
         let line = |codes: &[i8]| {
             let mut line = [0; ROW_LINE];
             line[..codes.len()].copy_from_slice(codes);
@@ -44,39 +47,29 @@ impl<'a> Wanted<'a> {
             codes: quantised.codes.chunks(ROW_LINE).map(line).collect(),
             sum: quantised.codes.iter().map(|code| i32::from(*code)).sum(),
             scale: quantised.scale,
-            rounding: 2.0 * (roundings + 16.0) * UNIT * length,
-            length,
-            rest: quantised.rest,
+            rise: above(length * limits.rest_in_scales),
+            slack: above(quantised.rest * limits.length + rounding * lengths + f64::from(f32::MIN_POSITIVE)),
             sieve: Sieve::new(k),
         }
     }
 
-    /// What a score may differ by from `scale * (product * slope ± rise)` in a block: the rest of the query, the rounding of
-    /// `dot`, and that of the formula itself.
-    pub(super) fn slack(&self, limits: &Limits) -> f64 {
-        let lengths = (limits.length + limits.rest) * (1.0 + limits.rest_in_scales);
-        self.rest * limits.length + self.rounding * lengths + f64::from(f32::MIN_POSITIVE)
+    /// What a row scores at most, by its scale and the product of its codes.
+    pub(super) fn upper(&self, scale: f32, product: i32) -> f32 {
+        scale * (product as f32 * self.scale + self.rise) + self.slack
     }
 
-    /// Between which numbers the score of a row lies, by the product of its codes.
-    pub(super) fn between(&self, row: u32, codes: &CodesOfRow<'_>, product: i32) -> Between {
-        let (rise, slack) = (self.rise(codes.limits), above(self.slack(codes.limits)));
-        let upper = codes.scale * (product as f32 * self.scale + rise);
-        Between { row, lower: upper - 2.0 * codes.scale * rise - slack, upper: upper + slack }
+    /// Between which numbers the score of a row lies that scores `upper` at most.
+    pub(super) fn between(&self, row: u32, scale: f32, upper: f32) -> Between {
+        Between { row, lower: upper - 2.0 * (scale * self.rise + self.slack), upper }
     }
 
-    /// What the rest of a row of a block may add to its score, in units of the row's scale.
-    fn rise(&self, limits: &Limits) -> f32 {
-        above(self.length * limits.rest_in_scales)
-    }
-
-    pub(super) fn ask(&self, limits: &Limits) -> Ask<'_> {
+    pub(super) fn ask(&self) -> Ask<'_> {
         Ask {
             words: &self.words,
             sum: self.sum,
             slope: self.scale,
-            rise: self.rise(limits),
-            least: below(f64::from(self.sieve.floor()) - self.slack(limits)),
+            rise: self.rise,
+            least: below(f64::from(self.sieve.floor()) - f64::from(self.slack)),
         }
     }
 }

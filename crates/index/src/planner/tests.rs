@@ -220,6 +220,15 @@ fn the_list_grows_with_what_is_met_and_may_not_be_found() {
 }
 
 #[test]
+fn fewer_near_a_query_are_a_matter_of_doubt_until_they_are_many_fewer() {
+    let is_doubtful = |passing| Near { rows: 500, passing }.is_doubtful(0.1);
+    // 50 are expected, give or take 6.7.
+    let doubtful: Vec<u32> = (0..200).filter(|passing| is_doubtful(*passing)).collect();
+    assert_eq!(doubtful, (20..=33).collect::<Vec<_>>());
+    assert!(!Near::default().is_doubtful(0.0) && !Near { rows: 500, passing: 500 }.is_doubtful(1.0));
+}
+
+#[test]
 fn ads_that_the_graph_does_not_have_make_a_walk_dear() {
     let calibration = calibration();
     let plan = |unlinked| {

@@ -270,8 +270,8 @@ fn a_shard_says_what_it_is_made_of() {
     let (exact, graph) = (EXACT.stats(), GRAPH.stats());
     assert_eq!((exact.ads, exact.dimension), (ROWS, DIMENSION));
     // As numbers and as codes, of 64 rows together and of each by itself, in lines of 64 bytes, the last of 64 rows filled up, each with its
-    // scale.
-    let codes = ROWS.next_multiple_of(64) * (DIMENSION + DIMENSION.next_multiple_of(64) + 4);
+    // scale, and the place of it.
+    let codes = ROWS.next_multiple_of(64) * (DIMENSION + DIMENSION.next_multiple_of(64) + 4 + 1);
     assert_eq!(exact.vector_bytes, ROWS * DIMENSION * 4 + codes);
     assert_eq!((exact.backend, graph.backend), (Backend::Exact, Backend::DiskAnn));
     assert_eq!(exact.graph_bytes, 0);

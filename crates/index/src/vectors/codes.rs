@@ -3,7 +3,7 @@
 //! A row `v` is `scale` times whole numbers in -127..=127, its *codes*, and a rest. So is a query `q`. With `v^` and `q^` for
 //! what the codes say, `|q.v - q^.v^| <= |q - q^| |v^| + |q| |v - v^|`, whatever the vectors are.
 
-use super::BLOCK_ROWS;
+use super::{BLOCK_ROWS, prefetch};
 
 /// Rows that are compared together: one bit each in a `u64`.
 pub(crate) const TILE_ROWS: usize = 64;
@@ -42,11 +42,19 @@ pub(crate) struct Codes {
     row_lines: usize,
     /// `[tiles]`; NaN for rows that are not there.
     scales: Vec<[f32; TILE_ROWS]>,
+    /// The places of the same scales in [`SCALES`]: whoever compares a few rows has those of a tile in one line of the cache.
+    places: Vec<[u8; TILE_ROWS]>,
     words: usize,
     limits: Limits,
 }
 
-/// What no row of a block exceeds; rows that were replaced count too.
+/// A row by its codes.
+pub(crate) struct CodesOfRow<'a> {
+    pub(crate) lines: &'a [RowLine],
+    pub(crate) scale: f32,
+}
+
+/// What no row exceeds; rows that were replaced count too.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Limits {
     /// Length of the rest, in units of the row's scale.
@@ -55,6 +63,17 @@ pub(crate) struct Limits {
     pub(crate) rest: f64,
     /// Length of what the codes say.
     pub(crate) length: f64,
+}
+
+impl Limits {
+    /// What neither exceeds.
+    pub(super) fn and(&self, other: &Self) -> Self {
+        Self {
+            rest_in_scales: self.rest_in_scales.max(other.rest_in_scales),
+            rest: self.rest.max(other.rest),
+            length: self.length.max(other.length),
+        }
+    }
 }
 
 /// A vector as codes.
@@ -69,8 +88,8 @@ pub(crate) struct Quantised {
 impl Codes {
     pub(super) fn new(dimension: usize) -> Self {
         let (words, row_lines) = (dimension.div_ceil(WORD), dimension.div_ceil(ROW_LINE));
-        let (lines, rows, scales) = (Vec::new(), Vec::new(), Vec::new());
-        Self { lines, rows, row_lines, scales, words, limits: Limits::default() }
+        let (lines, rows, scales, places) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { lines, rows, row_lines, scales, places, words, limits: Limits::default() }
     }
 
     /// Takes `vector` for the row at `at`, which is at most the first that is not there.
@@ -79,13 +98,15 @@ impl Codes {
         let (tile, lane) = (at / TILE_ROWS, at % TILE_ROWS);
         if tile == self.scales.len() {
             self.scales.push([f32::NAN; TILE_ROWS]);
+            self.places.push([NOT_THERE; TILE_ROWS]);
             let (lines, rows) = (self.words * TILE_LINES, self.row_lines * TILE_ROWS);
             self.lines.reserve_exact(lines);
             self.lines.resize((tile + 1) * lines, Line([OFFSET; LINE_ROWS * WORD]));
             self.rows.reserve_exact(rows);
             self.rows.resize((tile + 1) * rows, RowLine([OFFSET; ROW_LINE]));
         }
-        let quantised = quantise(vector);
+        let place = place_of_scale(vector);
+        let quantised = quantise_by(vector, SCALES[usize::from(place)]);
         let lines = &mut self.lines[tile * self.words * TILE_LINES..][..self.words * TILE_LINES];
         for (codes, lines) in quantised.codes.chunks(WORD).zip(lines.chunks_exact_mut(TILE_LINES)) {
             let place = &mut lines[lane / LINE_ROWS].0[lane % LINE_ROWS * WORD..];
@@ -93,14 +114,11 @@ impl Codes {
         }
         let row = self.rows[at * self.row_lines..][..self.row_lines].iter_mut().flat_map(|line| &mut line.0);
         row.zip(&quantised.codes).for_each(|(place, code)| *place = with_offset(*code));
-        self.scales[tile][lane] = quantised.scale;
+        (self.scales[tile][lane], self.places[tile][lane]) = (quantised.scale, place);
         // A rest of nothing is none, whatever the scale.
         let in_scales = if quantised.rest > 0.0 { quantised.rest / f64::from(quantised.scale) * ABOVE } else { 0.0 };
-        self.limits = Limits {
-            rest_in_scales: self.limits.rest_in_scales.max(in_scales),
-            rest: self.limits.rest.max(quantised.rest),
-            length: self.limits.length.max(quantised.length),
-        };
+        let of_row = Limits { rest_in_scales: in_scales, rest: quantised.rest, length: quantised.length };
+        self.limits = self.limits.and(&of_row);
     }
 
     /// How many tiles there are; the last may have rows that are not there.
@@ -119,18 +137,22 @@ impl Codes {
         (&self.lines[tiles.start * lines..tiles.end * lines], &self.scales[tiles])
     }
 
-    /// The codes of the row at `at`, by itself, and its scale.
+    /// The codes of the row at `at`, by itself. They are asked for from memory, and not waited for.
     #[inline]
-    pub(crate) fn row(&self, at: usize) -> (&[RowLine], f32) {
-        (&self.rows[at * self.row_lines..][..self.row_lines], self.scales[at / TILE_ROWS][at % TILE_ROWS])
+    pub(crate) fn row_soon(&self, at: usize) -> CodesOfRow<'_> {
+        let place = self.places[at / TILE_ROWS][at % TILE_ROWS];
+        let lines = &self.rows[at * self.row_lines..][..self.row_lines];
+        lines.iter().for_each(prefetch);
+        CodesOfRow { lines, scale: SCALES[usize::from(place)] }
     }
 
-    pub(crate) fn limits(&self) -> &Limits {
+    pub(super) fn limits(&self) -> &Limits {
         &self.limits
     }
 
     pub(super) fn bytes(&self) -> usize {
-        size_of_val(&*self.lines) + size_of_val(&*self.rows) + size_of_val(&*self.scales)
+        let scales = size_of_val(&*self.scales) + size_of_val(&*self.places);
+        size_of_val(&*self.lines) + size_of_val(&*self.rows) + scales
     }
 }
 
@@ -138,10 +160,38 @@ fn with_offset(code: i8) -> u8 {
     code.cast_unsigned().wrapping_add(OFFSET)
 }
 
+/// The scales that rows have, each by a 32nd root of 2 below the one before: a row of length 1 has a component of 1/256 at least, up to
+/// 65,536 components, and of any other that is too large or too small more is rest. The last is no scale.
+const SCALES: [f32; 256] = {
+    let (mut scales, mut largest, mut at) = ([f32::NAN; 256], 1.0, 0);
+    while at < NOT_THERE as usize {
+        scales[at] = (largest / CODE_MAX as f64) as f32;
+        largest *= 0.978_572_062_087_700_1;
+        at += 1;
+    }
+    scales
+};
+const NOT_THERE: u8 = u8::MAX;
+
+/// The place of the least of [`SCALES`] by which no code of `vector` is too large, or of the nearest.
+fn place_of_scale(vector: &[f32]) -> u8 {
+    let scale = largest(vector) / CODE_MAX;
+    let least = SCALES[..usize::from(NOT_THERE)].partition_point(|larger| *larger >= scale);
+    least.saturating_sub(1) as u8
+}
+
+/// The largest component of `vector`, without its sign.
+fn largest(vector: &[f32]) -> f32 {
+    vector.iter().fold(0f32, |largest, x| if x.abs() > largest { x.abs() } else { largest })
+}
+
 /// The codes of `vector`, whose components are finite.
 pub(crate) fn quantise(vector: &[f32]) -> Quantised {
-    let largest = vector.iter().fold(0f32, |largest, x| if x.abs() > largest { x.abs() } else { largest });
-    let scale = largest / CODE_MAX;
+    quantise_by(vector, largest(vector) / CODE_MAX)
+}
+
+/// The same, as so many times whole numbers.
+fn quantise_by(vector: &[f32], scale: f32) -> Quantised {
     // Too small to divide by, or nothing at all: then all of it is rest.
     let per_scale = if scale > f32::MIN_POSITIVE { 1.0 / scale } else { 0.0 };
     let scale = if per_scale > 0.0 { scale } else { f32::MIN_POSITIVE };

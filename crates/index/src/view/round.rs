@@ -1,11 +1,11 @@
 //! One round of a search: the best rows of those that pass, by the plan that is cheapest.
 
 use super::{TIES, View};
-use crate::bits::RowSet;
 use crate::cells::{Around, Look, LookEnd, Looked};
 use crate::exact::ScoredRow;
 use crate::graph::{Candidate, Graph, GraphError};
 use crate::planner::{Extent, Met, Near, Next, Plan, Planner, Step, Walked};
+use crate::row_set::RowSet;
 use crate::search::Search;
 
 /// How a search goes about it.
@@ -70,7 +70,8 @@ impl View {
         let mut step = way.planner.plan(&extent, correlates, || {
             let Some(cells) = &self.cells else { return Near::default() };
             let around = around.insert(cells.around(query));
-            *near.insert(around.near(rows.bits(), self.unless_all(&self.live)))
+            let overall = rows.len() as f64 / self.live.len().max(1) as f64;
+            *near.insert(around.near(rows.bits(), self.unless_all(&self.live), overall))
         });
         let share_near = near.map(|near: Near| f64::from(near.passing) / f64::from(near.rows.max(1)));
         let (mut spent, mut has_looked) = (0, false);
@@ -198,7 +199,7 @@ impl View {
         search: &Search<'_>,
         passing: &RowSet,
     ) -> Result<Walk, GraphError> {
-        let unlinked = &**passing & &*self.unlinked;
+        let unlinked = passing.bitmap() & &*self.unlinked;
         let wanted = search.k.min((passing.len() - unlinked.len()) as usize);
         let mut walk = Walk { list, distances: unlinked.len(), ..Walk::default() };
         loop {

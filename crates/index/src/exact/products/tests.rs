@@ -2,7 +2,6 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::*;
-use crate::vectors::Limits;
 
 impl Processor {
     /// Those that this machine has.
@@ -58,8 +57,7 @@ fn check<const N: usize>(random: &mut ChaCha8Rng, words: usize, tiles: usize, ex
         lines(row.iter().map(|code| (i16::from(*code) + 128) as u8), OFFSET).into_iter().map(RowLine).collect()
     };
     let row_lines: Vec<_> = rows.iter().map(row_lines).collect();
-    let limits = Limits::default();
-    let codes: Vec<_> = row_lines.iter().map(|lines| CodesOfRow { lines, scale: 1.0, limits: &limits }).collect();
+    let codes: Vec<_> = row_lines.iter().map(|lines| CodesOfRow { lines, scale: 1.0 }).collect();
     for processor in Processor::all() {
         for (query, ask) in queries.iter().zip(&asks) {
             let mut products = vec![0; rows.len()];
@@ -80,6 +78,23 @@ fn check<const N: usize>(random: &mut ChaCha8Rng, words: usize, tiles: usize, ex
                 let upper = 0.25 * (product as f32 * 0.5 + 1.0);
                 assert!(at + 1 == rows.len() || answer.upper[at % TILE_ROWS] == upper, "{processor:?}, row {at}");
             }
+        }
+    }
+}
+
+#[test]
+fn every_processor_tells_which_numbers_are_not_below_another() {
+    let mut scores: [f32; TILE_ROWS] = std::array::from_fn(|at| (at as f32 - 20.0) / 10.0);
+    (scores[3], scores[40]) = (f32::NAN, f32::INFINITY);
+    for processor in Processor::all() {
+        for least in [-2.0, 0.05, 0.5, 10.0, f32::NEG_INFINITY, f32::INFINITY, f32::NAN] {
+            let reach = processor.reaching(&scores, least);
+            let expected: Vec<bool> = scores.iter().map(|score| *score >= least).collect();
+            assert_eq!(
+                (0..TILE_ROWS).map(|at| reach >> at & 1 == 1).collect::<Vec<_>>(),
+                expected,
+                "{processor:?}, {least}"
+            );
         }
     }
 }

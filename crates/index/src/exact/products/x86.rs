@@ -35,15 +35,18 @@ pub(super) fn in_256_bits<const N: usize>(tiles: Tiles<'_>, asks: &[Ask<'_>; N],
         }
         products
     };
-    let reach = |upper: &[f32; TILE_ROWS], least: f32| {
-        let (mut reach, least) = (0, _mm256_set1_ps(least));
-        for (at, upper) in cast::<_, [__m256; 8]>(*upper).into_iter().enumerate() {
-            let bits = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GE_OQ>(upper, least));
-            reach |= u64::from(bits.cast_unsigned()) << (8 * at);
-        }
-        reach
-    };
-    each_tile(tiles, asks, answers, products, reach);
+    each_tile(tiles, asks, answers, products, |upper, least| reaching_in_256_bits(upper, least));
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(super) fn reaching_in_256_bits(scores: &[f32; TILE_ROWS], least: f32) -> u64 {
+    let (mut reach, least) = (0, _mm256_set1_ps(least));
+    for (at, scores) in cast::<_, [__m256; 8]>(*scores).into_iter().enumerate() {
+        let bits = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GE_OQ>(scores, least));
+        reach |= u64::from(bits.cast_unsigned()) << (8 * at);
+    }
+    reach
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
@@ -62,14 +65,17 @@ pub(super) fn in_512_bits<const N: usize>(tiles: Tiles<'_>, asks: &[Ask<'_>; N],
         }
         sums.map(cast)
     };
-    let reach = |upper: &[f32; TILE_ROWS], least: f32| {
-        let (mut reach, least) = (0, _mm512_set1_ps(least));
-        for (at, upper) in cast::<_, [__m512; 4]>(*upper).into_iter().enumerate() {
-            reach |= u64::from(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(upper, least)) << (16 * at);
-        }
-        reach
-    };
-    each_tile(tiles, asks, answers, products, reach);
+    each_tile(tiles, asks, answers, products, |upper, least| reaching_in_512_bits(upper, least));
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+pub(super) fn reaching_in_512_bits(scores: &[f32; TILE_ROWS], least: f32) -> u64 {
+    let (mut reach, least) = (0, _mm512_set1_ps(least));
+    for (at, scores) in cast::<_, [__m512; 4]>(*scores).into_iter().enumerate() {
+        reach |= u64::from(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(scores, least)) << (16 * at);
+    }
+    reach
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]

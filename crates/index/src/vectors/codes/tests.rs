@@ -20,13 +20,30 @@ fn codes_and_their_rest_make_up_the_vector() {
     }
 }
 
+/// A row as it has its codes.
+fn as_row(vector: &[f32]) -> Quantised {
+    quantise_by(vector, SCALES[usize::from(place_of_scale(vector))])
+}
+
+#[test]
+fn a_row_has_the_least_scale_by_which_no_code_is_too_large() {
+    for largest in (0..1_000).map(|at| 1.0 / 1.005f32.powi(at)) {
+        let place = usize::from(place_of_scale(&[0.0, -largest, largest / 2.0]));
+        assert!(largest <= SCALES[place] * CODE_MAX || place == 0, "{largest}");
+        assert!(SCALES[place + 1].is_nan() || largest > SCALES[place + 1] * CODE_MAX, "{largest}");
+    }
+    assert_eq!((place_of_scale(&[2.0]), place_of_scale(&[0.0])), (0, NOT_THERE - 1));
+    let rows = clustered(3, 200, 64, 4);
+    assert!(rows.iter().all(|row| as_row(row.as_slice()).rest <= quantise(row.as_slice()).rest * 1.3));
+}
+
 #[test]
 fn no_row_exceeds_the_limits_of_its_block() {
     let rows = clustered(2, 300, 9, 4);
     let mut codes = Codes::new(9);
     for (at, row) in rows.iter().enumerate() {
         codes.set(at % 256, row.as_slice());
-        let (limits, quantised) = (*codes.limits(), quantise(row.as_slice()));
+        let (limits, quantised) = (*codes.limits(), as_row(row.as_slice()));
         assert!(quantised.rest <= limits.rest && quantised.length <= limits.length);
         assert!(quantised.rest <= limits.rest_in_scales * f64::from(quantised.scale));
     }
@@ -36,7 +53,7 @@ fn no_row_exceeds_the_limits_of_its_block() {
     let found: Vec<f32> = scales.iter().flatten().copied().collect();
     // The first rows are those that came last.
     let last = |at: usize| if at < 44 { at + 256 } else { at };
-    let expected: Vec<f32> = (0..256).map(|at| quantise(rows[last(at)].as_slice()).scale).collect();
+    let expected: Vec<f32> = (0..256).map(|at| as_row(rows[last(at)].as_slice()).scale).collect();
     assert_eq!(found, expected);
 }
 
