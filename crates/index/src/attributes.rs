@@ -57,17 +57,18 @@ impl Postings {
 
     /// The same, and perhaps rows that are not of `all`.
     fn passing(&self, filter: &Filter, all: &RowSet) -> RowSet {
-        let either = |a: RowSet, b: RowSet| a.or(&b);
         match filter {
             Filter::And(parts) => self.intersection(parts, all),
-            Filter::Or(parts) => parts.iter().map(|part| self.passing(part, all)).reduce(either).unwrap_or_default(),
+            Filter::Or(parts) => {
+                parts.iter().map(|part| self.passing(part, all)).reduce(RowSet::or).unwrap_or_default()
+            }
             Filter::Not(part) => all.and_not(&self.passing(part, all)),
             Filter::AnyOf { field, values } => {
                 self.segments.iter().flat_map(|segment| segment.any_of(field, values)).union().into()
             }
             Filter::Between { field, range } => {
                 let of_segments = self.segments.iter().filter_map(|segment| segment.between(field, range));
-                of_segments.reduce(either).unwrap_or_default()
+                of_segments.reduce(RowSet::or).unwrap_or_default()
             }
         }
     }

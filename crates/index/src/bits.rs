@@ -15,7 +15,7 @@ const CONTAINER_WORDS: usize = CONTAINER_BITS / WORD_BITS;
 const COUNTED_TOGETHER: usize = 64;
 
 /// A bit for each row, up to the last one that is there.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct Bits {
     /// Of whole containers.
     words: Vec<u64>,
@@ -49,20 +49,23 @@ impl Bits {
         self.word(row / WORD_BITS) >> (row % WORD_BITS) & 1 == 1
     }
 
-    /// Has `row`, for which there is room.
-    ///
-    /// # Panics
-    /// Where there is none.
+    /// Has `row`.
     pub(crate) fn set(&mut self, row: u32) {
-        self.words[row as usize / WORD_BITS] |= 1 << (row as usize % WORD_BITS);
+        let (at, bit) = (row as usize / WORD_BITS, 1 << (row as usize % WORD_BITS));
+        match self.words.get_mut(at) {
+            Some(word) => *word |= bit,
+            None => {
+                self.words.resize((at / CONTAINER_WORDS + 1) * CONTAINER_WORDS, 0);
+                self.words[at] |= bit;
+            }
+        }
     }
 
-    /// No longer has `row`, for which there is room.
-    ///
-    /// # Panics
-    /// Where there is none.
+    /// No longer has `row`.
     pub(crate) fn unset(&mut self, row: u32) {
-        self.words[row as usize / WORD_BITS] &= !(1 << (row as usize % WORD_BITS));
+        if let Some(word) = self.words.get_mut(row as usize / WORD_BITS) {
+            *word &= !(1 << (row as usize % WORD_BITS));
+        }
     }
 
     /// `N` words from the `at`-th on, a multiple of `N`, of 64 rows each; nothing is there beyond the last.

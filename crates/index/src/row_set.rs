@@ -81,10 +81,18 @@ impl RowSet {
     }
 
     /// They and `other`.
-    pub(crate) fn or(&self, other: &Self) -> Self {
-        match (self.bitmap.get(), other.bitmap.get()) {
-            (Some(a), Some(b)) => (a | b).into(),
-            _ => self.bits().or(other.bits()).into(),
+    pub(crate) fn or(self, other: Self) -> Self {
+        if let (Some(a), Some(b)) = (self.bitmap.get(), other.bitmap.get()) {
+            return (a | b).into();
+        }
+        let (few, many) = if self.len() <= other.len() { (self, other) } else { (other, self) };
+        match few.bitmap.get().filter(|few| few.len() * FEW_ONE_IN < many.len()) {
+            Some(few) => {
+                let mut bits = many.into_bits();
+                few.iter().for_each(|row| bits.set(row));
+                bits.into()
+            }
+            None => few.bits().or(many.bits()).into(),
         }
     }
 
@@ -110,6 +118,11 @@ impl RowSet {
         let mut bitmap = std::mem::take(self).into_bitmap();
         change(&mut bitmap);
         *self = bitmap.into();
+    }
+
+    fn into_bits(self) -> Bits {
+        self.bits();
+        self.bits.into_inner().unwrap_or_default()
     }
 
     fn into_bitmap(self) -> RoaringBitmap {
@@ -144,6 +157,13 @@ mod tests {
 
     use super::*;
 
+    impl RowSet {
+        /// The same rows in the same form.
+        fn same(&self) -> Self {
+            Self { rows: self.rows, bitmap: self.bitmap.clone(), bits: self.bits.clone() }
+        }
+    }
+
     /// The same rows, as each there may be.
     fn forms(rows: &RoaringBitmap) -> [RowSet; 3] {
         let both = RowSet::from(rows.clone());
@@ -168,7 +188,7 @@ mod tests {
                     for (found, expected) in [
                         (a_in.and(&b_in), &a & &b),
                         (b_in.and(&a_in), &a & &b),
-                        (a_in.or(&b_in), &a | &b),
+                        (a_in.same().or(b_in.same()), &a | &b),
                         (a_in.and_not(&b_in), &a - &b),
                         (b_in.and_not(&a_in), &b - &a),
                     ] {
