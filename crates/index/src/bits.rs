@@ -75,7 +75,8 @@ impl Bits {
         self.words.get(at..).and_then(<[u64]>::first_chunk).copied().unwrap_or([0; N])
     }
 
-    fn word(&self, at: usize) -> u64 {
+    /// The word of the 64 rows from `64 * at` on.
+    pub(crate) fn word(&self, at: usize) -> u64 {
         self.words.get(at).copied().unwrap_or(0)
     }
 

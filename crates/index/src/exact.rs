@@ -13,7 +13,7 @@ use crate::bits::{Bits, words_of};
 use crate::vectors::{BLOCK_ROWS, Block, CodesOfRow, Line, TILE_ROWS, Vectors};
 
 use self::masks::{Mask, NONE, TILES, blocks, mask_of};
-use self::products::{Answer, Processor, TOGETHER, Tiles};
+use self::products::{Answer, Processor, TOGETHER, Tiles, plain_reach};
 use self::sieve::Between;
 use self::wanted::Wanted;
 
@@ -109,8 +109,9 @@ fn scan_by(
     Scanned { best: scan.finish(), stopped_at }
 }
 
-/// Rows that are compared one by one are fetched so many at a time, or some more, for which there is room for as many as a `u64` has bits.
+/// Rows that are compared one by one are fetched so many at a time, and some more where a tile has them.
 const FETCHED: usize = 32;
+/// Room for all of them: one bit each in a `u64`.
 const FETCHED_MAX: usize = u64::BITS as usize;
 /// Rows of a tile that are written down without a look at whether there are as many: nobody foresees that, and most have few.
 const WRITTEN: usize = 4;
@@ -158,10 +159,10 @@ impl<'a> Scan<'a> {
     /// Compares those of `rows`, or all, that lie in `range`, at the latest as it is finished; how many these are.
     pub(crate) fn over_range(&mut self, rows: Option<&Bits>, range: RangeInclusive<u32>) -> u64 {
         let mut compared = 0;
-        // Of a few tiles it is known without asking that they are no whole block.
-        if range.end() - range.start() < BLOCK_ROWS as u32 {
+        // Few rows go tile by tile.
+        if range.end() - range.start() < BLOCK_ROWS as u32 - 1 {
             for (tile, within) in words_of(range) {
-                let mask = rows.map_or(within, |rows| rows.words::<1>(tile)[0] & within);
+                let mask = rows.map_or(within, |rows| rows.word(tile) & within);
                 compared += u64::from(mask.count_ones());
                 self.compare_tile(tile, mask);
             }
@@ -182,7 +183,7 @@ impl<'a> Scan<'a> {
         let compare = |list: &[u32]| {
             let tile = list.first().map_or(0, |row| of_tile(*row));
             let mask = list.iter().fold(0, |mask, row| mask | 1 << (*row as usize % TILE_ROWS));
-            let mask = rows.map_or(mask, |rows| rows.words::<1>(tile)[0] & mask);
+            let mask = rows.map_or(mask, |rows| rows.word(tile) & mask);
             self.compare_tile(tile, mask);
             u64::from(mask.count_ones())
         };
@@ -229,10 +230,10 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// What a row must score to be among the best `k` for the first query, of those that are kept and always as many, by what is compared
-    /// already, but for a few of the latest.
-    pub(crate) fn floor(&mut self, k: usize) -> f32 {
-        self.wanted.first_mut().map_or(f32::INFINITY, |wanted| wanted.sieve.tightened(k))
+    /// What a row must score to be among the best `k` for the first query, or is `likely` to have to, of those that are kept and always as many,
+    /// by what is compared already, but for a few of the latest.
+    pub(crate) fn floor(&mut self, k: usize, likely: bool) -> f32 {
+        self.wanted.first_mut().map_or(f32::INFINITY, |wanted| wanted.sieve.tightened(k, likely))
     }
 
     /// The best rows for each query, best first.
@@ -316,7 +317,7 @@ pub(crate) fn at_least(scores: &[f32], least: f32) -> impl Iterator<Item = (u32,
     scores.chunks(TILE_ROWS).zip((0..).step_by(TILE_ROWS)).flat_map(move |(scores, first)| {
         let mut reach = match scores.as_array() {
             Some(scores) => processor.reaching(scores, least),
-            None => scores.iter().enumerate().fold(0, |reach, (at, score)| reach | u64::from(*score >= least) << at),
+            None => plain_reach(scores, least),
         };
         std::iter::from_fn(move || {
             let at = (reach != 0).then_some(reach.trailing_zeros())?;

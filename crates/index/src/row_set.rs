@@ -1,7 +1,7 @@
 //! Sets of rows, as bitmaps or as bits: what a filter passes.
 //!
-//! Rows of words are bitmaps, which are small where rows are few. Rows of numbers are bits, and so is what compares rows asked about: one
-//! is made of the other where it is asked for, and once.
+//! Rows of words are bitmaps, which are small where rows are few. Rows of numbers are bits, unless they are very few, and so is what is
+//! compared with queries: one is made of the other where it is asked for, and once.
 
 use std::sync::OnceLock;
 
@@ -98,9 +98,16 @@ impl RowSet {
 
     /// They without `other`.
     pub(crate) fn and_not(&self, other: &Self) -> Self {
-        match (self.bitmap.get(), other.bitmap.get()) {
-            (Some(a), Some(b)) => (a - b).into(),
-            _ => self.bits().and_not(other.bits()).into(),
+        if let (Some(a), Some(b)) = (self.bitmap.get(), other.bitmap.get()) {
+            return (a - b).into();
+        }
+        match other.bitmap.get().filter(|few| few.len() * FEW_ONE_IN < self.len()) {
+            Some(few) => {
+                let mut bits = self.bits().clone();
+                few.iter().for_each(|row| bits.unset(row));
+                bits.into()
+            }
+            None => self.bits().and_not(other.bits()).into(),
         }
     }
 
@@ -144,7 +151,7 @@ impl From<Bits> for RowSet {
     }
 }
 
-/// Whoever clones rows changes them.
+/// Whoever clones rows changes them, mostly: there are no bits yet.
 impl Clone for RowSet {
     fn clone(&self) -> Self {
         self.bitmap().clone().into()

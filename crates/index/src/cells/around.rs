@@ -15,7 +15,7 @@ const MORE_THAN_EXPECTED: f64 = 1.2;
 /// Rows near a query of which it is counted how many pass, about, and the cells that these are sought in, at most.
 const NEAR_ROWS: u32 = 512;
 pub(crate) const NEAR_CELLS: usize = 8;
-/// And so many times as many where these tell nothing for sure.
+/// And so many times as many of both where these tell nothing for sure.
 const IF_DOUBTFUL: usize = 4;
 
 /// The cells of a shard as they lie around one query.
@@ -60,9 +60,9 @@ impl Around<'_> {
     pub(crate) fn near(&self, passing: &Bits, live: Option<&Bits>, overall: f64) -> Near {
         let mut near = Near::default();
         let mut promising = Promising::new(&self.scores, NEAR_CELLS);
-        for enough in [1, IF_DOUBTFUL] {
-            for _ in 0..NEAR_CELLS * enough {
-                if near.rows >= NEAR_ROWS * enough as u32 {
+        for (cells, enough) in [(NEAR_CELLS, 1), (NEAR_CELLS * (IF_DOUBTFUL - 1), IF_DOUBTFUL as u32)] {
+            for _ in 0..cells {
+                if near.rows >= NEAR_ROWS * enough {
                     break;
                 }
                 let Some(cell) = promising.next(f32::NEG_INFINITY) else { break };
@@ -94,7 +94,7 @@ impl Around<'_> {
         let mut promising = Promising::new(&bounds, first);
         let (mut looks, mut compared, mut end) = (0, 0, LookEnd::Enough);
         loop {
-            let floor = scan.floor(wanted);
+            let floor = scan.floor(wanted, look.share < 1.0);
             let Some(cell) = promising.next(floor) else { break };
             if looks == look.most {
                 end = LookEnd::TooMany;

@@ -120,7 +120,13 @@ impl Processor {
     /// Compares every query with every tile; there is an answer for each.
     pub(crate) fn ask<const N: usize>(self, tiles: Tiles<'_>, asks: &[Ask<'_>; N], answers: &mut [[Answer; N]]) {
         match self {
-            Self::Any => each_tile(tiles, asks, answers, |lines, _, asks| plain(lines, asks), plain_reach),
+            Self::Any => each_tile(
+                tiles,
+                asks,
+                answers,
+                |lines, _, asks| plain(lines, asks),
+                |upper, least| plain_reach(upper, least),
+            ),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => {
                 assert!(is_x86_feature_detected!("avx2"));
@@ -192,8 +198,8 @@ fn plain_row(query: &[[i8; ROW_LINE]], row: &[RowLine]) -> i32 {
 }
 
 #[inline(always)]
-fn plain_reach(upper: &[f32; TILE_ROWS], least: f32) -> u64 {
-    upper.iter().enumerate().fold(0, |reach, (row, upper)| reach | u64::from(*upper >= least) << row)
+pub(super) fn plain_reach(scores: &[f32], least: f32) -> u64 {
+    scores.iter().enumerate().fold(0, |reach, (at, score)| reach | u64::from(*score >= least) << at)
 }
 
 #[inline(always)]

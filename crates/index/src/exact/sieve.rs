@@ -20,11 +20,6 @@ pub(super) struct Between {
 }
 
 impl Between {
-    /// What the score is likely to be.
-    fn middle(self) -> f32 {
-        (self.lower + self.upper) / 2.0
-    }
-
     /// The score, where it is known.
     fn score(self) -> Option<f32> {
         (self.lower.to_bits() == self.upper.to_bits()).then_some(self.lower)
@@ -44,7 +39,7 @@ pub(super) struct Sieve {
     top: TopK<ScoredRow>,
     /// How many were held after the hopeless were last thrown out.
     raised_at: usize,
-    /// No row of a lower score is among the best of those that [`tightened`](Self::tightened) is asked for.
+    /// No row of a lower score is, or is likely to be, among the best of those that [`tightened`](Self::tightened) is asked for.
     floor_of_wanted: f32,
 }
 
@@ -66,14 +61,15 @@ impl Sieve {
         self.floor
     }
 
-    /// What a row must score to be among the best `wanted`, at most `k` and always as many, by all rows held but for a few of the latest.
-    pub(super) fn tightened(&mut self, wanted: usize) -> f32 {
+    /// What a row must score to be among the best `wanted`, at most `k` and always as many, by all rows held but for a few of the latest: at least,
+    /// or where that will do, likely, by what their scores may be on average.
+    pub(super) fn tightened(&mut self, wanted: usize, likely: bool) -> f32 {
         if self.held.len() >= self.k.max(self.raised_at + self.k / 4 + 8) {
             self.raise();
             if (1..=self.held.len()).contains(&wanted) {
-                let (_, least, _) =
-                    self.held.select_nth_unstable_by(wanted - 1, |a, b| b.middle().total_cmp(&a.middle()));
-                self.floor_of_wanted = self.floor_of_wanted.max(least.middle());
+                let score = |row: &Between| if likely { (row.lower + row.upper) / 2.0 } else { row.lower };
+                let (_, least, _) = self.held.select_nth_unstable_by(wanted - 1, |a, b| score(b).total_cmp(&score(a)));
+                self.floor_of_wanted = self.floor_of_wanted.max(score(least));
             }
         }
         self.floor_of_wanted.max(self.floor)

@@ -6,6 +6,10 @@ use super::edges;
 use super::sink::Body;
 use crate::cells::Parts;
 
+/// Directions are of unit vectors, and so far from each other; what is rounded is less. Bounds of what rows score count on it.
+const LENGTH_MAX: f64 = 1.001;
+const RADIUS_MAX: f32 = 2.001;
+
 pub(crate) fn write(body: &mut Body<'_>, parts: &Parts) -> io::Result<()> {
     edges::put(body, &[parts.radii.len() as u32])?;
     edges::put(body, &parts.cell_of)?;
@@ -30,7 +34,11 @@ pub(super) fn read(words: &[u32], rows: usize, dimension: usize) -> Result<Parts
     if let Some(at) = directions.iter().position(|x| !x.is_finite()) {
         return Err(format!("component {} of cell {} is not finite", at % dimension, at / dimension));
     }
-    if let Some(cell) = radii.iter().position(|radius| !(0.0..=f32::MAX).contains(radius)) {
+    let length = |direction: &[f32]| direction.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+    if let Some(cell) = directions.chunks(dimension).position(|direction| length(direction) > LENGTH_MAX) {
+        return Err(format!("the direction of cell {cell} is longer than a unit vector"));
+    }
+    if let Some(cell) = radii.iter().position(|radius| !(0.0..=RADIUS_MAX).contains(radius)) {
         return Err(format!("the radius of cell {cell} is {}", radii[cell]));
     }
     Ok(Parts { directions: directions.to_vec(), radii: radii.to_vec(), cell_of: cell_of.to_vec() })

@@ -12,6 +12,7 @@ use turret_retrieval::item::AttributeKind;
 use super::decode::Bytes;
 use super::sink::Body;
 use crate::attributes::{Postings, Segment};
+use crate::bits::Bits;
 
 /// The kind of each attribute, by name.
 type Kinds = BTreeMap<Box<str>, AttributeKind>;
@@ -96,12 +97,16 @@ fn read_numbers(bytes: &mut Bytes<'_>, rows: usize) -> Result<Vec<(f64, u32)>, S
     if count > rows {
         return Err(format!("{count} numbers for {rows} rows"));
     }
-    let mut numbers = Vec::with_capacity(count);
+    let (mut numbers, mut seen) = (Vec::with_capacity(count), Bits::none(rows));
     for _ in 0..count {
         let (number, row) = (f64::from_bits(bytes.u64()?), bytes.u32()?);
         if !number.is_finite() || row as usize >= rows {
             return Err(format!("number {number} of row {row}, of {rows}"));
         }
+        if seen.has(row) {
+            return Err(format!("row {row} has two numbers"));
+        }
+        seen.set(row);
         numbers.push((number, row));
     }
     Ok(numbers)

@@ -160,8 +160,8 @@ fn with_offset(code: i8) -> u8 {
     code.cast_unsigned().wrapping_add(OFFSET)
 }
 
-/// The scales that rows have, each by a 32nd root of 2 below the one before: a row of length 1 has a component of 1/256 at least, up to
-/// 65,536 components, and of any other that is too large or too small more is rest. The last is no scale.
+/// The scales that rows have, each by a 32nd root of 2 below the one before: a row of length 1 and at most 4,096 components has one of 1/64 at
+/// least, and the least here is of 1/245. Of a row whose components are too large or too small more is rest. The last is no scale.
 const SCALES: [f32; 256] = {
     let (mut scales, mut largest, mut at) = ([f32::NAN; 256], 1.0, 0);
     while at < NOT_THERE as usize {
@@ -173,7 +173,7 @@ const SCALES: [f32; 256] = {
 };
 const NOT_THERE: u8 = u8::MAX;
 
-/// The place of the least of [`SCALES`] by which no code of `vector` is too large, or of the nearest.
+/// The place of the least of [`SCALES`] by which no code of `vector` is too large; where all are too small, of the largest.
 fn place_of_scale(vector: &[f32]) -> u8 {
     let scale = largest(vector) / CODE_MAX;
     let least = SCALES[..usize::from(NOT_THERE)].partition_point(|larger| *larger >= scale);

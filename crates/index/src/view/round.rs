@@ -1,5 +1,7 @@
 //! One round of a search: the best rows of those that pass, by the plan that is cheapest.
 
+use roaring::RoaringBitmap;
+
 use super::{TIES, View};
 use crate::cells::{Around, Look, LookEnd, Looked};
 use crate::exact::ScoredRow;
@@ -199,7 +201,7 @@ impl View {
         search: &Search<'_>,
         passing: &RowSet,
     ) -> Result<Walk, GraphError> {
-        let unlinked = passing.bitmap() & &*self.unlinked;
+        let unlinked: RoaringBitmap = self.unlinked.iter().filter(|row| passing.has(*row)).collect();
         let wanted = search.k.min((passing.len() - unlinked.len()) as usize);
         let mut walk = Walk { list, distances: unlinked.len(), ..Walk::default() };
         loop {

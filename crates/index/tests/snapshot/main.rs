@@ -118,7 +118,13 @@ fn what_is_wrong_is_named() {
         "section cells: component 0 of cell 0 is not finite",
     );
     check(&|bytes| bytes[cells + 119] = 0xbf, true, "section cells: the radius of cell 0 is -");
+    let long = |bytes: &mut Vec<u8>| bytes[cells + 100..cells + 104].copy_from_slice(&2f32.to_le_bytes());
+    check(&long, true, "section cells: the direction of cell 0 is longer than a unit vector");
     check(&|bytes| name_alike(bytes, entry(2)), true, "is there twice");
+    // The kind and how many there are come behind the name, and then each number with its row.
+    let numbers = sample().windows(7).rposition(|bytes| bytes == b"min_age").expect("an attribute") + 7 + 1 + 4;
+    let twice = |bytes: &mut Vec<u8>| bytes.copy_within(numbers + 8..numbers + 12, numbers + 20);
+    check(&twice, true, " has two numbers");
     // A sound vector that is another: the probes find out.
     check(&|bytes| bytes[vectors + 3] ^= 0x80, true, "section probes: ");
 }
