@@ -151,7 +151,7 @@ impl From<Bits> for RowSet {
     }
 }
 
-/// Whoever clones rows changes them, mostly: there are no bits yet.
+/// A clone is there to be changed, mostly: it has no bits yet.
 impl Clone for RowSet {
     fn clone(&self) -> Self {
         self.bitmap().clone().into()
