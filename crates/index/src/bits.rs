@@ -100,6 +100,11 @@ impl Bits {
         Self { words }
     }
 
+    /// The memory that bits of `rows` take.
+    pub(crate) fn bytes_of(rows: usize) -> usize {
+        rows.div_ceil(CONTAINER_BITS) * CONTAINER_BITS / 8
+    }
+
     /// The memory that they take.
     pub(crate) fn bytes(&self) -> usize {
         size_of_val(&*self.words)

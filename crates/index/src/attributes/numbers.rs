@@ -35,7 +35,7 @@ impl Numbers {
         // Stable, because it takes what is in order already as it is: columns that are merged are.
         ascending.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         let rows = ascending.iter().map(|(_, row)| *row as usize + 1).max().unwrap_or(0);
-        let affordable = (ascending.len() * PREFIX_BYTES_MAX / rows.div_ceil(8).max(1)).min(PREFIXES_MAX);
+        let affordable = (ascending.len() * PREFIX_BYTES_MAX / Bits::bytes_of(rows).max(1)).min(PREFIXES_MAX);
         let step = match affordable {
             0 => ascending.len() + 1,
             prefixes => ascending.len().div_ceil(prefixes).max(PREFIX_ROWS_MIN),
