@@ -74,7 +74,7 @@ impl Vectors {
         black_box(rows.iter().map(lines).fold(0, u32::wrapping_add));
     }
 
-    /// The codes of `row`, as [`Codes::row_soon`] tells them.
+    /// The codes of `row`, by itself, which are asked for from memory and not waited for.
     ///
     /// # Panics
     /// Where there is no row of its tile; of others that are not there the scale is NaN.
