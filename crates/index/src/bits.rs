@@ -117,16 +117,8 @@ impl Bits {
 
     /// Every row, ascending.
     pub(crate) fn iter(&self) -> impl Iterator<Item = u32> {
-        let rows_of = |(at, word): (usize, &u64)| {
-            let first = at * WORD_BITS;
-            let mut left = *word;
-            std::iter::from_fn(move || {
-                let row = (left != 0).then_some(first as u32 + left.trailing_zeros())?;
-                left &= left - 1;
-                Some(row)
-            })
-        };
-        self.words.iter().enumerate().filter(|(_, word)| **word != 0).flat_map(rows_of)
+        let words = self.words.iter().zip((0..).step_by(WORD_BITS)).filter(|(word, _)| **word != 0);
+        words.flat_map(|(word, first)| ones(*word).map(move |at| first + at))
     }
 
     /// The rows before which so many are, for `places` that ascend; of those beyond the last, none.
@@ -165,6 +157,15 @@ impl Bits {
     pub(crate) fn count(&self, range: RangeInclusive<u32>) -> u64 {
         words_of(range).map(|(at, word)| u64::from((self.word(at) & word).count_ones())).sum()
     }
+}
+
+/// The places of the bits of a word that are set, ascending.
+pub(crate) fn ones(mut word: u64) -> impl Iterator<Item = u32> {
+    std::iter::from_fn(move || {
+        let at = (word != 0).then_some(word.trailing_zeros())?;
+        word &= word - 1;
+        Some(at)
+    })
 }
 
 /// The words that have rows of `range`, ascending, each with those bits set.

@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 use turret_retrieval::topk::TopK;
 use turret_retrieval::vector::dot;
 
-use crate::bits::{Bits, words_of};
+use crate::bits::{Bits, ones, words_of};
 use crate::vectors::{BLOCK_ROWS, Block, CodesOfRow, Line, TILE_ROWS, Vectors};
 
 use self::masks::{Mask, NONE, TILES, blocks, mask_of};
@@ -283,10 +283,8 @@ impl<'a> Scan<'a> {
             for (at, upper) in uppers[..single.len()].iter().enumerate() {
                 reach |= u64::from(*upper >= wanted.sieve.floor()) << at;
             }
-            while reach != 0 {
-                let at = reach.trailing_zeros() as usize;
+            for at in ones(reach).map(|at| at as usize) {
                 wanted.sieve.offer(wanted.between(single[at], self.codes[at].scale, uppers[at]), score);
-                reach &= reach - 1;
             }
         }
         self.singles = 0;
@@ -315,15 +313,11 @@ pub(crate) fn at_most(vectors: &Vectors, query: &[f32]) -> Vec<f32> {
 pub(crate) fn at_least(scores: &[f32], least: f32) -> impl Iterator<Item = (u32, f32)> {
     let processor = Processor::detect();
     scores.chunks(TILE_ROWS).zip((0..).step_by(TILE_ROWS)).flat_map(move |(scores, first)| {
-        let mut reach = match scores.as_array() {
+        let reach = match scores.as_array() {
             Some(scores) => processor.reaching(scores, least),
             None => plain_reach(scores, least),
         };
-        std::iter::from_fn(move || {
-            let at = (reach != 0).then_some(reach.trailing_zeros())?;
-            reach &= reach - 1;
-            Some((first + at, scores[at as usize]))
-        })
+        ones(reach).map(move |at| (first + at, scores[at as usize]))
     })
 }
 
@@ -377,10 +371,8 @@ fn compare_to<const N: usize>(
     for (at, answers) in answers.iter().enumerate() {
         let tile = span.tiles.start + at;
         for (answer, wanted) in answers.iter().zip(wanted.iter_mut()) {
-            let (mut reach, query) = (answer.reach & mask[tile], wanted.query);
-            while reach != 0 {
-                let lane = reach.trailing_zeros() as usize;
-                reach &= reach - 1;
+            let query = wanted.query;
+            for lane in ones(answer.reach & mask[tile]).map(|lane| lane as usize) {
                 let (row, upper) = (span.first + (tile * TILE_ROWS + lane) as u32, answer.upper[lane] + wanted.slack);
                 wanted.sieve.offer(wanted.between(row, scales[at][lane], upper), |row| dot(query, vectors.row(row)));
             }

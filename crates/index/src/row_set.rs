@@ -82,8 +82,8 @@ impl RowSet {
 
     /// They and `other`.
     pub(crate) fn or(self, other: Self) -> Self {
-        if let (Some(a), Some(b)) = (self.bitmap.get(), other.bitmap.get()) {
-            return (a | b).into();
+        if self.bitmap.get().is_some() && other.bitmap.get().is_some() {
+            return (self.into_bitmap() | other.into_bitmap()).into();
         }
         let (few, many) = if self.len() <= other.len() { (self, other) } else { (other, self) };
         match few.bitmap.get().filter(|few| few.len() * FEW_ONE_IN < many.len()) {

@@ -90,16 +90,13 @@ impl Numbers {
     /// The rows of the numbers from the `start`-th to before the `end`-th: what the nearest prefixes say, and what lies between.
     fn between(&self, start: usize, end: usize) -> Bits {
         let (from, to) = (self.nearest(start), self.nearest(end));
-        let mut bits = match from {
-            _ if from == to => Bits::none(self.rows),
-            0 => self.prefixes[to].clone(),
-            _ => self.prefixes[to].and_not(&self.prefixes[from]),
-        };
         let rows = |numbers: std::ops::Range<usize>| self.ascending[numbers].iter().map(|(_, row)| *row);
         if from == to {
+            let mut bits = Bits::none(self.rows);
             rows(start..end).for_each(|row| bits.set(row));
             return bits;
         }
+        let mut bits = self.prefixes[to].and_not(&self.prefixes[from]);
         let (from, to) = (from * self.step, to * self.step);
         rows(start.min(from)..from).for_each(|row| bits.set(row));
         rows(from..start.max(from)).for_each(|row| bits.unset(row));

@@ -70,7 +70,7 @@ impl View {
             let others = left.as_ref().unwrap_or(&self.live).and_not(&seen).and_not(&full);
             if round == ROUNDS_MAX {
                 all.distances += others.len();
-                let is_whole = self.walk_over(way, search.vector.as_slice(), others.bitmap(), asked, |row| {
+                let is_whole = self.walk_over(way, search.vector.as_slice(), &others.to_vec(), asked, |row| {
                     let crowd = crowd(row.row);
                     if taken.admits(crowd) {
                         kept.push(self.found(row, search, crowd.map(Into::into)));
@@ -103,13 +103,13 @@ impl View {
         &self,
         way: Way<'_>,
         query: &[f32],
-        rows: &RoaringBitmap,
+        rows: &[u32],
         first: usize,
         mut each: impl FnMut(&ScoredRow) -> bool,
     ) -> bool {
         let score = |row: u32| ScoredRow { score: dot(query, self.vectors.row(row)), row };
-        let (mut scored, mut is_whole) = (Vec::with_capacity(rows.len() as usize), true);
-        for (at, row) in rows.iter().enumerate() {
+        let (mut scored, mut is_whole) = (Vec::with_capacity(rows.len()), true);
+        for (at, row) in rows.iter().copied().enumerate() {
             if at % ROWS_BETWEEN_STOPS == ROWS_BETWEEN_STOPS - 1 && (way.stop)() {
                 is_whole = false;
                 break;
