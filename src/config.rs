@@ -118,7 +118,7 @@ pub struct GatewayConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file could not be read.
-    #[error("{path}: {source}")]
+    #[error("configuration {path}: {source}")]
     Read {
         /// The file.
         path: PathBuf,
