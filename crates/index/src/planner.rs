@@ -208,6 +208,11 @@ impl Planner {
         }
     }
 
+    /// Whether a walk that compares so many ads costs more than comparing all of them, and the settings do not ask for it all the same.
+    pub(crate) fn is_dear(&self, distances: u64, ads: usize) -> bool {
+        self.backend != Backend::DiskAnn && distances as f64 * self.costs.distance > ads as f64
+    }
+
     /// How to find the best `k` ads, at the least cost. `near` is asked only where the answer depends on it, and by a filter; before that
     /// `correlates`, which costs little, where a filter that has nothing to do with the query would be scanned for: whether what passes scores
     /// more than other ads.

@@ -39,7 +39,7 @@ impl Default for IndexSettings {
             backend: Backend::Auto,
             exact_below_ads: 40_000,
             degree: 32,
-            build_list: 70,
+            build_list: 50,
             alpha: 1.2,
             target_recall: 0.95,
             threads: 1,
