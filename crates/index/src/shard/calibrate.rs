@@ -207,8 +207,8 @@ fn points(
         let from = points.last().map_or(LIST_MIN, |point| point.list as usize).max(k);
         let lists = (0..LISTS).map(|at| (from as f64 * LONGER_BY.powi(at as i32)).ceil() as usize);
         let lists: Vec<usize> = lists.filter(|list| *list <= LIST_MAX as usize).collect();
-        // Nothing, where it is dear.
-        let try_list = |list: usize| -> Result<Option<ListPoint>, GraphError> {
+        // And whether it is dear: then few were asked.
+        let try_list = |list: usize| -> Result<(ListPoint, bool), GraphError> {
             let share = |query: &[f32], exact: &[ScoredRow]| {
                 let met = graph.search(query, list)?;
                 // A row that died meanwhile may have been met or not: it is neither wanted nor found.
@@ -226,31 +226,35 @@ fn points(
             for at in &order {
                 found.push(share(queries[*at], exact[*at])?);
                 if found.len() == DEAR_AFTER && is_dear(&found) {
-                    return Ok(None);
+                    return Ok((point(k, list, &found), true));
                 }
                 if found.len().is_multiple_of(HOPELESS_AFTER) && is_hopeless(&found, settings.target_recall) {
                     break;
                 }
             }
-            Ok(Some(point(k, list, &found)))
+            Ok((point(k, list, &found), false))
         };
         // Of ascending lists the first that does, by halving: recall does not fall with the list, but for noise.
         let (mut low, mut high, mut best) = (0, lists.len() - 1, None);
         while low < high {
             let middle = low.midpoint(high);
-            match try_list(lists[middle])? {
-                Some(tried) if tried.recall_low < settings.target_recall => low = middle + 1,
-                // Where a longer one would be dear too, a shorter one may be neither.
-                tried => (high, best) = (middle, tried),
+            let tried = try_list(lists[middle])?;
+            // Where a list is dear, only a shorter one may do.
+            if tried.1 || tried.0.recall_low >= settings.target_recall {
+                (high, best) = (middle, Some(tried));
+            } else {
+                low = middle + 1;
             }
         }
-        let best = match best.filter(|best| best.list as usize == lists[low]) {
-            Some(best) => Some(best),
+        let (mut best, was_dear) = match best.filter(|(best, _)| best.list as usize == lists[low]) {
+            Some(best) => best,
             None => try_list(lists[low])?,
         };
-        let Some(mut best) = best else { break };
         best.distances = best.distances.max(points.last().map_or(1, |point| point.distances));
         points.push(best);
+        if was_dear {
+            break;
+        }
     }
     Ok(points)
 }
