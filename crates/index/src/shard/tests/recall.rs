@@ -139,6 +139,21 @@ fn a_list_is_the_shortest_that_reaches_the_target() {
 }
 
 #[test]
+fn lists_that_cost_more_than_a_scan_are_given_up_and_longer_ones_not_tried() {
+    let measured = |backend| index(ADS.clone(), &settings(backend)).calibration().unwrap();
+    let (chosen, asked_for) = (measured(Backend::Auto), measured(Backend::DiskAnn));
+    let is_dear = |distances: u64| Planner::new(&settings(Backend::Auto)).is_dear(distances, ROWS);
+    chosen.check().unwrap();
+    let (dear, others) = chosen.points.split_last().unwrap();
+    assert!(is_dear(dear.distances) && dear.list == dear.k.max(16), "{dear:?}");
+    assert!(others.iter().all(|point| !is_dear(point.distances)) && others.len() < 2, "{others:?}");
+    // Whoever asks for the graph gets it at any cost.
+    assert_eq!(asked_for.points.len(), 3);
+    assert!(asked_for.points.iter().any(|point| is_dear(point.distances)));
+    assert!(!Planner::new(&settings(Backend::DiskAnn)).is_dear(u64::MAX, ROWS));
+}
+
+#[test]
 fn a_shard_is_measured_with_the_queries_it_is_built_with() {
     let build = |settings: &IndexSettings, queries: &[UnitVector]| {
         ShardIndex::build(DIMENSION, ADS[..1_500].to_vec(), settings, queries, &mut |_| ControlFlow::Continue(()))
