@@ -15,6 +15,7 @@ use turret_retrieval::filter::Filter;
 use turret_retrieval::revision::Revision;
 use turret_retrieval::vector::dot;
 
+use self::memory::resident;
 use self::process::cpu_of_process;
 use self::results::say;
 use self::searches::{costs, recalls};
@@ -25,6 +26,8 @@ use self::world::{DIMENSION, World, id};
 mod around;
 #[path = "measuring/median.rs"]
 mod median;
+#[path = "churn/memory.rs"]
+mod memory;
 #[path = "measuring/process.rs"]
 mod process;
 #[path = "measuring/results.rs"]
@@ -60,7 +63,6 @@ fn main() {
     let (index, build_s) = cpu_while(|| build(all(0)));
     // They are not to be found from here on.
     index.apply((0..ads as u32).filter(|ad| is_paused(*ad)).map(|ad| pause(ad, true, 1)).collect()).expect("sound");
-    // What building freed is given back as the process goes on.
     let fresh_before = recalls(&index, &world);
     let (before, stats_before) = (resident() - empty, index.stats());
 
@@ -364,11 +366,4 @@ fn cpu_while<T>(work: impl FnOnce() -> T) -> (T, f64) {
     let before = cpu_of_process();
     let result = work();
     (result, cpu_of_process() - before)
-}
-
-/// Memory of this process, in bytes.
-fn resident() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("Linux tells");
-    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
-    kib.trim().trim_end_matches(" kB").parse::<f64>().expect("a number") * 1024.0
 }

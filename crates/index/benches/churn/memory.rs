@@ -1,0 +1,15 @@
+//! What the process holds.
+
+#[expect(unsafe_code, reason = "the allocator is C, and tells of this one function by its name only")]
+// SAFETY: mimalloc, which is linked as the allocator, defines it so; it may be called at any time.
+unsafe extern "C" {
+    safe fn mi_collect(force: bool);
+}
+
+/// Memory of this process, in bytes, after what is free was given back to the system: how much of it is still held otherwise is chance.
+pub(crate) fn resident() -> f64 {
+    mi_collect(true);
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux tells");
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+    kib.trim().trim_end_matches(" kB").parse::<f64>().expect("a number") * 1024.0
+}
