@@ -91,6 +91,8 @@ impl Costs {
 const WORTH: f64 = 0.5;
 /// Nor is a look that is expected to cost more than so much of it: it may turn out to come to more cells.
 const WORTH_A_LOOK: f64 = 0.8;
+/// A walk that costs so many times the scan is dear: that of a filter costs a fifth more, and a quarter more ads may come.
+const DEAR: f64 = 1.5;
 /// Cells are not looked into for a rank beyond so many times the largest that was measured.
 const MEASURED_TIMES: f64 = 8.0;
 /// Of what passes overall, what must pass near a query for a look.
@@ -208,9 +210,10 @@ impl Planner {
         }
     }
 
-    /// Whether a walk that compares so many ads costs more than comparing all of them, and the settings do not ask for it all the same.
+    /// Whether a walk that compares so many ads is never worth it in a shard of `ads`, though some more may come, and the settings do not ask
+    /// for it all the same.
     pub(crate) fn is_dear(&self, distances: u64, ads: usize) -> bool {
-        self.backend != Backend::DiskAnn && distances as f64 * self.costs.distance > ads as f64
+        self.backend != Backend::DiskAnn && distances as f64 * self.costs.distance > DEAR * ads as f64
     }
 
     /// How to find the best `k` ads, at the least cost. `near` is asked only where the answer depends on it, and by a filter; before that

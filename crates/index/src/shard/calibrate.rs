@@ -14,7 +14,7 @@ use crate::graph::{Candidate, Graph, GraphError};
 use crate::planner::Planner;
 use crate::row_set::RowSet;
 use crate::rows::{UnitError, check_unit};
-use crate::settings::IndexSettings;
+use crate::settings::{Backend, IndexSettings};
 use crate::view::{Measured, View};
 
 /// For how many hits a list is looked for, where a shard has twice as many ads.
@@ -36,8 +36,6 @@ const OF_LISTS_MAX: usize = 128;
 const OF_LISTS_BY_ADS: usize = 64;
 /// After each so many queries it is told whether a list can do at all: long ones take milliseconds a query.
 const HOPELESS_AFTER: usize = 32;
-/// And after so many whether it costs more than comparing all ads.
-const DEAR_AFTER: usize = 8;
 /// Of the ads that are taken for queries.
 const QUERY_SEED: u64 = 11;
 /// How far such a query leans from its ad to another one.
@@ -146,7 +144,10 @@ pub(super) fn measured(
 pub(super) fn fits(calibration: &Calibration, settings: &IndexSettings) -> bool {
     let nothing = unmeasured(settings);
     let by = |of: &Calibration| (of.target_recall, of.degree, of.build_list, of.alpha);
-    by(calibration) == by(&nothing) && calibration.check().is_ok()
+    // Where the graph is walked at any cost, dear lists are walked with too.
+    let is_whole = settings.backend != Backend::DiskAnn
+        || KS.iter().filter(|k| 2 * **k as u64 <= calibration.ads).count() <= calibration.points.len();
+    by(calibration) == by(&nothing) && is_whole && calibration.check().is_ok()
 }
 
 fn unmeasured(settings: &IndexSettings) -> Calibration {
@@ -190,7 +191,8 @@ fn leaning(view: &View, linked: &RowSet) -> Vec<Vec<f32>> {
     (0..queries).filter_map(query).collect()
 }
 
-/// The shortest list for each `k` that the shard has ads enough for, up to the first that is never worth a walk.
+/// The shortest list for each `k` that the shard has ads enough for, up to the first whose walk costs so much more than a scan that those
+/// for more are never walked with.
 fn points(
     (view, graph): (&View, &Graph),
     (linked, live): (&RowSet, &dyn Fn() -> Arc<RowSet>),
@@ -200,15 +202,13 @@ fn points(
     // Those who ask first may be of one kind.
     let mut order: Vec<usize> = (0..queries.len()).collect();
     order.sort_by_cached_key(|at| stable_hash(QUERY_SEED, &at.to_le_bytes()));
-    let (planner, ads) = (Planner::new(settings), linked.len() as usize);
-    let is_dear = |found: &[(f64, u64)]| planner.is_dear(mean_distances(found), ads);
+    let planner = Planner::new(settings);
     let mut points: Vec<ListPoint> = Vec::new();
     for &k in ks {
         let from = points.last().map_or(LIST_MIN, |point| point.list as usize).max(k);
         let lists = (0..LISTS).map(|at| (from as f64 * LONGER_BY.powi(at as i32)).ceil() as usize);
         let lists: Vec<usize> = lists.filter(|list| *list <= LIST_MAX as usize).collect();
-        // And whether it is dear: then few were asked.
-        let try_list = |list: usize| -> Result<(ListPoint, bool), GraphError> {
+        let try_list = |list: usize| -> Result<ListPoint, GraphError> {
             let share = |query: &[f32], exact: &[ScoredRow]| {
                 let met = graph.search(query, list)?;
                 // A row that died meanwhile may have been met or not: it is neither wanted nor found.
@@ -225,34 +225,30 @@ fn points(
             let mut found = Vec::with_capacity(queries.len());
             for at in &order {
                 found.push(share(queries[*at], exact[*at])?);
-                if found.len() == DEAR_AFTER && is_dear(&found) {
-                    return Ok((point(k, list, &found), true));
-                }
                 if found.len().is_multiple_of(HOPELESS_AFTER) && is_hopeless(&found, settings.target_recall) {
                     break;
                 }
             }
-            Ok((point(k, list, &found), false))
+            Ok(point(k, list, &found))
         };
         // Of ascending lists the first that does, by halving: recall does not fall with the list, but for noise.
         let (mut low, mut high, mut best) = (0, lists.len() - 1, None);
         while low < high {
             let middle = low.midpoint(high);
             let tried = try_list(lists[middle])?;
-            // Where a list is dear, only a shorter one may do.
-            if tried.1 || tried.0.recall_low >= settings.target_recall {
+            if tried.recall_low >= settings.target_recall {
                 (high, best) = (middle, Some(tried));
             } else {
                 low = middle + 1;
             }
         }
-        let (mut best, was_dear) = match best.filter(|(best, _)| best.list as usize == lists[low]) {
+        let mut best = match best.filter(|best| best.list as usize == lists[low]) {
             Some(best) => best,
             None => try_list(lists[low])?,
         };
         best.distances = best.distances.max(points.last().map_or(1, |point| point.distances));
         points.push(best);
-        if was_dear {
+        if planner.is_dear(best.distances, view.counts.ads) {
             break;
         }
     }
@@ -271,13 +267,9 @@ fn recall_of(found: &[(f64, u64)]) -> (f64, f64) {
     mean_and_low(&found.iter().map(|(recall, _)| *recall).collect::<Vec<_>>())
 }
 
-fn mean_distances(found: &[(f64, u64)]) -> u64 {
-    found.iter().map(|(_, distances)| distances).sum::<u64>() / found.len() as u64
-}
-
 fn point(k: usize, list: usize, found: &[(f64, u64)]) -> ListPoint {
     let (recall, recall_low) = recall_of(found);
-    let distances = mean_distances(found);
+    let distances = found.iter().map(|(_, distances)| distances).sum::<u64>() / found.len() as u64;
     ListPoint { k: k as u32, list: list as u32, recall, recall_low, distances }
 }
 

@@ -60,7 +60,7 @@ fn where_too_many_cells_are_in_question_the_graph_is_walked_instead() {
     let reach = calibration.reach.as_mut().unwrap();
     reach.points = vec![point];
     assert!(reach.cells > 64, "{} cells, of which 64 may be looked into", reach.cells);
-    // Of so few ads none was measured: a scan of all is cheaper than any walk.
+    // Of so few ads none was measured for so many hits: a scan of all is cheaper than any walk.
     let list = 1_200;
     calibration.points =
         vec![ListPoint { k: 1_000, list: list as u32, recall: 1.0, recall_low: 1.0, distances: 2_000 }];
