@@ -36,6 +36,10 @@ const OF_LISTS_MAX: usize = 128;
 const OF_LISTS_BY_ADS: usize = 64;
 /// After each so many queries it is told whether a list can do at all: long ones take milliseconds a query.
 const HOPELESS_AFTER: usize = 32;
+/// The shortest list that may do is tried with so many first: where it is dear, so are all.
+const DEAR_AFTER: usize = 8;
+/// What is known of the recall then, less its errors: nothing.
+const UNKNOWN: f64 = -1.0;
 /// Of the ads that are taken for queries.
 const QUERY_SEED: u64 = 11;
 /// How far such a query leans from its ad to another one.
@@ -145,8 +149,9 @@ pub(super) fn fits(calibration: &Calibration, settings: &IndexSettings) -> bool 
     let nothing = unmeasured(settings);
     let by = |of: &Calibration| (of.target_recall, of.degree, of.build_list, of.alpha);
     // Where the graph is walked at any cost, dear lists are walked with too.
+    let known = calibration.points.iter().filter(|point| point.recall_low > UNKNOWN).count();
     let is_whole = settings.backend != Backend::DiskAnn
-        || KS.iter().filter(|k| 2 * **k as u64 <= calibration.ads).count() <= calibration.points.len();
+        || KS.iter().filter(|k| 2 * **k as u64 <= calibration.ads).count() <= known;
     by(calibration) == by(&nothing) && is_whole && calibration.check().is_ok()
 }
 
@@ -191,8 +196,8 @@ fn leaning(view: &View, linked: &RowSet) -> Vec<Vec<f32>> {
     (0..queries).filter_map(query).collect()
 }
 
-/// The shortest list for each `k` that the shard has ads enough for, up to the first whose walk costs so much more than a scan that those
-/// for more are never walked with.
+/// The shortest list for each `k` that the shard has ads enough for, up to the first whose walk costs so much more than a scan that it is never
+/// worth it; what it finds may be unknown.
 fn points(
     (view, graph): (&View, &Graph),
     (linked, live): (&RowSet, &dyn Fn() -> Arc<RowSet>),
@@ -208,7 +213,7 @@ fn points(
         let from = points.last().map_or(LIST_MIN, |point| point.list as usize).max(k);
         let lists = (0..LISTS).map(|at| (from as f64 * LONGER_BY.powi(at as i32)).ceil() as usize);
         let lists: Vec<usize> = lists.filter(|list| *list <= LIST_MAX as usize).collect();
-        let try_list = |list: usize| -> Result<ListPoint, GraphError> {
+        let try_with = |list: usize, order: &[usize]| -> Result<ListPoint, GraphError> {
             let share = |query: &[f32], exact: &[ScoredRow]| {
                 let met = graph.search(query, list)?;
                 // A row that died meanwhile may have been met or not: it is neither wanted nor found.
@@ -222,8 +227,8 @@ fn points(
                 let best = met.rows.iter().filter(is_best).count().min(wanted.len());
                 Ok((best as f64 / wanted.len() as f64, met.distances))
             };
-            let mut found = Vec::with_capacity(queries.len());
-            for at in &order {
+            let mut found = Vec::with_capacity(order.len());
+            for at in order {
                 found.push(share(queries[*at], exact[*at])?);
                 if found.len().is_multiple_of(HOPELESS_AFTER) && is_hopeless(&found, settings.target_recall) {
                     break;
@@ -231,6 +236,13 @@ fn points(
             }
             Ok(point(k, list, &found))
         };
+        let try_list = |list: usize| try_with(list, &order);
+        let floor = points.last().map_or(1, |point| point.distances);
+        let first = try_with(lists[0], &order[..order.len().min(DEAR_AFTER)])?;
+        if planner.is_dear(first.distances, view.counts.ads) {
+            points.push(ListPoint { recall_low: UNKNOWN, distances: first.distances.max(floor), ..first });
+            break;
+        }
         // Of ascending lists the first that does, by halving: recall does not fall with the list, but for noise.
         let (mut low, mut high, mut best) = (0, lists.len() - 1, None);
         while low < high {
@@ -246,7 +258,7 @@ fn points(
             Some(best) => best,
             None => try_list(lists[low])?,
         };
-        best.distances = best.distances.max(points.last().map_or(1, |point| point.distances));
+        best.distances = best.distances.max(floor);
         points.push(best);
         if planner.is_dear(best.distances, view.counts.ads) {
             break;

@@ -139,16 +139,18 @@ fn a_list_is_the_shortest_that_reaches_the_target() {
 }
 
 #[test]
-fn of_lists_that_cost_more_than_a_scan_one_is_measured() {
+fn lists_that_cost_much_more_than_a_scan_are_not_measured() {
     let (auto, walked) = (settings(Backend::Auto), settings(Backend::DiskAnn));
     let measured = |settings: &IndexSettings| index(ADS.clone(), settings).calibration().unwrap();
     let (chosen, asked_for) = (measured(&auto), measured(&walked));
     let is_dear = |point: &ListPoint| Planner::new(&auto).is_dear(point.distances, ROWS);
     chosen.check().unwrap();
+    // Of the last one it is known that it is dear, and no more: nothing is walked with it, nor between it and the one before.
     let (dear, others) = chosen.points.split_last().unwrap();
-    assert!(is_dear(dear) && dear.k < 1_000 && !others.iter().any(is_dear), "{chosen:?}");
+    assert!(is_dear(dear) && dear.list == dear.k.max(16) && !others.iter().any(is_dear), "{chosen:?}");
+    assert_eq!((chosen.list(dear.k as usize), chosen.list(2_000)), (None, None));
     // Whoever asks for the graph gets it at any cost.
-    assert!(asked_for.points.len() == 3 && is_dear(&asked_for.points[2]));
+    assert!(asked_for.points.len() == 3 && is_dear(&asked_for.points[2]) && asked_for.list(1_000).is_some());
     assert!(!Planner::new(&walked).is_dear(u64::MAX, ROWS));
     let fits =
         |settings: &IndexSettings| [&chosen, &asked_for].map(|calibration| calibrate::fits(calibration, settings));
