@@ -143,7 +143,7 @@ pub struct ListPoint {
     /// The share of an exact scan's ads that were found with it, in [0, 1], mean over the queries; of a list that was given up, over those
     /// that were asked until then.
     pub recall: f64,
-    /// `recall` less two standard errors of that mean.
+    /// `recall` less two standard errors of that mean; -1 where too few were asked to say, as no walk with any list for so many ads is worth it.
     pub recall_low: f64,
     /// Ads compared by a walk with that list, mean over the queries.
     pub distances: u64,
