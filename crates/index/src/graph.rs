@@ -132,10 +132,11 @@ pub(crate) enum Linked {
 }
 
 impl Graph {
-    /// The slots of a graph that is not expected to grow. A quarter more than is needed: the library may fail to find a free
-    /// slot among few, and what was removed is not free at once.
+    /// The slots of a graph that is not expected to grow. An eighth more than is needed: the library may fail to find a free
+    /// slot among few, and what was removed is not free at once. It takes each slot once before it takes one again, so that
+    /// all of them are memory after a while.
     pub(crate) fn capacity_for(rows: usize) -> usize {
-        rows + rows / 4 + 64
+        rows + rows / 8 + 256
     }
 
     /// Builds the graph of `rows` of `vectors`, of unit length, at least one, with `capacity` slots.

@@ -8,6 +8,8 @@ unsafe extern "C" {
 
 /// Memory of this process, in bytes, after what is free was given back to the system: how much of it is still held otherwise is chance.
 pub(crate) fn resident() -> f64 {
+    // The second gives back what the first found to be free.
+    mi_collect(true);
     mi_collect(true);
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux tells");
     let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");

@@ -17,7 +17,7 @@ use crate::view::{Measured, View};
 const GONE_MIN: u64 = 256;
 const GONE_ONE_IN: u64 = 64;
 /// A graph that so much of is taken is replaced by a larger one.
-const FULL_PERCENT: usize = 90;
+const FULL_PERCENT: usize = 95;
 /// A graph that less than this is taken of is replaced by a smaller one, where it is not small.
 const EMPTY_PERCENT: usize = 15;
 const SMALL_CAPACITY: usize = 4_096;

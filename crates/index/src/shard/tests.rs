@@ -276,7 +276,7 @@ fn a_shard_says_what_it_is_made_of() {
     assert_eq!((exact.backend, graph.backend), (Backend::Exact, Backend::DiskAnn));
     assert_eq!(exact.graph_bytes, 0);
     assert!(graph.graph_bytes > graph.vector_bytes && graph.posting_bytes > 0);
-    // Twice as numbers and twice as codes, 42 edges, a quarter of slots more than ads, and what ids and attributes take.
+    // Twice as numbers and twice as codes, 42 edges, an eighth of slots more than ads, and what ids and attributes take.
     assert!(exact.bytes_per_ad() < 520.0 && graph.bytes_per_ad() < 970.0, "{exact:?} {graph:?}");
     let parts = [graph.vector_bytes, graph.graph_bytes, graph.posting_bytes, graph.id_bytes];
     assert_eq!(graph.bytes(), parts.iter().sum::<usize>());
