@@ -235,6 +235,10 @@ bench-snapshot *ads:
 bench-filters *ads: (_marketplace "200000")
     cargo bench --locked -p turret-index --bench filters -- {{ absolute_path("target/marketplace-200000/generation") }} {{ ads }}
 
+# Print the tables of docs/performance.md of what bench-index and bench-filters wrote
+tables:
+    python3 benches/tables.py docs/results
+
 # The same on a GPU, and whether it computes what the CPU does; the Python given must have PyTorch for CUDA, and safetensors
 bench-gpu python="python3" device="cuda:0": build-cuda
     target/cuda/test-model on_a_gpu

@@ -231,7 +231,9 @@ fn group(world: &World) -> String {
 
 fn measure(world: &World, probes: &[UnitVector], python: &str, libraries: &[Library], rounds: usize) -> Vec<Row> {
     progress(&format!("{}: building", group(world)));
-    let (index, built) = measured::build(world, probes);
+    let (index, built) = measured::build(world, probes, &ours::settings(THREADS));
+    let by_default = ours::default_without_graph(world.rows(), THREADS);
+    let by_default = by_default.map(|settings| measured::build(world, probes, &settings).1);
     let truth = truth(world, &index);
     let files = Files::write(&results::repository().join("target/tmp"), world, &truth);
     let mut contenders: Vec<Contender> = Library::OURS
@@ -245,7 +247,7 @@ fn measure(world: &World, probes: &[UnitVector], python: &str, libraries: &[Libr
         }
     }
     drop(files);
-    let mut world = Measured { world, index, truth, contenders };
+    let mut world = Measured { world, index, by_default, truth, contenders };
     let mut rows = table::builds(&world);
     for k in KS {
         let curves = world.sweep(k);
@@ -269,6 +271,8 @@ fn measure(world: &World, probes: &[UnitVector], python: &str, libraries: &[Libr
 struct Measured<'a> {
     world: &'a World,
     index: ShardIndex,
+    /// What building took by default, where that makes no graph.
+    by_default: Option<Built>,
     truth: Vec<Vec<u32>>,
     contenders: Vec<Contender>,
 }

@@ -3,22 +3,21 @@
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use turret_index::{Found, ShardIndex};
+use turret_index::{Found, IndexSettings, ShardIndex};
 use turret_retrieval::vector::UnitVector;
 
+use super::World;
 use super::curve::{Cost, Point};
-use super::ours::{ads, number, search, settings};
+use super::ours::{ads, number, search};
 use super::peer::Built;
 use super::process::cpu_of_process;
 use super::thread::cpu_of_thread;
-use super::{THREADS, World};
 
 /// The index of a whole world, measured with `probes`, or with ads where there are none; and what it cost.
-pub(crate) fn build(world: &World, probes: &[UnitVector]) -> (ShardIndex, Built) {
+pub(crate) fn build(world: &World, probes: &[UnitVector], settings: &IndexSettings) -> (ShardIndex, Built) {
     let given = ads(world, 0..world.rows());
     let (wall, cpu) = (Instant::now(), cpu_of_process());
-    let index =
-        ShardIndex::build(world.dimension, given, &settings(THREADS), probes, &mut |_| ControlFlow::Continue(()));
+    let index = ShardIndex::build(world.dimension, given, settings, probes, &mut |_| ControlFlow::Continue(()));
     let index = index.expect("ads are good");
     let built = Built {
         cpu_s: cpu_of_process() - cpu,

@@ -29,6 +29,12 @@ pub(crate) fn settings(threads: usize) -> IndexSettings {
     IndexSettings { backend: Backend::Auto, exact_below_ads: 1, threads, ..IndexSettings::default() }
 }
 
+/// What a shard of so many ads is built with by default, where it makes no graph then.
+pub(crate) fn default_without_graph(ads: usize, threads: usize) -> Option<IndexSettings> {
+    let settings = IndexSettings { threads, ..IndexSettings::default() };
+    (ads < settings.exact_below_ads).then_some(settings)
+}
+
 pub(crate) fn ads(world: &World, rows: impl Iterator<Item = usize>) -> Vec<ShardAd> {
     let vector = |row: usize| world.flat[row * world.dimension..][..world.dimension].to_vec();
     rows.map(|row| ShardAd {

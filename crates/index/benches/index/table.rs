@@ -7,6 +7,7 @@ use serde_json::json;
 use super::curve::Cost;
 use super::figures::Row;
 use super::median::median;
+use super::peer::Built;
 use super::{Best, Contender, Curves, Library, Measured, group, ours, say};
 
 /// What every index cost to build.
@@ -39,9 +40,16 @@ pub(crate) fn builds(measured: &Measured<'_>) -> Vec<Row> {
     }
     let of = |library: Library| measured.contenders.iter().find(|contender| contender.library == library);
     if let (Some(ours), Some(theirs)) = (of(Library::Turret), of(Library::Hnswlib)) {
-        let ratio = ours.built.cpu_s / theirs.built.cpu_s;
+        let over = |built: &Built| built.cpu_s / theirs.built.cpu_s;
+        let ratio = over(&ours.built);
         say(&format!("\nbuilding, CPU, over that of {}: {ratio:.2}{}", name(theirs), verdict(ratio, 1.2)));
-        rows.push(Row::new(&format!("{group}: building, over hnswlib"), &group).means([("build_ratio", ratio)]));
+        let by_default = measured.by_default.as_ref().map(over);
+        if let Some(ratio) = by_default {
+            say(&format!("by default, without a graph: {ratio:.2}{}", verdict(ratio, 1.2)));
+        }
+        let ratios =
+            std::iter::once(("build_ratio", ratio)).chain(by_default.map(|ratio| ("build_ratio_by_default", ratio)));
+        rows.push(Row::new(&format!("{group}: building, over hnswlib"), &group).means(ratios));
     }
     rows
 }
