@@ -25,7 +25,12 @@ OVER_GRAPH, OVER_HNSWLIB, OVER_SCAN, OVER_UNFILTERED = 1.1, 1.2, 1.05, 3.0
 
 
 def rows_of(path: Path) -> dict[str, dict[str, float]]:
-    return {row["name"]: row["mean"] for row in json.loads(path.read_text())["rows"]}
+    try:
+        return {row["name"]: row["mean"] for row in json.loads(path.read_text())["rows"]}
+    except OSError as error:
+        sys.exit(f"error: {path}: {error.strerror}")
+    except (ValueError, KeyError, TypeError) as error:
+        sys.exit(f"error: {path}: not a file of docs/results: {error}")
 
 
 def table(head: list[str], rows: list[list[str]]) -> None:
