@@ -24,9 +24,11 @@ HEADS = {
 OVER_GRAPH, OVER_HNSWLIB, OVER_SCAN, OVER_UNFILTERED = 1.1, 1.2, 1.05, 3.0
 
 
-def rows_of(path: Path) -> dict[str, dict[str, float]]:
+def rows_of(path: Path) -> dict[str, dict]:
+    """The figures of each row by its name, and `chosen` where the row says what a search was answered by."""
     try:
-        return {row["name"]: row["mean"] for row in json.loads(path.read_text())["rows"]}
+        rows = json.loads(path.read_text())["rows"]
+        return {row["name"]: row["mean"] | {"chosen": row.get("settings", {}).get("chosen")} for row in rows}
     except OSError as error:
         sys.exit(f"error: {path}: {error.strerror}")
     except (ValueError, KeyError, TypeError) as error:
@@ -45,22 +47,11 @@ def bold_above(ratio: float, aim: float) -> str:
     return f"**{text}**" if float(text) > aim else text
 
 
-def micros(figures: dict[str, float], what: str) -> str:
+def micros(figures: dict, what: str) -> str:
     return f"{figures[what + '_us']:,.1f}" if what + "_us" in figures else "none"
 
 
-def chosen(figures: dict[str, float]) -> str:
-    """What a search was answered by: the one whose cost over the best graph's is the ratio that was written down."""
-    best = min((figures[graph + "_us"] for graph in GRAPHS if graph + "_us" in figures), default=None)
-    if best is None or "over_best_graph" not in figures:
-        return min((ours for ours in OURS if ours + "_us" in figures), key=lambda ours: figures[ours + "_us"])
-    return min(
-        (ours for ours in OURS if ours + "_us" in figures),
-        key=lambda ours: abs(figures[ours + "_us"] / best - figures["over_best_graph"]),
-    )
-
-
-def index_tables(rows: dict[str, dict[str, float]]) -> None:
+def index_tables(rows: dict[str, dict]) -> None:
     datasets = list(dict.fromkeys(name.split(": recall@")[0] for name in rows if ": recall@" in name))
     for dataset in datasets:
         if dataset.startswith("scaling"):
@@ -74,7 +65,7 @@ def index_tables(rows: dict[str, dict[str, float]]) -> None:
             ratios = [figures.get(key) for key in ("over_best_graph", "over_best_graph_net")]
             over = [bold_above(ratio, OVER_GRAPH) for ratio in ratios if ratio is not None]
             lines.append(
-                [recall, HEADS[chosen(figures)], *(micros(figures, what) for what in columns), ", ".join(over) or "none"]
+                [recall, HEADS[figures["chosen"].replace("-", "_")], *(micros(figures, what) for what in columns), ", ".join(over) or "none"]
             )
         print(f"{dataset}:\n")
         head = ["recall", "Turret chooses", *(HEADS[what] for what in columns), "over the best graph, net of a call"]
@@ -97,7 +88,7 @@ def index_tables(rows: dict[str, dict[str, float]]) -> None:
     table(["shard", "building a graph, over hnswlib", "by default"], lines)
 
 
-def filter_tables(rows: dict[str, dict[str, float]]) -> None:
+def filter_tables(rows: dict[str, dict]) -> None:
     worlds = [name.removesuffix(", no filter") for name in rows if name.endswith(", no filter")]
     for world in worlds:
         none = rows[world + ", no filter"]

@@ -26,9 +26,14 @@ pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("two directories up").to_owned()
 }
 
+/// What is measured: where something else was changed than the figures, which a benchmark writes as it goes on, `-dirty`.
 fn commit() -> String {
-    let git = Command::new("git").args(["describe", "--always", "--dirty", "--abbrev=12"]).output();
-    git.map_or_else(|_| String::new(), |done| String::from_utf8_lossy(&done.stdout).trim().to_owned())
+    let git = |arguments: &[&str]| {
+        let git = Command::new("git").args(arguments).output();
+        git.map_or_else(|_| String::new(), |done| String::from_utf8_lossy(&done.stdout).trim().to_owned())
+    };
+    let changed = git(&["status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude)docs/results"]);
+    git(&["describe", "--always", "--abbrev=12"]) + if changed.is_empty() { "" } else { "-dirty" }
 }
 
 fn machine() -> String {
