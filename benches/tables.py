@@ -3,6 +3,7 @@
 Each table is headed by the name that its rows have in the JSON. A ratio that misses its aim is bold."""
 
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -124,4 +125,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    # Whoever closed the output has what they wanted.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     main()
