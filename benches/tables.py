@@ -71,6 +71,9 @@ def index_tables(rows: dict[str, dict]) -> None:
         print(f"{dataset}:\n")
         head = ["recall", "Turret chooses", *(HEADS[what] for what in columns), "over the best graph, net of a call"]
         table(head, lines)
+
+
+def build_tables(rows: dict[str, dict]) -> None:
     lines = []
     for name, figures in rows.items():
         if ": building " in name and "build_cpu_s" in figures:
@@ -120,7 +123,9 @@ def main() -> None:
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     results = Path(sys.argv[1])
-    index_tables(rows_of(results / "index.json"))
+    index = rows_of(results / "index.json")
+    index_tables(index)
+    build_tables(index)
     filter_tables(rows_of(results / "filters.json"))
 
 

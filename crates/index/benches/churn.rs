@@ -129,7 +129,8 @@ fn main() {
                 "before_mb": before / 1e6, "after_mb": after[0] / 1e6, "after_over_before": after[0] / before,
                 "after_again_mb": after[1] / 1e6, "after_again_over_after": after[1] / after[0],
                 "bytes_per_ad_before": stats_before.bytes_per_ad(), "bytes_per_ad_after": bytes_per_ad,
-                "khugepaged_max_ptes_none": pages_filled_max(), "rows_after": stats.rows, "dead_after": stats.dead, "segments_after": stats.segments,
+                "rows_after": stats.rows, "dead_after": stats.dead, "segments_after": stats.segments,
+                "khugepaged_max_ptes_none": pages_filled_max(),
             }),
         ),
         (

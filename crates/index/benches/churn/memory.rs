@@ -17,7 +17,7 @@ pub(crate) fn resident() -> f64 {
 }
 
 /// Of the 512 small pages of a huge one, how many the kernel fills with zeros at most, where a program gave them back, to make one; none where it
-/// makes none. Linux is set to 511 unless somebody changed it: what a program holds depends on when it came by then.
+/// knows no huge pages. Linux is set to 511 unless somebody changed it: what a program holds depends on when it came by then.
 pub(crate) fn pages_filled_max() -> f64 {
     let set = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/khugepaged/max_ptes_none");
     set.map_or(0.0, |set| set.trim().parse().expect("a number"))
