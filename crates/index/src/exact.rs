@@ -17,12 +17,14 @@ use self::products::{Answer, Processor, TOGETHER, Tiles, plain_reach};
 use self::sieve::Between;
 use self::wanted::Wanted;
 
+mod best;
 mod masks;
 mod products;
 mod scored;
 mod sieve;
 mod wanted;
 
+pub(crate) use self::best::least_of_best;
 pub(crate) use self::scored::ScoredRow;
 
 /// The best `k` of `rows`, best first, each scored in `f32`.
@@ -110,7 +112,7 @@ fn scan_by(
 }
 
 /// Rows that are compared one by one are fetched so many at a time, and some more where a tile has them.
-const FETCHED: usize = 32;
+const FETCHED: usize = 28;
 /// Room for all of them: one bit each in a `u64`.
 const FETCHED_MAX: usize = u64::BITS as usize;
 /// Rows of a tile that are written down without a look at whether there are as many: nobody foresees that, and most have few.
@@ -164,7 +166,7 @@ impl<'a> Scan<'a> {
             for (tile, within) in words_of(range) {
                 let mask = rows.map_or(within, |rows| rows.word(tile) & within);
                 compared += u64::from(mask.count_ones());
-                self.compare_tile(tile, mask);
+                self.compare_tile(tile, mask, CODES_OF_ONE_FROM);
             }
             return compared;
         }
@@ -184,7 +186,7 @@ impl<'a> Scan<'a> {
             let tile = list.first().map_or(0, |row| of_tile(*row));
             let mask = list.iter().fold(0, |mask, row| mask | 1 << (*row as usize % TILE_ROWS));
             let mask = rows.map_or(mask, |rows| rows.word(tile) & mask);
-            self.compare_tile(tile, mask);
+            self.compare_tile(tile, mask, CODES_OF_ONE_FROM);
             u64::from(mask.count_ones())
         };
         list.chunk_by(|a, b| of_tile(*a) == of_tile(*b)).map(compare).sum()
@@ -200,16 +202,17 @@ impl<'a> Scan<'a> {
             self.compare(Span { block, first, tiles, ahead }, mask);
             return;
         }
-        (at * TILES..).zip(*mask).for_each(|(tile, rows)| self.compare_tile(tile, rows));
+        (at * TILES..).zip(*mask).for_each(|(tile, rows)| self.compare_tile(tile, rows, CODES_FROM));
     }
 
-    /// Compares the rows of a tile that `rows` has a bit for: together by all of its codes, or where they are few each by its own.
-    fn compare_tile(&mut self, tile: usize, mut rows: u64) {
+    /// Compares the rows of a tile that `rows` has a bit for: together by all of its codes where there are as many as `from`, or else each by
+    /// its own.
+    fn compare_tile(&mut self, tile: usize, mut rows: u64, from: usize) {
         if rows == 0 {
             return;
         }
         let count = rows.count_ones() as usize;
-        if count >= CODES_FROM {
+        if count >= from {
             let (at, of_block) = (tile / TILES, tile % TILES);
             let mut mask = NONE;
             mask[of_block] = rows;
@@ -332,9 +335,12 @@ pub(crate) fn scores_by_codes<const N: usize>(vectors: &Vectors, query: &[f32], 
     })
 }
 
-/// Rows of a tile from which on all of its codes are read; fewer are compared one by one.
+/// Rows of a tile from which on all of its codes are read, where tiles follow each other; fewer are compared one by one.
 const CODES_FROM: usize = 24;
-const _: () = assert!(FETCHED + CODES_FROM + WRITTEN <= FETCHED_MAX);
+/// The same of a tile that was not read towards: it comes from memory line by line, most of which nobody would look at.
+const CODES_OF_ONE_FROM: usize = 36;
+const _: () = assert!(CODES_FROM <= CODES_OF_ONE_FROM && WRITTEN < CODES_OF_ONE_FROM);
+const _: () = assert!((FETCHED - 1) + (CODES_OF_ONE_FROM - 1) <= FETCHED_MAX);
 
 /// Whether the codes of all tiles are read.
 fn is_read_whole(block: &Block, mask: &Mask) -> bool {

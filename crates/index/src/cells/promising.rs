@@ -1,6 +1,6 @@
 //! Cells by what their rows may score, the most promising first.
 
-use crate::exact::at_least;
+use crate::exact::{at_least, least_of_best};
 
 /// Cells of which it is told from what score on so many lie, about.
 const SAMPLE: usize = 256;
@@ -59,13 +59,8 @@ impl<'a> Promising<'a> {
     fn order(&mut self, more: usize) {
         let one_in = (self.scores.len() / SAMPLE).max(1);
         let above = self.down_to;
-        let mut sample: Vec<f32> = self.scores.iter().step_by(one_in).copied().filter(|score| *score < above).collect();
-        let at = more.max(ORDERED_MIN).div_ceil(one_in);
-        self.down_to = if at < sample.len() {
-            *sample.select_nth_unstable_by(at, |a, b| b.total_cmp(a)).1
-        } else {
-            f32::NEG_INFINITY
-        };
+        let sample: Vec<f32> = self.scores.iter().step_by(one_in).copied().filter(|score| *score < above).collect();
+        self.down_to = least_of_best(more.max(ORDERED_MIN).div_ceil(one_in) + 1, &sample);
         let down_to = self.down_to;
         let mut found = Vec::with_capacity(2 * more.max(ORDERED_MIN));
         for (cell, score) in at_least(self.scores, down_to).filter(|(_, score)| *score < above) {

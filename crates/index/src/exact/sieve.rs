@@ -2,6 +2,7 @@
 
 use turret_retrieval::topk::TopK;
 
+use super::best::least_of_best;
 use super::scored::{ScoredRow, key, of_key};
 
 /// Rows that are held before the hopeless among them are thrown out: so many for each row wanted, or of few wanted more.
@@ -20,6 +21,11 @@ pub(super) struct Between {
 }
 
 impl Between {
+    /// What the score is on average of such rows.
+    fn likely(&self) -> f32 {
+        (self.lower + self.upper) / 2.0
+    }
+
     /// The score, where it is known.
     fn score(self) -> Option<f32> {
         (self.lower.to_bits() == self.upper.to_bits()).then_some(self.lower)
@@ -66,11 +72,8 @@ impl Sieve {
     pub(super) fn tightened(&mut self, wanted: usize, likely: bool) -> f32 {
         if self.held.len() >= self.k.max(self.raised_at + self.k / 4 + 8) {
             self.raise();
-            if (1..=self.held.len()).contains(&wanted) {
-                let score = |row: &Between| if likely { (row.lower + row.upper) / 2.0 } else { row.lower };
-                let (_, least, _) = self.held.select_nth_unstable_by(wanted - 1, |a, b| score(b).total_cmp(&score(a)));
-                self.floor_of_wanted = self.floor_of_wanted.max(score(least));
-            }
+            let score = |row: &Between| if likely { row.likely() } else { row.lower };
+            self.floor_of_wanted = self.floor_of_wanted.max(self.least_of_best(wanted, score));
         }
         self.floor_of_wanted.max(self.floor)
     }
@@ -103,13 +106,21 @@ impl Sieve {
 
     /// Throws out what at least `k` rows held are known to exceed.
     fn raise(&mut self) {
-        if self.held.len() >= self.k && self.k > 0 {
-            let (_, least, _) = self.held.select_nth_unstable_by(self.k - 1, |a, b| b.lower.total_cmp(&a.lower));
-            self.floor = self.floor.max(least.lower);
+        self.floor = self.floor.max(self.least_of_best(self.k, |row| row.lower));
+        // Nobody foresees which ones stay: all are written.
+        let mut kept = 0;
+        for at in 0..self.held.len() {
+            let row = self.held[at];
+            self.held[kept] = row;
+            kept += usize::from(row.upper >= self.floor);
         }
-        let floor = self.floor;
-        self.held.retain(|row| row.upper >= floor);
-        self.raised_at = self.held.len();
+        self.held.truncate(kept);
+        self.raised_at = kept;
+    }
+
+    /// What the best `k` of the rows held reach, and hardly more, by some number of each.
+    fn least_of_best(&self, k: usize, of: impl Fn(&Between) -> f32) -> f32 {
+        least_of_best(k, &self.held.iter().map(of).collect::<Vec<_>>())
     }
 
     /// Computes the scores of all rows held that need it, the likeliest first.
@@ -129,10 +140,22 @@ impl Sieve {
     /// The best `k` rows of those offered, best first; `fetch` is told which rows are scored.
     pub(super) fn finish(mut self, fetch: impl Fn(&[u32]), score: impl Fn(u32) -> f32) -> Vec<ScoredRow> {
         self.raise();
-        fetch(&self.held.iter().filter(|row| row.score().is_none()).map(|row| row.row).collect::<Vec<_>>());
-        let held = self.held.iter().map(|row| key(row.score().unwrap_or_else(|| score(row.row)), row.row));
-        let before = self.top.into_sorted();
-        let mut keys: Vec<u64> = before.iter().map(|row| key(row.score, row.row)).chain(held).collect();
+        let scored = |rows: &[Between]| -> Vec<ScoredRow> {
+            fetch(&rows.iter().filter(|row| row.score().is_none()).map(|row| row.row).collect::<Vec<_>>());
+            let scored =
+                |row: &Between| ScoredRow { score: row.score().unwrap_or_else(|| score(row.row)), row: row.row };
+            rows.iter().map(scored).collect()
+        };
+        // What the likeliest score tells of most others that they need not be.
+        let likely = self.least_of_best(self.k, Between::likely);
+        let (first, mut others): (Vec<_>, Vec<_>) = self.held.iter().partition(|row| row.likely() >= likely);
+        let first = scored(&first);
+        if first.len() >= self.k {
+            let least = first.iter().map(|row| row.score).fold(f32::INFINITY, f32::min);
+            others.retain(|row| row.upper >= least);
+        }
+        let rows = self.top.into_sorted().into_iter().chain(first).chain(scored(&others));
+        let mut keys: Vec<u64> = rows.map(|row| key(row.score, row.row)).collect();
         if keys.len() > self.k {
             keys.select_nth_unstable(self.k);
             keys.truncate(self.k);
