@@ -7,35 +7,52 @@ use crate::vectors::{CodesOfRow, LINE_ROWS, Line, OFFSET, ROW_LINE, RowLine, TIL
 
 #[target_feature(enable = "avx2")]
 pub(super) fn in_256_bits<const N: usize>(tiles: Tiles<'_>, asks: &[Ask<'_>; N], answers: &mut [[Answer; N]]) {
-    let products = |lines: &[Line], ahead: &[Line], asks: &[Ask<'_>; N]| {
-        let mut products = [[0; TILE_ROWS]; N];
-        for group in 0..TILE_LINES {
-            let mut sums = [[_mm256_setzero_si256(); 2]; N];
-            for (at, lines) in lines.as_chunks::<TILE_LINES>().0.iter().enumerate() {
-                if group == 0 {
-                    fetch(ahead, at);
-                }
-                let halves: [__m256i; 2] = cast(lines[group].0);
+    // One query has registers for the sums of all rows, and so reads lines as they follow each other.
+    let products = |lines: &[Line], ahead: &[Line], asks: &[Ask<'_>; N]| match N {
+        1 => products_in_256_bits::<N, TILE_LINES>(lines, ahead, asks),
+        _ => products_in_256_bits::<N, 1>(lines, ahead, asks),
+    };
+    each_tile(tiles, asks, answers, products, |upper, least| reaching_in_256_bits(upper, least));
+}
+
+/// The products of a tile, of so many of the lines of a word at a time.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn products_in_256_bits<const N: usize, const GROUPS: usize>(
+    lines: &[Line],
+    ahead: &[Line],
+    asks: &[Ask<'_>; N],
+) -> [[i32; TILE_ROWS]; N] {
+    let mut products = [[0; TILE_ROWS]; N];
+    for first in (0..TILE_LINES).step_by(GROUPS) {
+        let mut sums = [[[_mm256_setzero_si256(); 2]; N]; GROUPS];
+        for (at, lines) in lines.as_chunks::<TILE_LINES>().0.iter().enumerate() {
+            if first == 0 {
+                fetch(ahead, at);
+            }
+            for (line, sums) in lines[first..].iter().zip(&mut sums) {
+                let halves: [__m256i; 2] = cast(line.0);
                 let rows = halves.map(|half| _mm256_xor_si256(half, _mm256_set1_epi8(OFFSET.cast_signed())));
-                for query in 0..N {
-                    let word = _mm256_set1_epi32(asks[query].words[at].cast_signed());
+                for (ask, sums) in asks.iter().zip(sums) {
+                    let word = _mm256_set1_epi32(ask.words[at].cast_signed());
                     let without_sign = _mm256_abs_epi8(word);
-                    for half in 0..2 {
+                    for (half, sum) in rows.iter().zip(sums) {
                         // Two products of codes fit into 16 bits: 2 * 127 * 127 < 32,768.
-                        let pairs = _mm256_maddubs_epi16(without_sign, _mm256_sign_epi8(rows[half], word));
+                        let pairs = _mm256_maddubs_epi16(without_sign, _mm256_sign_epi8(*half, word));
                         let fours = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
-                        sums[query][half] = _mm256_add_epi32(sums[query][half], fours);
+                        *sum = _mm256_add_epi32(*sum, fours);
                     }
                 }
             }
-            for query in 0..N {
-                let sums: [i32; LINE_ROWS] = cast(sums[query]);
-                products[query][group * LINE_ROWS..][..LINE_ROWS].copy_from_slice(&sums);
+        }
+        for (group, sums) in (first..).zip(sums) {
+            for (products, sums) in products.iter_mut().zip(sums) {
+                let sums: [i32; LINE_ROWS] = cast(sums);
+                products[group * LINE_ROWS..][..LINE_ROWS].copy_from_slice(&sums);
             }
         }
-        products
-    };
-    each_tile(tiles, asks, answers, products, |upper, least| reaching_in_256_bits(upper, least));
+    }
+    products
 }
 
 #[target_feature(enable = "avx2")]
