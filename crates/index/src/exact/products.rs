@@ -75,10 +75,16 @@ impl Processor {
     /// of them.
     pub(crate) fn rows(self, query: &[[i8; ROW_LINE]], sum: i32, rows: &[CodesOfRow<'_>], products: &mut [i32]) {
         match self {
-            // This is compiled for AVX2 where the program is, and there is no more to be had of that.
             Self::Any => each_row(query, sum, rows, products, plain_row),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => each_row(query, sum, rows, products, plain_row),
+            Self::Avx2 => {
+                assert!(is_x86_feature_detected!("avx2"));
+                // SAFETY: the processor has just been asked.
+                #[expect(unsafe_code, reason = "a function for some processors only")]
+                unsafe {
+                    x86::rows_in_256_bits(query, rows, products);
+                }
+            }
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Vnni => {
                 assert!(has_vnni());

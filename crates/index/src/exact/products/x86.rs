@@ -15,6 +15,24 @@ pub(super) fn in_256_bits<const N: usize>(tiles: Tiles<'_>, asks: &[Ask<'_>; N],
     each_tile(tiles, asks, answers, products, |upper, least| reaching_in_256_bits(upper, least));
 }
 
+#[target_feature(enable = "avx2")]
+pub(super) fn rows_in_256_bits(query: &[[i8; ROW_LINE]], rows: &[CodesOfRow<'_>], products: &mut [i32]) {
+    let product = |query: &[[i8; ROW_LINE]], row: &[RowLine]| {
+        let mut sums = [_mm256_setzero_si256(); 2];
+        for (query, row) in query.iter().zip(row) {
+            let (query, row): ([__m256i; 2], [__m256i; 2]) = (cast(*query), cast(row.0));
+            for ((query, row), sum) in query.into_iter().zip(row).zip(&mut sums) {
+                *sum = add_fours(*sum, without_offset(row), query, _mm256_abs_epi8(query));
+            }
+        }
+        let fours = _mm256_add_epi32(sums[0], sums[1]);
+        let twos = _mm_add_epi32(_mm256_castsi256_si128(fours), _mm256_extracti128_si256::<1>(fours));
+        let ones = _mm_add_epi32(twos, _mm_shuffle_epi32::<0b00_00_11_10>(twos));
+        _mm_cvtsi128_si32(_mm_add_epi32(ones, _mm_shuffle_epi32::<0b00_00_00_01>(ones)))
+    };
+    each_row(query, 0, rows, products, product);
+}
+
 /// The products of a tile, of so many of the lines of a word at a time.
 #[target_feature(enable = "avx2")]
 #[inline]
@@ -32,15 +50,12 @@ fn products_in_256_bits<const N: usize, const GROUPS: usize>(
             }
             for (line, sums) in lines[first..].iter().zip(&mut sums) {
                 let halves: [__m256i; 2] = cast(line.0);
-                let rows = halves.map(|half| _mm256_xor_si256(half, _mm256_set1_epi8(OFFSET.cast_signed())));
+                let rows = halves.map(|half| without_offset(half));
                 for (ask, sums) in asks.iter().zip(sums) {
                     let word = _mm256_set1_epi32(ask.words[at].cast_signed());
                     let without_sign = _mm256_abs_epi8(word);
                     for (half, sum) in rows.iter().zip(sums) {
-                        // Two products of codes fit into 16 bits: 2 * 127 * 127 < 32,768.
-                        let pairs = _mm256_maddubs_epi16(without_sign, _mm256_sign_epi8(*half, word));
-                        let fours = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
-                        *sum = _mm256_add_epi32(*sum, fours);
+                        *sum = add_fours(*sum, *half, word, without_sign);
                     }
                 }
             }
@@ -53,6 +68,21 @@ fn products_in_256_bits<const N: usize, const GROUPS: usize>(
         }
     }
     products
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn without_offset(codes: __m256i) -> __m256i {
+    _mm256_xor_si256(codes, _mm256_set1_epi8(OFFSET.cast_signed()))
+}
+
+/// Adds the products of each four codes; `magnitude` is the query without signs.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn add_fours(sum: __m256i, row: __m256i, query: __m256i, magnitude: __m256i) -> __m256i {
+    // Two products of codes fit into 16 bits: 2 * 127 * 127 < 32,768.
+    let pairs = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(row, query));
+    _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
 }
 
 #[target_feature(enable = "avx2")]
