@@ -281,13 +281,13 @@ impl<'a> Scan<'a> {
             processor.rows(&wanted.codes, wanted.sum, &self.codes, &mut products);
             let (mut uppers, mut reach) = ([0.0; FETCHED_MAX], 0u64);
             for ((codes, product), upper) in self.codes.iter().zip(products).zip(&mut uppers) {
-                *upper = wanted.upper(codes.scale, product);
+                *upper = wanted.upper(codes.scale(), product);
             }
             for (at, upper) in uppers[..single.len()].iter().enumerate() {
                 reach |= u64::from(*upper >= wanted.sieve.floor()) << at;
             }
             for at in ones(reach).map(|at| at as usize) {
-                wanted.sieve.offer(wanted.between(single[at], self.codes[at].scale, uppers[at]), score);
+                wanted.sieve.offer(wanted.between(single[at], self.codes[at].scale(), uppers[at]), score);
             }
         }
         self.singles = 0;
@@ -331,7 +331,7 @@ pub(crate) fn scores_by_codes<const N: usize>(vectors: &Vectors, query: &[f32], 
         let codes: Vec<_> = rows.iter().map(|row| vectors.codes_soon(*row)).collect();
         let mut products = vec![0; rows.len()];
         processor.rows(&wanted.codes, wanted.sum, &codes, &mut products);
-        products.iter().zip(&codes).map(|(product, codes)| *product as f32 * wanted.scale * codes.scale).collect()
+        products.iter().zip(&codes).map(|(product, codes)| *product as f32 * wanted.scale * codes.scale()).collect()
     })
 }
 

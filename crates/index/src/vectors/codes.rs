@@ -51,7 +51,14 @@ pub(crate) struct Codes {
 /// A row by its codes.
 pub(crate) struct CodesOfRow<'a> {
     pub(crate) lines: &'a [RowLine],
-    pub(crate) scale: f32,
+    /// The place of its scale in [`SCALES`], which comes from memory too.
+    pub(crate) place: &'a u8,
+}
+
+impl CodesOfRow<'_> {
+    pub(crate) fn scale(&self) -> f32 {
+        SCALES[usize::from(*self.place)]
+    }
 }
 
 /// What no row exceeds; rows that were replaced count too.
@@ -140,10 +147,11 @@ impl Codes {
     /// The codes of the row at `at`, by itself. They are asked for from memory, and not waited for.
     #[inline]
     pub(crate) fn row_soon(&self, at: usize) -> CodesOfRow<'_> {
-        let place = self.places[at / TILE_ROWS][at % TILE_ROWS];
+        let place = &self.places[at / TILE_ROWS][at % TILE_ROWS];
+        prefetch(place);
         let lines = &self.rows[at * self.row_lines..][..self.row_lines];
         lines.iter().for_each(prefetch);
-        CodesOfRow { lines, scale: SCALES[usize::from(place)] }
+        CodesOfRow { lines, place }
     }
 
     pub(super) fn limits(&self) -> &Limits {

@@ -57,7 +57,7 @@ fn check<const N: usize>(random: &mut ChaCha8Rng, words: usize, tiles: usize, ex
         lines(row.iter().map(|code| (i16::from(*code) + 128) as u8), OFFSET).into_iter().map(RowLine).collect()
     };
     let row_lines: Vec<_> = rows.iter().map(row_lines).collect();
-    let codes: Vec<_> = row_lines.iter().map(|lines| CodesOfRow { lines, scale: 1.0 }).collect();
+    let codes: Vec<_> = row_lines.iter().map(|lines| CodesOfRow { lines, place: &0 }).collect();
     for processor in Processor::all() {
         for (query, ask) in queries.iter().zip(&asks) {
             let mut products = vec![0; rows.len()];
