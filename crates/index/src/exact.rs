@@ -14,7 +14,6 @@ use crate::vectors::{BLOCK_ROWS, Block, CodesOfRow, Line, TILE_ROWS, Vectors};
 
 use self::masks::{Mask, NONE, TILES, blocks, mask_of};
 use self::products::{Answer, Processor, TOGETHER, Tiles, plain_reach};
-use self::sieve::Between;
 use self::wanted::Wanted;
 
 mod best;
@@ -126,17 +125,15 @@ pub(crate) struct Scan<'a> {
     /// Rows that are yet to be compared one by one.
     single: [u32; FETCHED_MAX],
     singles: usize,
-    /// Their codes, or nothing where all of them are scored.
+    /// Their codes, while they are compared.
     codes: Vec<CodesOfRow<'a>>,
-    /// Whether some query takes any row still: then rows by themselves are scored.
-    is_filling: bool,
 }
 
 impl<'a> Scan<'a> {
     pub(crate) fn new(vectors: &'a Vectors, queries: &[&'a [f32]], k: usize) -> Self {
         let wanted = queries.iter().map(|query| Wanted::new(query, vectors.limits(), k)).collect();
         let (single, codes) = ([0; FETCHED_MAX], Vec::with_capacity(FETCHED_MAX));
-        Self { processor: Processor::detect(), vectors, wanted, single, singles: 0, codes, is_filling: true }
+        Self { processor: Processor::detect(), vectors, wanted, single, singles: 0, codes }
     }
 
     /// Compares `rows`, or all, at the latest as it is finished; how many were compared, where `stop` had it end before all were.
@@ -257,27 +254,15 @@ impl<'a> Scan<'a> {
         rest.iter_mut().for_each(|wanted| compare_to(processor, vectors, &span, mask, std::array::from_mut(wanted)));
     }
 
-    /// Offers rows to every query. They lie anywhere, and all are waited for at once: by their scores where all of them are kept, and
-    /// else by their codes, which are a quarter as long.
+    /// Offers rows to every query, by their codes. They lie anywhere, and all are waited for at once.
     fn compare_single(&mut self) {
         let (vectors, processor) = (self.vectors, self.processor);
         let single = &self.single[..self.singles];
-        if self.is_filling {
-            vectors.fetch(single);
-        } else {
-            self.codes.extend(single.iter().map(|row| vectors.codes_soon(*row)));
-        }
+        self.codes.extend(single.iter().map(|row| vectors.codes_soon(*row)));
         let mut products = [0; FETCHED_MAX];
         for wanted in &mut self.wanted {
             let query = wanted.query;
             let score = |row: u32| dot(query, vectors.row(row));
-            if self.is_filling {
-                for row in single {
-                    let known = score(*row);
-                    wanted.sieve.offer(Between { row: *row, lower: known, upper: known }, score);
-                }
-                continue;
-            }
             processor.rows(&wanted.codes, wanted.sum, &self.codes, &mut products);
             let (mut uppers, mut reach) = ([0.0; FETCHED_MAX], 0u64);
             for ((codes, product), upper) in self.codes.iter().zip(products).zip(&mut uppers) {
@@ -292,7 +277,6 @@ impl<'a> Scan<'a> {
         }
         self.singles = 0;
         self.codes.clear();
-        self.is_filling = self.wanted.iter().any(|wanted| wanted.sieve.is_filling());
     }
 }
 

@@ -25,11 +25,6 @@ impl Between {
     fn likely(&self) -> f32 {
         (self.lower + self.upper) / 2.0
     }
-
-    /// The score, where it is known.
-    fn score(self) -> Option<f32> {
-        (self.lower.to_bits() == self.upper.to_bits()).then_some(self.lower)
-    }
 }
 
 /// Keeps what may be among the best `k` rows.
@@ -55,11 +50,6 @@ impl Sieve {
         let held_max = of_few.max(k.saturating_mul(HELD_PER_ROW));
         let (floor, floor_of_wanted) = (f32::NEG_INFINITY, f32::NEG_INFINITY);
         Self { k, floor, held: Vec::new(), held_max, top: TopK::new(k), raised_at: 0, floor_of_wanted }
-    }
-
-    /// Whether fewer rows are held than are wanted, so that whatever comes is kept.
-    pub(super) fn is_filling(&self) -> bool {
-        self.floor == f32::NEG_INFINITY && self.held.len() < self.k
     }
 
     /// What a row must score to be wanted still.
@@ -131,7 +121,7 @@ impl Sieve {
         }
         for row in held.drain(..) {
             if row.upper >= self.floor {
-                self.push(row.row, row.score().unwrap_or_else(|| score(row.row)));
+                self.push(row.row, score(row.row));
             }
         }
         (self.held, self.raised_at) = (held, 0);
@@ -141,10 +131,9 @@ impl Sieve {
     pub(super) fn finish(mut self, fetch: impl Fn(&[u32]), score: impl Fn(u32) -> f32) -> Vec<ScoredRow> {
         self.raise();
         let scored = |rows: &[Between]| -> Vec<ScoredRow> {
-            fetch(&rows.iter().filter(|row| row.score().is_none()).map(|row| row.row).collect::<Vec<_>>());
-            let scored =
-                |row: &Between| ScoredRow { score: row.score().unwrap_or_else(|| score(row.row)), row: row.row };
-            rows.iter().map(scored).collect()
+            let rows: Vec<u32> = rows.iter().map(|row| row.row).collect();
+            fetch(&rows);
+            rows.into_iter().map(|row| ScoredRow { score: score(row), row }).collect()
         };
         // What the likeliest score tells of most others that they need not be.
         let likely = self.least_of_best(self.k, Between::likely);

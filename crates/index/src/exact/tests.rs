@@ -204,35 +204,29 @@ fn codes_by_themselves_tell_scores_about() {
 }
 
 #[test]
-fn rows_that_are_few_are_compared_by_their_codes_once_enough_are_held() {
-    let flat: Vec<f32> = clustered(1, 6_000, 64, 200).iter().flat_map(|vector| vector.as_slice().to_vec()).collect();
-    let vectors = Vectors::from_rows(64, &flat);
-    let query = &clustered(2, 1, 64, 200)[0];
-    let some: Vec<u32> = (0..6_000).step_by(30).collect();
-    let mut scan = Scan::new(&vectors, &[query.as_slice()], 10);
-    assert_eq!((scan.over_list(None, &some), scan.is_filling), (200, false));
-    let held = &scan.wanted[0].sieve.held;
-    let is_scored = |between: &Between| between.lower.to_bits() == between.upper.to_bits();
-    assert!(held.iter().all(|between| is_scored(between) == (between.row < 30 * FETCHED as u32)), "{held:?}");
-    assert!(held.iter().any(is_scored) && !held.iter().all(is_scored), "{held:?}");
-}
-
-#[test]
 fn few_rows_are_scored_of_many() {
     let flat: Vec<f32> = clustered(1, 20_000, 64, 200).iter().flat_map(|vector| vector.as_slice().to_vec()).collect();
     let vectors = Vectors::from_rows(64, &flat);
     let query = &clustered(2, 1, 64, 200)[0];
-    let scored = std::cell::Cell::new(0);
-    let mut scan = Scan::new(&vectors, &[query.as_slice()], 10);
-    assert_eq!(scan.over(None, &|| false), None);
-    let wanted = scan.wanted.pop().unwrap();
-    let found = wanted.sieve.finish(
-        |_| {},
-        |row| {
-            scored.set(scored.get() + 1);
-            dot(query.as_slice(), vectors.row(row))
-        },
-    );
-    assert_eq!(found, best(&vectors, query.as_slice(), 0..20_000, 10));
-    assert!((10..200).contains(&scored.get()), "{}", scored.get());
+    let some: Vec<u32> = (0..20_000).step_by(30).collect();
+    for rows in [None, Some(&some)] {
+        let scored = std::cell::Cell::new(0);
+        let mut scan = Scan::new(&vectors, &[query.as_slice()], 10);
+        match rows {
+            None => assert_eq!(scan.over(None, &|| false), None),
+            Some(rows) => assert_eq!(scan.over_list(None, rows), 667),
+        }
+        scan.compare_single();
+        let wanted = scan.wanted.pop().unwrap();
+        let found = wanted.sieve.finish(
+            |_| {},
+            |row| {
+                scored.set(scored.get() + 1);
+                dot(query.as_slice(), vectors.row(row))
+            },
+        );
+        let all = || rows.cloned().unwrap_or_else(|| (0..20_000).collect());
+        assert_eq!(found, best(&vectors, query.as_slice(), all().into_iter(), 10));
+        assert!((10..50).contains(&scored.get()), "{}", scored.get());
+    }
 }
