@@ -320,7 +320,7 @@ pub(crate) fn scores_by_codes<const N: usize>(vectors: &Vectors, query: &[f32], 
 }
 
 /// Rows of a tile from which on all of its codes are read, where tiles follow each other; fewer are compared one by one.
-const CODES_FROM: usize = 24;
+const CODES_FROM: usize = 18;
 /// The same of a tile that was not read towards: it comes from memory line by line, most of which nobody would look at.
 const CODES_OF_ONE_FROM: usize = TILE_ROWS / 2;
 const _: () = assert!(CODES_FROM <= CODES_OF_ONE_FROM && WRITTEN < CODES_OF_ONE_FROM);

@@ -83,7 +83,7 @@ pub(crate) struct Costs {
 impl Costs {
     /// By `just bench-filters`, of 200,000 ads of 64 values.
     pub(crate) const MEASURED: Self =
-        Self { distance: 40.0, posting: 8.0, unlinked: 10.0, masked: 0.2, look: 60.0, cell: 1.5, near: 10.0 };
+        Self { distance: 60.0, posting: 11.0, unlinked: 15.0, masked: 0.2, look: 80.0, cell: 1.5, near: 13.0 };
 }
 
 /// A walk for a filter that is expected to cost more than so much of the scan is not begun: another may have to follow it. Nor is it asked
