@@ -114,7 +114,7 @@ fn measure(world: embeddings::World) -> Vec<Value> {
         for share in SHARES {
             let filters: Vec<_> = (0..queries).map(|query| Some(world.filter(query, relation, share))).collect();
             let found = self::recall(&index, &world, &filters);
-            let Turns { us: [ours, scan, _], over: [_, of_scan, of_plain] } =
+            let Turns { us: [ours, scan, unfiltered_us], over: [_, of_scan, of_plain] } =
                 turns(&index, &world, [(&filters, false), (&filters, true), (&unfiltered, false)]);
             let name = format!("{group}, {}, {} %", relation.name(), share * 100.0);
             say(&format!(
@@ -129,7 +129,7 @@ fn measure(world: embeddings::World) -> Vec<Value> {
                 &name,
                 json!({
                     "recall@100": found.share, "cpu_us": ours, "scan_cpu_us": scan, "of_scan": of_scan,
-                    "of_unfiltered": of_plain, "distances": found.distances,
+                    "unfiltered_cpu_us": unfiltered_us, "of_unfiltered": of_plain, "distances": found.distances,
                     "distances_of_scan": found.distances / (ads as f64 * share),
                 }),
             ));

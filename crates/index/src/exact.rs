@@ -111,7 +111,7 @@ fn scan_by(
 }
 
 /// Rows that are compared one by one are fetched so many at a time, and some more where a tile has them.
-const FETCHED: usize = 28;
+const FETCHED: usize = 32;
 /// Room for all of them: one bit each in a `u64`.
 const FETCHED_MAX: usize = u64::BITS as usize;
 /// Rows of a tile that are written down without a look at whether there are as many: nobody foresees that, and most have few.
@@ -321,7 +321,8 @@ pub(crate) fn scores_by_codes<const N: usize>(vectors: &Vectors, query: &[f32], 
 
 /// Rows of a tile from which on all of its codes are read, where tiles follow each other; fewer are compared one by one.
 const CODES_FROM: usize = 18;
-/// The same of a tile that was not read towards: it comes from memory line by line, most of which nobody would look at.
+/// The same of lists and short ranges, before whose tiles no other was read: they come from memory line by line, most of which nobody would
+/// look at.
 const CODES_OF_ONE_FROM: usize = TILE_ROWS / 2;
 const _: () = assert!(CODES_FROM <= CODES_OF_ONE_FROM && WRITTEN < CODES_OF_ONE_FROM);
 const _: () = assert!((FETCHED - 1) + (CODES_OF_ONE_FROM - 1) <= FETCHED_MAX);

@@ -81,7 +81,8 @@ pub(crate) struct Costs {
 }
 
 impl Costs {
-    /// By `just bench-filters`, of 200,000 ads of 64 values.
+    /// By `just bench-filters`, of 200,000 ads of 64 values, and then by what a row of a scan took less by AVX2 since, 0.67 of the time, and each
+    /// of these: a walk 1, rows 0.92, a look 0.88. What is of a scan's kind, `masked` and `cell`, stayed.
     pub(crate) const MEASURED: Self =
         Self { distance: 60.0, posting: 11.0, unlinked: 15.0, masked: 0.2, look: 80.0, cell: 1.5, near: 13.0 };
 }

@@ -35,9 +35,9 @@ pub(super) struct Sieve {
     k: usize,
     /// No row of a lower score is among the best.
     floor: f32,
-    pub(super) held: Vec<Between>,
+    held: Vec<Between>,
     held_max: usize,
-    top: TopK<ScoredRow>,
+    pub(super) top: TopK<ScoredRow>,
     /// How many were held after the hopeless were last thrown out.
     raised_at: usize,
     /// No row of a lower score is, or is likely to be, among the best of those that [`tightened`](Self::tightened) is asked for.
@@ -108,7 +108,7 @@ impl Sieve {
         self.raised_at = kept;
     }
 
-    /// What the best `k` of the rows held reach, and hardly more, by some number of each.
+    /// What the best `k` of the rows held reach, and hardly less, by some number of each.
     fn least_of_best(&self, k: usize, of: impl Fn(&Between) -> f32) -> f32 {
         least_of_best(k, &self.held.iter().map(of).collect::<Vec<_>>())
     }

@@ -218,6 +218,7 @@ fn few_rows_are_scored_of_many() {
         }
         scan.compare_single();
         let wanted = scan.wanted.pop().unwrap();
+        assert!(wanted.sieve.top.threshold().is_none(), "none was scored on the way");
         let found = wanted.sieve.finish(
             |_| {},
             |row| {

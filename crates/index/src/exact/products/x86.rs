@@ -30,6 +30,7 @@ pub(super) fn rows_in_256_bits(query: &[[i8; ROW_LINE]], rows: &[CodesOfRow<'_>]
         let ones = _mm_add_epi32(twos, _mm_shuffle_epi32::<0b00_00_11_10>(twos));
         _mm_cvtsi128_si32(_mm_add_epi32(ones, _mm_shuffle_epi32::<0b00_00_00_01>(ones)))
     };
+    // The offset is taken off already.
     each_row(query, 0, rows, products, product);
 }
 
